@@ -1,0 +1,115 @@
+"""A batch of events on its way through a store: sorted by run, and answered in the order in which it came.
+
+What every store of runs does alike around ``fold``, whatever it keeps its rows in. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from uuid import UUID
+
+from cnstra.orchestrator.machine.records import (
+    Answer,
+    AttemptDue,
+    Due,
+    Event,
+    Plan,
+    RetryAsked,
+    Succeeded,
+    Verdict,
+)
+from cnstra.orchestrator.machine.states import ActivationStatus
+from cnstra.orchestrator.ports import Ring
+from cnstra.orchestrator.slots import Slot
+from cnstra.orchestrator.store import Applied, RunEvent, Work
+
+Ready = tuple[str, UUID, int]
+"""The queue, the run and the number of an activation that became ready."""
+
+_NO_RUN = Answer(verdict=Verdict.VOID)
+
+
+def by_run(events: Iterable[RunEvent]) -> dict[UUID, list[Event]]:
+    """The events of each run, in their order."""
+    sorted_events: dict[UUID, list[Event]] = {}
+    for happening in events:
+        sorted_events.setdefault(happening.run_id, []).append(happening.event)
+    return sorted_events
+
+
+def named(events: Iterable[Event]) -> Iterator[int]:
+    """The activations that these events of one run speak of."""
+    for event in events:
+        if isinstance(event, Due):
+            yield event.activation_id
+        elif not isinstance(event, AttemptDue | RetryAsked):
+            yield event.fence.activation_id
+
+
+def write_context(events: Iterable[Event]) -> bool:
+    """Whether any of these events has writes to the context."""
+    return any(isinstance(event, Succeeded) and event.changes for event in events)
+
+
+def moves(plan: Plan) -> bool:
+    """Whether the plan changes anything."""
+    return bool(plan.changed or plan.created or plan.sweeps)
+
+
+def made_ready(plan: Plan) -> Iterator[Ready]:
+    """What the plan itself makes claimable; its sweeps may add to that."""
+    for number, activation in plan.changed.items():
+        if activation.status is ActivationStatus.READY and activation.blocked is None:
+            yield activation.queue, plan.run.run_id, number
+    for new in plan.created:
+        if new.status is ActivationStatus.READY and new.blocked is None:
+            yield new.target.queue, plan.run.run_id, new.activation_id
+
+
+def rings_of(ready: Iterable[Ready]) -> tuple[Ring, ...]:
+    """Ready activations, as one ring a queue."""
+    queues: dict[str, list[tuple[UUID, int]]] = {}
+    for queue, run_id, activation_id in ready:
+        queues.setdefault(queue, []).append((run_id, activation_id))
+    return tuple(Ring(queue=queue, activations=tuple(ids)) for queue, ids in queues.items())
+
+
+def repeated_hops(plan: Plan, events: Iterable[Event]) -> Iterator[tuple[int, int]]:
+    """The hops that had been applied before: the place of the answer, and the activation.
+
+    Their worker never learned which successors it keeps; a store looks that up and tells it.
+    """
+    for place, (answer, event) in enumerate(zip(plan.answers, events, strict=True)):
+        if answer.verdict is Verdict.REPEATED and isinstance(event, Succeeded):
+            yield place, event.fence.activation_id
+
+
+def kept(plans: Mapping[UUID, Plan]) -> list[tuple[UUID, int]]:
+    """The successors that settling workers hold now, by run and number."""
+    return [(run_id, number) for run_id, plan in plans.items() for answer in plan.answers for number in answer.kept]
+
+
+def answers(
+    events: Sequence[RunEvent],
+    plans: Mapping[UUID, Plan],
+    works: Iterable[Work],
+    newest: Mapping[UUID, Mapping[str, Slot]],
+) -> tuple[Applied, ...]:
+    """What became of the events, in their order.
+
+    A run without a plan is not stored, or was left for the next sweep.
+    """
+    held = {(work.run_id, work.activation_id): work for work in works}
+    of_run = {run_id: iter(plan.answers) for run_id, plan in plans.items()}
+    applied = []
+    for happening in events:
+        run_id = happening.run_id
+        answer = next(of_run[run_id]) if run_id in of_run else _NO_RUN
+        applied.append(
+            Applied(
+                verdict=answer.verdict,
+                newest={slot: newest[run_id][slot] for slot in answer.stale},
+                kept=tuple(held[run_id, number] for number in answer.kept if (run_id, number) in held),
+            )
+        )
+    return tuple(applied)

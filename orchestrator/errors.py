@@ -1,0 +1,82 @@
+"""Every error that CNStra raises, in one tree under ``CnstraError``.
+
+A message says what happened, to which name or id, and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class CnstraError(Exception):
+    """The root of every error that CNStra raises on purpose."""
+
+
+class GraphError(CnstraError):
+    """A graph, or a part of one, that cannot work; found while it is built."""
+
+
+class OutputError(GraphError):
+    """What a handler returned is no signal, or a signal that its neuron's axon does not have."""
+
+
+class PayloadError(CnstraError):
+    """A payload that does not fit its collateral, or that cannot be stored."""
+
+
+class ContextError(CnstraError):
+    """A context value that is not exactly JSON, or a use of the context that its rules refuse."""
+
+
+class ContextConflict(CnstraError):
+    """Another activation wrote a key of the context that this one had read and wanted to write."""
+
+
+class PolicyError(CnstraError):
+    """A retry policy that cannot be persisted or asked."""
+
+
+class ResultRefused(CnstraError):
+    """A retry policy still refused what the handler returned when its tries had run out."""
+
+
+class SubmitError(CnstraError):
+    """A submit that was refused; nothing was stored."""
+
+
+class RunNotFound(CnstraError):
+    """No run with this id is stored."""
+
+
+class RunStateError(CnstraError):
+    """The run's status does not allow what was asked of it."""
+
+
+class StoreUnavailable(CnstraError):
+    """The store of runs cannot be reached, or does not answer in time; what was asked may have happened."""
+
+
+class DataRefused(CnstraError):
+    """The store of runs cannot hold what it was given; nothing was stored."""
+
+
+class SchemaError(CnstraError):
+    """The database's schema does not fit this release; ``cnstra migrate`` mends it."""
+
+
+class ConfigurationError(CnstraError):
+    """A setting that is missing or cannot be used."""
+
+
+class ServersError(CnstraError):
+    """The development servers could not be started, joined or stopped."""
+
+
+class WorkerLost(CnstraError):
+    """The worker that ran an activation died, or stalled past its lease."""
+
+
+class Poisoned(CnstraError):
+    """An activation that took its worker down with it too many times."""
+
+
+class BrokerAway(CnstraError):
+    """The broker does not answer. Runs go on: only the workers' being told at once waits for it."""

@@ -1,0 +1,35 @@
+"""The graph: collaterals, axons, neurons, dendrites, and the CNS that they form.
+
+It describes and checks; it runs nothing, and knows no clock, no thread, no database.
+"""
+
+from __future__ import annotations
+
+from cnstra.orchestrator.graph.axons import Axon, DictAxon, axon_collaterals
+from cnstra.orchestrator.graph.cns import CNS
+from cnstra.orchestrator.graph.collaterals import Collateral, Signal, collateral
+from cnstra.orchestrator.graph.dendrites import Dendrite, Register, Returned
+from cnstra.orchestrator.graph.network import Network
+from cnstra.orchestrator.graph.neurons import Neuron, neuron
+from cnstra.orchestrator.graph.options import OnConflict
+from cnstra.orchestrator.graph.outputs import normalise_outputs
+from cnstra.orchestrator.graph.payload import PayloadType
+
+__all__ = [
+    "CNS",
+    "Axon",
+    "Collateral",
+    "Dendrite",
+    "DictAxon",
+    "Network",
+    "Neuron",
+    "OnConflict",
+    "PayloadType",
+    "Register",
+    "Returned",
+    "Signal",
+    "axon_collaterals",
+    "collateral",
+    "neuron",
+    "normalise_outputs",
+]

@@ -1,0 +1,303 @@
+"""What a store of runs can do: the port between the rules and the place where state is kept.
+
+Every operation is one transaction: it happens whole or not at all, and may be repeated safely when its reply was lost. An
+adapter gives each as an ``Operation``; a runner of the caller's colour (blocking or async) carries it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from cnstra.orchestrator.machine.records import Claimed, Event, Target, Verdict
+from cnstra.orchestrator.ports import Ring
+from cnstra.orchestrator.slots import Slot, Snapshot
+
+T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
+
+
+class Operation(Protocol[T_co]):
+    """One transaction that has not begun yet; opaque to all but the store that made it."""
+
+    @property
+    def name(self) -> str:
+        """What it does, for errors and logs."""
+        ...
+
+    def result_type(self) -> T_co:
+        """Never called: ties the operation to the type of its result."""
+        ...
+
+
+class Runner(Protocol):
+    """Carries out operations, blocking."""
+
+    def run(self, operation: Operation[T], /) -> T: ...
+
+
+class AsyncRunner(Protocol):
+    """Carries out operations, awaited."""
+
+    def run(self, operation: Operation[T], /) -> Awaitable[T]: ...
+
+
+# -- submit --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A run to be kept. ``digest`` tells one payload from another under the same idempotency key."""
+
+    run_id: UUID
+    graph: str
+    graph_version: str
+    pinned: bool
+    collateral: str
+    payload: str
+    targets: tuple[Target, ...]
+    priority: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    digest: bytes | None = None
+    policy: Mapping[str, Any] | None = None
+    delay: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """``run_id`` is kept. ``new`` is False when an earlier submit under the same idempotency key had made it;
+    ``same`` then says whether it carried the same payload."""
+
+    run_id: UUID
+    new: bool
+    same: bool = True
+
+
+# -- claim and settle ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRequest:
+    """Who claims, what it can run, and how much."""
+
+    worker: UUID
+    nonce: int
+    graph: str
+    graph_version: str
+    queues: tuple[str, ...]
+    dendrites: tuple[tuple[str, str], ...]
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A claimed activation, with all that its call needs. Times since other moments are in seconds, by the store's clock.
+
+    ``run_elapsed`` and ``run_idled`` count from the run's start, ``elapsed`` and ``idled`` from the first try of this
+    attempt: what policies are asked with. ``policy`` is the run's own, as data.
+    """
+
+    run_id: UUID
+    fence: Claimed
+    neuron: str
+    collateral: str
+    queue: str
+    payload: str
+    attempt: int
+    try_number: int
+    failures: int
+    elapsed: float
+    idled: float
+    crashes: int
+    run_elapsed: float
+    run_idled: float
+    policy: Mapping[str, Any] | None
+    snapshot: Snapshot
+
+    @property
+    def activation_id(self) -> int:
+        return self.fence.activation_id
+
+    def __str__(self) -> str:
+        return f"run {self.run_id}, activation {self.fence.activation_id} ({self.neuron} on {self.collateral})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvent:
+    """Something that happens to one run."""
+
+    run_id: UUID
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What became of one event. ``newest`` are the stale slots' newest values, ``kept`` the successors that the
+    settling worker holds now."""
+
+    verdict: Verdict
+    newest: Mapping[str, Slot] = field(default_factory=dict)
+    kept: tuple[Work, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedBatch:
+    """The answers, in the order of the events, and the queues to ring for what became ready."""
+
+    answers: tuple[Applied, ...]
+    rings: tuple[Ring, ...] = ()
+
+
+# -- workers and supervision ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerInfo:
+    """One incarnation of a worker process."""
+
+    worker: UUID
+    host: str
+    pid: int
+    graph: str
+    graph_version: str
+    queues: tuple[str, ...]
+    dendrites: tuple[tuple[str, str], ...]
+    lease: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldClaim:
+    """A claim that the store believes a worker to hold."""
+
+    run_id: UUID
+    fence: Claimed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostClaim:
+    """A claim whose worker's lease has run out."""
+
+    run_id: UUID
+    fence: Claimed
+    worker: UUID
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a supervisor's look around found to be done. ``elected`` is False when another supervises."""
+
+    elected: bool
+    due: tuple[tuple[UUID, int], ...] = ()
+    attempts_due: tuple[UUID, ...] = ()
+    workers_lost: bool = False
+    unclaimed: tuple[Ring, ...] = ()
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs to list, newest first."""
+
+    status: str | None = None
+    tag: tuple[str, str | None] | None = None
+    since: datetime | None = None
+    limit: int = 100
+
+
+class Operations(Protocol):
+    """All that the rest of the system asks of a store of runs."""
+
+    def check_schema(self) -> Operation[None]:
+        """Raises ``SchemaError`` when the store was made by an older release, or not at all."""
+        ...
+
+    # clients
+
+    def submit(self, submissions: Sequence[Submission]) -> Operation[tuple[list[Accepted], tuple[Ring, ...]]]:
+        """Keep all of these runs, or none. The same run id again is the same run."""
+        ...
+
+    def run_row(self, run_id: UUID) -> Operation[Mapping[str, Any] | None]:
+        """The run's row of the view ``cnstra.runs``."""
+        ...
+
+    def run_status(self, run_id: UUID) -> Operation[str | None]: ...
+
+    def run_rows(self, which: RunFilter) -> Operation[list[Mapping[str, Any]]]: ...
+
+    def activation_rows(self, run_id: UUID) -> Operation[list[Mapping[str, Any]]]:
+        """The run's rows of the view ``cnstra.activations``."""
+        ...
+
+    def context_at(self, run_id: UUID, version: int | None) -> Operation[Snapshot | None]:
+        """The run's context at a version (None: the newest). None when the run does not exist, or had not that version."""
+        ...
+
+    def history(self, run_id: UUID) -> Operation[list[Mapping[str, Any]]]:
+        """The run's rows of the view ``cnstra.context_history``, in order."""
+        ...
+
+    def failed_runs(self, graph: str | None, after: UUID | None, limit: int) -> Operation[list[UUID]]: ...
+
+    # workers
+
+    def register(self, worker: WorkerInfo) -> Operation[None]:
+        """Begin a worker's lease; activations that nobody knew and this one knows become claimable."""
+        ...
+
+    def renew(self, worker: UUID) -> Operation[list[HeldClaim] | None]:
+        """Extend the worker's lease; None when it had been taken for lost. Answers the claims it is believed to hold."""
+        ...
+
+    def leave(self, worker: UUID) -> Operation[None]:
+        """End the worker's lease; what it still holds becomes ready at the next sweep."""
+        ...
+
+    def claim(self, request: ClaimRequest) -> Operation[list[Work]]:
+        """Claim ready activations by priority, then age. Repeated with the same nonce it answers the same claims."""
+        ...
+
+    def apply(self, events: Sequence[RunEvent]) -> Operation[AppliedBatch]:
+        """Let the machine decide on the events, and carry its plans out in one transaction."""
+        ...
+
+    # supervisors
+
+    def look(self, worker: UUID, lease: timedelta, unclaimed_after: timedelta, limit: int) -> Operation[Findings]:
+        """Supervise for ``lease`` longer, if nobody else does, and find what is to be done."""
+        ...
+
+    def lost_claims(self, limit: int) -> Operation[list[LostClaim]]:
+        """Take workers whose lease has run out for lost, and answer claims of theirs."""
+        ...
+
+    def set_unknown_aside(self, unclaimed_after: timedelta, limit: int) -> Operation[None]:
+        """Take ready activations that no live worker of their graph and queue knows out of the way."""
+        ...
+
+
+class Store(Operations, Runner, Protocol):
+    """A store of runs for blocking callers.
+
+    ``run`` raises ``StoreUnavailable`` when the store stays away, and ``DataRefused`` for data that it cannot hold.
+    """
+
+    def close(self) -> None:
+        """Let go of all connections. Idempotent."""
+        ...
+
+
+class AsyncStore(Operations, AsyncRunner, Protocol):
+    """The same store for async callers."""
+
+    async def close(self) -> None:
+        """Let go of all connections. Idempotent."""
+        ...

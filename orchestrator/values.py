@@ -1,0 +1,108 @@
+"""Exactly JSON: what a durable value may be, and its text form.
+
+A value that is stored must come back equal, whichever store kept it. So nothing is coerced on the way: a tuple would come
+back as a list, an integer key as a string, NaN not at all. Whatever is not exactly JSON is refused here, naming the path.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from types import NoneType
+from typing import Any
+
+from cnstra.orchestrator.errors import CnstraError
+
+MAX_VALUE_BYTES = 4 * 1024 * 1024
+"""The largest text of one payload or one context value, in bytes of UTF-8."""
+
+_ATOMS = frozenset({str, int, bool, NoneType})
+
+
+class _NotJsonError(Exception):
+    """Carries the problem up, while every level it passes adds its step to the path."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.steps: list[str] = []
+
+
+def _walk(value: Any) -> None:
+    kind = type(value)
+    if kind in _ATOMS:
+        if kind is str:
+            _check_text(value)
+        return
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise _NotJsonError(f"has a key {key!r} of type {type(key).__name__}; JSON's keys are str")
+            try:
+                _check_text(key)
+                _walk(item)
+            except _NotJsonError as bad:
+                bad.steps.append(f".{key}" if key.isidentifier() else f"[{key!r}]")
+                raise
+        return
+    if kind is list:
+        for index, item in enumerate(value):
+            try:
+                _walk(item)
+            except _NotJsonError as bad:
+                bad.steps.append(f"[{index}]")
+                raise
+        return
+    if kind is float:
+        if not math.isfinite(value):
+            raise _NotJsonError(f"is {value!r}; JSON has no NaN and no infinity")
+        return
+    raise _NotJsonError(
+        f"is a {kind.__module__}.{kind.__qualname__}, which is not exactly JSON; "
+        "convert it to str, int, float, bool, None, list or dict"
+    )
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise _NotJsonError("holds the character U+0000, which Postgres cannot store in text")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise _NotJsonError(f"holds a lone surrogate at position {error.start}; it is not valid text") from None
+
+
+def dump(value: Any, *, where: str, error: Callable[[str], CnstraError]) -> str:
+    """The JSON text of a value that is exactly JSON.
+
+    ``where`` names the value in the error's message, ``error`` makes the error.
+
+    Raises whatever ``error`` makes: for a value that is not exactly JSON, naming the path (``$.a[3]``), and for a text
+    above ``MAX_VALUE_BYTES``.
+    """
+    try:
+        _walk(value)
+    except _NotJsonError as bad:
+        path = "$" + "".join(reversed(bad.steps))
+        raise error(f"{where}: {path} {bad.problem}") from None
+    except RecursionError:
+        raise error(f"{where}: is nested too deeply, or contains itself; flatten it") from None
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    check_size(text, where=where, error=error)
+    return text
+
+
+def check_size(text: str, *, where: str, error: Callable[[str], CnstraError]) -> None:
+    """Refuse a JSON text above ``MAX_VALUE_BYTES``."""
+    size = len(text)
+    if size * 4 > MAX_VALUE_BYTES and (size := len(text.encode())) > MAX_VALUE_BYTES:
+        raise error(
+            f"{where}: is {size:,} bytes of JSON, above the limit of {MAX_VALUE_BYTES:,}; "
+            "store it elsewhere and pass a reference to it"
+        )
+
+
+load = json.loads
+"""The value of a JSON text; every call makes a new one."""

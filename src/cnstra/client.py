@@ -1,0 +1,323 @@
+"""The client: ``Orchestrator`` and ``AsyncOrchestrator``, and the handles of runs that they give.
+
+Both wire a graph, a store and a bell to the same flows; they differ in nothing but their colour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, TypeVar
+from uuid import UUID
+
+from tenacity import BaseRetrying
+
+from cnstra import settings
+from cnstra.orchestrator.flows import (
+    Flows,
+    RunResult,
+    SubmitOptions,
+    Written,
+    drive,
+    drive_async,
+    run_uuid,
+    tag_filter,
+)
+from cnstra.orchestrator.graph import CNS, Signal
+from cnstra.orchestrator.ports import Bell, Ring, SystemEntropy
+from cnstra.orchestrator.store import AsyncStore, Operation, RunFilter, Store
+from cnstra.stores.postgres import AsyncPostgresStore, PostgresStore
+from cnstra.workers.doorbell import DramatiqBell
+
+T = TypeVar("T")
+
+
+class _BlockingWorld:
+    """Flows run in the calling thread."""
+
+    def __init__(self, store: Store, bell: Bell) -> None:
+        self._store, self._bell = store, bell
+
+    def run(self, operation: Operation[T], /) -> T:
+        return self._store.run(operation)
+
+    def ring(self, rings: Sequence[Ring], /) -> None:
+        self._bell.ring(rings)
+
+    def sleep(self, seconds: float, /) -> None:
+        time.sleep(seconds)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class _AsyncWorld:
+    """Flows run on the calling event loop; the bell, which blocks for a moment, in a thread."""
+
+    def __init__(self, store: AsyncStore, bell: Bell) -> None:
+        self._store, self._bell = store, bell
+
+    def run(self, operation: Operation[T], /) -> Awaitable[T]:
+        return self._store.run(operation)
+
+    def ring(self, rings: Sequence[Ring], /) -> Awaitable[None]:
+        return asyncio.to_thread(self._bell.ring, rings)
+
+    def sleep(self, seconds: float, /) -> Awaitable[None]:
+        return asyncio.sleep(seconds)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Run:
+    """One run, by its id. Everything that it answers is read anew."""
+
+    def __init__(self, run_id: UUID, flows: Flows) -> None:
+        self.id = run_id
+        self._flows = flows
+
+    def status(self) -> str:
+        """``running``, ``waiting``, ``completed``, ``failed`` …: the words of the view ``cnstra.runs``."""
+        return drive(self._flows.status(self.id))
+
+    def wait(self, timeout: float | None = None) -> RunResult:
+        """Its result, once it has ended, however it ended. ``TimeoutError`` when it has not within ``timeout`` seconds."""
+        return drive(self._flows.wait(self.id, timeout))
+
+    def context(self, version: int | None = None) -> Any:
+        """The shared value, now or at a version; None when there was none."""
+        return drive(self._flows.context(self.id, version))
+
+    def history(self) -> list[Written]:
+        """Every version of its context, in order: who wrote what."""
+        return drive(self._flows.history(self.id))
+
+    def describe(self) -> dict[str, Any]:
+        """The columns of ``cnstra.runs``, and its activations as a list."""
+        return drive(self._flows.describe(self.id))
+
+    def retry(self) -> None:
+        """Begin the next attempt: the failed activations run again, on the saved context.
+
+        Raises ``RunStateError`` for a run that has not failed.
+        """
+        drive(self._flows.retry(self.id))
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+
+class AsyncRun:
+    """One run, by its id. Everything that it answers is read anew."""
+
+    def __init__(self, run_id: UUID, flows: Flows) -> None:
+        self.id = run_id
+        self._flows = flows
+
+    async def status(self) -> str:
+        """``running``, ``waiting``, ``completed``, ``failed`` …: the words of the view ``cnstra.runs``."""
+        return await drive_async(self._flows.status(self.id))
+
+    async def wait(self, timeout: float | None = None) -> RunResult:  # noqa: ASYNC109
+        """Its result, once it has ended, however it ended. ``TimeoutError`` when it has not within ``timeout`` seconds."""
+        return await drive_async(self._flows.wait(self.id, timeout))
+
+    async def context(self, version: int | None = None) -> Any:
+        """The shared value, now or at a version; None when there was none."""
+        return await drive_async(self._flows.context(self.id, version))
+
+    async def history(self) -> list[Written]:
+        """Every version of its context, in order: who wrote what."""
+        return await drive_async(self._flows.history(self.id))
+
+    async def describe(self) -> dict[str, Any]:
+        """The columns of ``cnstra.runs``, and its activations as a list."""
+        return await drive_async(self._flows.describe(self.id))
+
+    async def retry(self) -> None:
+        """Begin the next attempt: the failed activations run again, on the saved context.
+
+        Raises ``RunStateError`` for a run that has not failed.
+        """
+        await drive_async(self._flows.retry(self.id))
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+
+class Orchestrator:
+    """Submits runs of a graph and asks about them; for blocking callers. Threads may share it; it survives a fork.
+
+    ``database`` is a Postgres URL, ``broker`` a Redis one; without them CNSTRA_DATABASE_URL and CNSTRA_BROKER_URL are
+    read. ``cns`` may be left out by who only looks at runs and retries them. Connections open when they are first needed.
+
+    Raises ``ConfigurationError`` when a URL is missing or cannot be used.
+    """
+
+    def __init__(self, cns: CNS | None = None, *, database: str | None = None, broker: str | None = None) -> None:
+        self._store = PostgresStore(settings.database_url(database))
+        self._bell = DramatiqBell(settings.broker_url(broker))
+        self._flows = Flows(cns, self._store, _BlockingWorld(self._store, self._bell), SystemEntropy())
+
+    def submit(
+        self,
+        signal: Signal[Any],
+        *,
+        run_id: UUID | str | None = None,
+        idempotency_key: str | None = None,
+        priority: int = 0,
+        delay: timedelta | None = None,
+        tags: Mapping[str, str] | None = None,
+        retry: BaseRetrying | None = None,
+    ) -> Run:
+        """Start a run. When this returns the run is kept: it ends, whatever dies.
+
+        ``idempotency_key`` makes a second submit of the same signal answer the same run. Higher ``priority`` is claimed
+        first. ``delay`` begins it later. ``retry`` is the run's own policy: when an activation has failed for good, it
+        restarts the failed ones with the saved context.
+
+        Raises ``SubmitError``, ``PayloadError`` or ``PolicyError`` with nothing stored; ``StoreUnavailable`` when the
+        database is away (then submit again under the same ``run_id`` or ``idempotency_key``).
+        """
+        options = SubmitOptions(
+            run_id=run_id,
+            idempotency_key=idempotency_key,
+            priority=priority,
+            delay=delay,
+            tags=tags,
+            retry=retry,
+        )
+        [accepted] = drive(self._flows.submit([signal], options))
+        return Run(accepted, self._flows)
+
+    def submit_many(
+        self,
+        signals: Iterable[Signal[Any]],
+        *,
+        priority: int = 0,
+        delay: timedelta | None = None,
+        tags: Mapping[str, str] | None = None,
+        retry: BaseRetrying | None = None,
+    ) -> list[Run]:
+        """Start a run for each signal, in one transaction: all of them are kept, or none. As ``submit`` otherwise."""
+        options = SubmitOptions(priority=priority, delay=delay, tags=tags, retry=retry)
+        return [Run(run_id, self._flows) for run_id in drive(self._flows.submit(signals, options))]
+
+    def get_run(self, run_id: UUID | str) -> Run:
+        """The run of this id. Raises ``RunNotFound``."""
+        run = Run(run_uuid(run_id), self._flows)
+        run.status()
+        return run
+
+    def list_runs(
+        self,
+        *,
+        status: str | None = None,
+        tag: str | tuple[str, str] | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+    ) -> list[Run]:
+        """The newest runs that fit, newest first. ``tag`` is ``"key"``, ``"key=value"`` or a pair; ``since`` is aware."""
+        which = RunFilter(status=status, tag=tag_filter(tag), since=since, limit=limit)
+        return [Run(run_id, self._flows) for run_id in drive(self._flows.list_ids(which))]
+
+    def retry_failed(self, *, graph: str | None = None) -> list[Run]:
+        """Begin the next attempt of every run that is failed now, of one graph or of all."""
+        return [Run(run_id, self._flows) for run_id in drive(self._flows.retry_failed(graph))]
+
+    def close(self) -> None:
+        """Let go of all connections. Idempotent."""
+        self._store.close()
+        self._bell.close()
+
+    def __enter__(self) -> Orchestrator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncOrchestrator:
+    """Submits runs of a graph and asks about them; for callers on one event loop. As ``Orchestrator``, awaited."""
+
+    def __init__(self, cns: CNS | None = None, *, database: str | None = None, broker: str | None = None) -> None:
+        self._store = AsyncPostgresStore(settings.database_url(database))
+        self._bell = DramatiqBell(settings.broker_url(broker))
+        self._flows = Flows(cns, self._store, _AsyncWorld(self._store, self._bell), SystemEntropy())
+
+    async def submit(
+        self,
+        signal: Signal[Any],
+        *,
+        run_id: UUID | str | None = None,
+        idempotency_key: str | None = None,
+        priority: int = 0,
+        delay: timedelta | None = None,
+        tags: Mapping[str, str] | None = None,
+        retry: BaseRetrying | None = None,
+    ) -> AsyncRun:
+        """Start a run; see ``Orchestrator.submit``."""
+        options = SubmitOptions(
+            run_id=run_id,
+            idempotency_key=idempotency_key,
+            priority=priority,
+            delay=delay,
+            tags=tags,
+            retry=retry,
+        )
+        [accepted] = await drive_async(self._flows.submit([signal], options))
+        return AsyncRun(accepted, self._flows)
+
+    async def submit_many(
+        self,
+        signals: Iterable[Signal[Any]],
+        *,
+        priority: int = 0,
+        delay: timedelta | None = None,
+        tags: Mapping[str, str] | None = None,
+        retry: BaseRetrying | None = None,
+    ) -> list[AsyncRun]:
+        """Start a run for each signal, all or none; see ``Orchestrator.submit_many``."""
+        options = SubmitOptions(priority=priority, delay=delay, tags=tags, retry=retry)
+        return [AsyncRun(run_id, self._flows) for run_id in await drive_async(self._flows.submit(signals, options))]
+
+    async def get_run(self, run_id: UUID | str) -> AsyncRun:
+        """The run of this id. Raises ``RunNotFound``."""
+        run = AsyncRun(run_uuid(run_id), self._flows)
+        await run.status()
+        return run
+
+    async def list_runs(
+        self,
+        *,
+        status: str | None = None,
+        tag: str | tuple[str, str] | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+    ) -> list[AsyncRun]:
+        """The newest runs that fit, newest first; see ``Orchestrator.list_runs``."""
+        which = RunFilter(status=status, tag=tag_filter(tag), since=since, limit=limit)
+        return [AsyncRun(run_id, self._flows) for run_id in await drive_async(self._flows.list_ids(which))]
+
+    async def retry_failed(self, *, graph: str | None = None) -> list[AsyncRun]:
+        """Begin the next attempt of every run that is failed now, of one graph or of all."""
+        return [AsyncRun(run_id, self._flows) for run_id in await drive_async(self._flows.retry_failed(graph))]
+
+    async def close(self) -> None:
+        """Let go of all connections. Idempotent."""
+        await self._store.close()
+        self._bell.close()
+
+    async def __aenter__(self) -> AsyncOrchestrator:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,172 @@
+"""Carrying out the machine's plans: the whole batch is decided on, and then written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from cnstra.orchestrator import batches
+from cnstra.orchestrator.batches import Ready
+from cnstra.orchestrator.machine.fold import BLOCKED_ALONE, fold
+from cnstra.orchestrator.machine.records import Activation, Answer, Event, NewActivation, Plan, Sweep, Verdict
+from cnstra.orchestrator.machine.states import ACTIVATION_MOVES, ActivationMove, ActivationStatus, move
+from cnstra.orchestrator.store import AppliedBatch, RunEvent
+from cnstra.stores.memory.claiming import work_of
+from cnstra.stores.memory.operations import operation
+from cnstra.stores.memory.state import ActivationRow, State, TryRow
+
+
+class Applying:
+    """The one operation by which runs move."""
+
+    @operation
+    def apply(self, state: State, events: Sequence[RunEvent]) -> AppliedBatch:
+        now = state.now()
+        by_run = batches.by_run(events)
+        plans = {
+            run_id: decide(state, run_id, of_run, now)
+            for run_id, of_run in by_run.items()
+            if run_id in state.runs
+        }
+        ready = [
+            ready for plan in plans.values() if batches.moves(plan) for ready in carry_out(state, plan, now)
+        ]
+        _answer_repeated(state, plans, by_run)
+        held = (row for key in batches.kept(plans) if (row := state.activation(key)) is not None)
+        return AppliedBatch(
+            answers=batches.answers(
+                events,
+                plans,
+                [work_of(state, row, now) for row in held if row.activation.status is ActivationStatus.RUNNING],
+                {run_id: state.snapshot(run_id).slots for run_id in plans},
+            ),
+            rings=batches.rings_of(ready),
+        )
+
+
+def decide(state: State, run_id: UUID, events: Sequence[Event], now: datetime) -> Plan:
+    """What the machine makes of a run's events."""
+    rows = (state.activation((run_id, number)) for number in batches.named(events))
+    activations = {row.activation.activation_id: row.activation for row in rows if row is not None}
+    return fold(state.runs[run_id].run, activations, state.heads.get(run_id, {}), events, now)
+
+
+def carry_out(state: State, plan: Plan, now: datetime) -> list[Ready]:
+    """Write a plan; answers what became ready."""
+    run_id = plan.run.run_id
+    state.runs[run_id] = replace(state.runs[run_id], run=plan.run)
+    for row in state.of_run(run_id):
+        if (changed := plan.changed.get(row.activation.activation_id)) is not None:
+            state.put(replace(row, activation=changed))
+    for new in plan.created:
+        state.put(row_of_new(run_id, new, now))
+    state.entries.setdefault(run_id, {}).update({(entry.version, entry.slot): entry for entry in plan.entries})
+    state.heads.setdefault(run_id, {}).update(plan.heads)
+    state.tries.setdefault(run_id, []).extend(TryRow(ended=ended, finished_at=now) for ended in plan.tries)
+    swept = [ready for sweep, carry in _SWEEPS.items() if sweep in plan.sweeps for ready in carry(state, run_id, now)]
+    return [*batches.made_ready(plan), *swept]
+
+
+def row_of_new(run_id: UUID, new: NewActivation, now: datetime) -> ActivationRow:
+    """An activation as it begins: unclaimed, or kept by the worker that settled its parent."""
+    kept = new.status is ActivationStatus.RUNNING
+    return ActivationRow(
+        run_id=run_id,
+        parent=new.parent,
+        target=new.target,
+        created_at=now,
+        first_try_at=now if kept else None,
+        activation=Activation(
+            activation_id=new.activation_id,
+            status=new.status,
+            queue=new.target.queue,
+            attempt=new.attempt,
+            epoch=int(kept),
+            nonce=new.nonce,
+            worker=new.worker,
+            tries=int(kept),
+            blocked=new.blocked,
+            available_at=new.available_at,
+            started_at=now if kept else None,
+        ),
+    )
+
+
+# -- sweeps ----------------------------------------------------------------------------------------------------
+
+
+def _revive(state: State, run_id: UUID, now: datetime) -> Iterator[Ready]:
+    attempt = state.runs[run_id].run.attempt
+    for row in state.of_run(run_id):
+        failed = row.activation
+        if failed.status is not ActivationStatus.FAILED:
+            continue
+        revived = replace(
+            failed,
+            status=move(ACTIVATION_MOVES, failed.status, ActivationMove.REVIVE),
+            attempt=attempt,
+            nonce=None,
+            failures=0,
+            idled=0.0,
+            crashes=0,
+            available_at=now,
+            finished_at=None,
+            finish=None,
+            failure=None,
+        )
+        state.put(replace(row, activation=revived, first_try_at=None))
+        yield failed.queue, run_id, failed.activation_id
+
+
+def _rejoin(state: State, run_id: UUID, _now: datetime) -> Iterator[Ready]:
+    for row in state.of_run(run_id):
+        if row.activation.blocked == BLOCKED_ALONE:
+            yield _block(state, row, None)
+
+
+def _single_out(state: State, run_id: UUID, _now: datetime) -> Iterator[Ready]:
+    alone = state.runs[run_id].run.alone
+    rows = state.of_run(run_id)
+    others_run = any(
+        row.activation.status is ActivationStatus.RUNNING and row.activation.activation_id != alone for row in rows
+    )
+    for row in rows:
+        if row.activation.status is not ActivationStatus.READY:
+            continue
+        may_run = row.activation.activation_id == alone and not others_run
+        if may_run and row.activation.blocked == BLOCKED_ALONE:
+            yield _block(state, row, None)
+        elif not may_run and row.activation.blocked is None:
+            _block(state, row, BLOCKED_ALONE)
+
+
+def _block(state: State, row: ActivationRow, blocked: str | None) -> Ready:
+    state.put(replace(row, activation=replace(row.activation, blocked=blocked)))
+    return row.activation.queue, *row.key
+
+
+_SWEEPS = {Sweep.REVIVE: _revive, Sweep.REJOIN: _rejoin, Sweep.SINGLE_OUT: _single_out}
+
+
+# -- answer ----------------------------------------------------------------------------------------------------
+
+
+def _answer_repeated(state: State, plans: Mapping[UUID, Plan], by_run: Mapping[UUID, Sequence[Event]]) -> None:
+    """A settlement whose reply was lost learns which successors its worker had kept then."""
+    for run_id, plan in plans.items():
+        for place, activation_id in batches.repeated_hops(plan, by_run[run_id]):
+            parent = state.activation((run_id, activation_id))
+            kept = tuple(
+                row.activation.activation_id
+                for row in state.of_run(run_id)
+                if parent is not None and row.parent == activation_id and _held_as(row, parent)
+            )
+            plan.answers[place] = Answer(verdict=Verdict.REPEATED, kept=kept)
+
+
+def _held_as(row: ActivationRow, parent: ActivationRow) -> bool:
+    """Whether the worker that held the parent still holds what it kept with it."""
+    one, other = row.activation, parent.activation
+    return one.status is ActivationStatus.RUNNING and (one.worker, one.nonce) == (other.worker, other.nonce)

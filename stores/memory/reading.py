@@ -1,0 +1,191 @@
+"""Reading runs, as users see them: rows with the columns of the SQL views, and the context at any version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from cnstra.orchestrator.machine.records import Failure
+from cnstra.orchestrator.machine.states import ENDED, ActivationStatus, RunStatus
+from cnstra.orchestrator.slots import WHOLE, Slot, Snapshot, shared_key
+from cnstra.orchestrator.store import RunFilter
+from cnstra.stores.memory.claiming import UNKNOWN
+from cnstra.stores.memory.operations import operation
+from cnstra.stores.memory.state import ActivationRow, RunRow, State
+
+Row = Mapping[str, Any]
+
+_UNHELD = frozenset({ActivationStatus.READY, ActivationStatus.SCHEDULED, ActivationStatus.WAITING})
+
+
+class Reading:
+    """The operations that change nothing."""
+
+    @operation
+    def check_schema(self, _state: State) -> None:
+        """There is none."""
+
+    @operation
+    def run_row(self, state: State, run_id: UUID) -> Row | None:
+        return _run_row(state, state.runs[run_id]) if run_id in state.runs else None
+
+    @operation
+    def run_status(self, state: State, run_id: UUID) -> str | None:
+        return state.runs[run_id].run.status.value if run_id in state.runs else None
+
+    @operation
+    def run_rows(self, state: State, which: RunFilter) -> list[Row]:
+        newest = sorted(state.runs.values(), key=lambda row: row.run.run_id, reverse=True)
+        return [_run_row(state, row) for row in [row for row in newest if _fits(row, which)][: which.limit]]
+
+    @operation
+    def activation_rows(self, state: State, run_id: UUID) -> list[Row]:
+        return [_activation_row(state, row) for row in state.of_run(run_id)]
+
+    @operation
+    def history(self, state: State, run_id: UUID) -> list[Row]:
+        versions: dict[int, dict[str, Any]] = {}
+        for (version, slot), entry in state.entries.get(run_id, {}).items():
+            versions.setdefault(version, {})[slot] = entry
+        return [_history_row(state, run_id, version, slots) for version, slots in sorted(versions.items())]
+
+    @operation
+    def context_at(self, state: State, run_id: UUID, version: int | None) -> Snapshot | None:
+        newest = state.runs[run_id].run.context_version if run_id in state.runs else None
+        if newest is None or (version is not None and not 0 <= version <= newest):
+            return None
+        at = newest if version is None else version
+        entries = state.entries.get(run_id, {}).items()
+        slots = {slot: Slot(written, entry.text) for (written, slot), entry in sorted(entries) if written <= at}
+        return Snapshot(version=at, slots=slots)
+
+    @operation
+    def failed_runs(self, state: State, graph: str | None, after: UUID | None, limit: int) -> list[UUID]:
+        return sorted(
+            run_id
+            for run_id, row in state.runs.items()
+            if row.run.status is RunStatus.FAILED
+            and (graph is None or row.submission.graph == graph)
+            and (after is None or run_id > after)
+        )[:limit]
+
+
+def _fits(row: RunRow, which: RunFilter) -> bool:
+    tags = json.loads(row.tags)
+    key, value = which.tag or (None, None)
+    return (
+        (which.status is None or row.run.status.value == which.status)
+        and (key is None or (key in tags and value in (None, tags[key])))
+        and (which.since is None or row.submitted_at >= which.since)
+    )
+
+
+def _run_row(state: State, row: RunRow) -> Row:
+    run, submission, activations = row.run, row.submission, state.of_run(row.run.run_id)
+    done = [one.activation for one in activations if one.activation.status is ActivationStatus.DONE]
+    started = [at for one in activations if (at := one.activation.started_at) is not None]
+    return {
+        "run_id": run.run_id,
+        "graph": submission.graph,
+        "graph_version": submission.graph_version,
+        "status": run.status.value,
+        "attempt": run.attempt,
+        "entry_collateral": submission.collateral,
+        "entry_payload": json.loads(submission.payload),
+        "outputs": [
+            _signal(output.collateral, output.payload)
+            for activation in sorted(done, key=lambda one: one.finish or 0)
+            for output in activation.outputs
+        ],
+        **_error(run.failure),
+        "context_version": run.context_version,
+        "outstanding": run.outstanding,
+        "submitted_at": row.submitted_at,
+        "started_at": run.started_at or min(started, default=None),
+        "finished_at": run.finished_at,
+        "next_retry_at": run.next_retry_at,
+        "deadline_at": None,
+        "priority": run.priority,
+        "tags": json.loads(row.tags),
+        "idempotency_key": submission.idempotency_key,
+        "gate": None,
+        "parent_run_id": None,
+        "blocked": UNKNOWN if _is_unknown(state, row, activations) else None,
+    }
+
+
+def _is_unknown(state: State, row: RunRow, activations: Iterable[ActivationRow]) -> bool:
+    """Whether a part of the run waits for a worker that knows it."""
+    if row.run.status in ENDED:
+        return False
+    submission = row.submission
+    served = any(
+        worker.info.graph == submission.graph
+        and (not submission.pinned or worker.info.graph_version == submission.graph_version)
+        for worker in state.live_workers()
+    )
+    aside = any(one.activation.blocked == UNKNOWN for one in activations)
+    return aside or (row.run.active > 0 and not served)
+
+
+def _activation_row(state: State, row: ActivationRow) -> Row:
+    activation, target = row.activation, row.target
+    signals = {
+        child.target.ordinal: _signal(child.target.collateral, child.target.payload)
+        for child in state.of_run(row.run_id)
+        if child.parent == activation.activation_id
+    } | {output.ordinal: _signal(output.collateral, output.payload) for output in activation.outputs}
+    return {
+        "run_id": row.run_id,
+        "activation_id": activation.activation_id,
+        "parent_activation_id": row.parent,
+        "attempt": activation.attempt,
+        "neuron": target.neuron,
+        "dendrite": target.dendrite,
+        "collateral": target.collateral,
+        "payload": json.loads(target.payload),
+        "outputs": [signals[ordinal] for ordinal in sorted(signals)],
+        "status": activation.status.value,
+        "tries": activation.tries,
+        "epoch": activation.epoch,
+        "queue": activation.queue,
+        "worker": None if activation.status in _UNHELD else activation.worker,
+        **_error(activation.failure),
+        "created_at": row.created_at,
+        "available_at": activation.available_at,
+        "started_at": activation.started_at,
+        "finished_at": activation.finished_at,
+        "context_version_read": activation.version_read,
+        "context_version_written": activation.version_written,
+        "group_id": None,
+        "progress": None,
+    }
+
+
+def _history_row(state: State, run_id: UUID, version: int, slots: Mapping[str, Any]) -> Row:
+    [activation_id] = {entry.activation_id for entry in slots.values()}
+    writer = state.activation((run_id, activation_id))
+    keys = {key: entry.text for slot, entry in slots.items() if (key := shared_key(slot)) is not None}
+    written = {key: json.loads(text) for key, text in keys.items() if text is not None}
+    whole = slots[WHOLE].text if WHOLE in slots else None
+    local = [entry.text for slot, entry in slots.items() if slot.startswith("l:")]
+    return {
+        "run_id": run_id,
+        "version": version,
+        "activation_id": activation_id,
+        "neuron": writer.target.neuron if writer else None,
+        "written": json.loads(whole) if whole is not None and not written else written,
+        "removed": sorted(key for key, text in keys.items() if text is None),
+        "at": writer.activation.finished_at if writer else None,
+        "local_written": json.loads(local[0]) if local and local[0] is not None else None,
+    }
+
+
+def _signal(collateral: str, payload: str) -> Row:
+    return {"collateral": collateral, "payload": json.loads(payload)}
+
+
+def _error(failure: Failure | None) -> Row:
+    return {"error": failure.error if failure else None, "error_type": failure.error_type if failure else None}

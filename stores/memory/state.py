@@ -1,0 +1,123 @@
+"""What the store keeps: rows without a database, and the few ways to find and to put them.
+
+Rows are frozen; to change one is to put another in its place. Decides nothing, and takes no lock: whoever reads or puts
+holds the store's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID
+
+from cnstra.orchestrator.machine.records import Activation, Entry, Run, Target, TryEnded
+from cnstra.orchestrator.machine.states import OUTSTANDING, ActivationStatus
+from cnstra.orchestrator.slots import Slot, Snapshot
+from cnstra.orchestrator.store import Submission, WorkerInfo
+
+Clock = Callable[[], datetime]
+Key = tuple[UUID, int]
+"""A run, and the number of one of its activations."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """A run: what was submitted, and where transitions have brought it. ``policy`` and ``tags`` are JSON texts."""
+
+    submission: Submission
+    policy: str
+    tags: str
+    submitted_at: datetime
+    run: Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationRow:
+    """An activation: what it is for, and where transitions have brought it."""
+
+    run_id: UUID
+    parent: int | None
+    target: Target
+    created_at: datetime
+    first_try_at: datetime | None
+    activation: Activation
+
+    @property
+    def key(self) -> Key:
+        return self.run_id, self.activation.activation_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TryRow:
+    """A call that did not commit."""
+
+    ended: TryEnded
+    finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRow:
+    """A worker's lease; ``lost_at`` is when it was taken for lost, or left."""
+
+    info: WorkerInfo
+    started_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    lost_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class State:
+    """All rows of a store, and its clock."""
+
+    now: Clock
+    runs: dict[UUID, RunRow] = field(default_factory=dict)
+    keys: dict[tuple[str, str], UUID] = field(default_factory=dict)
+    entries: dict[UUID, dict[tuple[int, str], Entry]] = field(default_factory=dict)
+    heads: dict[UUID, dict[str, int]] = field(default_factory=dict)
+    tries: dict[UUID, list[TryRow]] = field(default_factory=dict)
+    workers: dict[UUID, WorkerRow] = field(default_factory=dict)
+    supervisor: UUID | None = None
+    supervised_until: datetime = datetime.min.replace(tzinfo=UTC)
+    _activations: dict[UUID, dict[int, ActivationRow]] = field(default_factory=dict)
+    _outstanding: dict[Key, ActivationRow] = field(default_factory=dict)
+
+    def activation(self, key: Key) -> ActivationRow | None:
+        """One activation, if there is such a one."""
+        return self._activations.get(key[0], {}).get(key[1])
+
+    def put(self, row: ActivationRow) -> None:
+        """Keep an activation, new or changed."""
+        self._activations.setdefault(row.run_id, {})[row.activation.activation_id] = row
+        if row.activation.status in OUTSTANDING:
+            self._outstanding[row.key] = row
+        else:
+            self._outstanding.pop(row.key, None)
+
+    def of_run(self, run_id: UUID) -> list[ActivationRow]:
+        """A run's activations, in the order of their numbers."""
+        return list(self._activations.get(run_id, {}).values())
+
+    def with_status(self, status: ActivationStatus) -> Iterator[ActivationRow]:
+        """The activations, of all runs, that are in an outstanding status. What was ever done costs nothing here."""
+        return (row for row in list(self._outstanding.values()) if row.activation.status is status)
+
+    def claims_of(self, worker: UUID) -> list[ActivationRow]:
+        """The activations that a worker holds."""
+        return [row for row in self.with_status(ActivationStatus.RUNNING) if row.activation.worker == worker]
+
+    def live_workers(self) -> list[WorkerRow]:
+        """The workers that were not taken for lost."""
+        return [row for row in self.workers.values() if row.lost_at is None]
+
+    def snapshot(self, run_id: UUID) -> Snapshot:
+        """A run's context as it is now."""
+        entries = self.entries.get(run_id, {})
+        return Snapshot(
+            version=self.runs[run_id].run.context_version,
+            slots={
+                slot: Slot(abs(head), entries[abs(head), slot].text)
+                for slot, head in self.heads.get(run_id, {}).items()
+            },
+        )

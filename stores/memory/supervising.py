@@ -1,0 +1,87 @@
+"""Looking after what nobody holds: the supervisor's short, idempotent looks and sweeps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import islice
+from uuid import UUID
+
+from cnstra.orchestrator.batches import rings_of
+from cnstra.orchestrator.machine.states import ActivationStatus
+from cnstra.orchestrator.store import Findings, LostClaim
+from cnstra.stores.memory.claiming import UNKNOWN, fence_of, forget_lost, knows, serves
+from cnstra.stores.memory.operations import operation
+from cnstra.stores.memory.state import ActivationRow, State
+
+
+class Supervising:
+    """The operations of the one worker that supervises for the moment."""
+
+    @operation
+    def look(
+        self, state: State, worker: UUID, lease: timedelta, unclaimed_after: timedelta, limit: int
+    ) -> Findings:
+        now = state.now()
+        if state.supervisor != worker and state.supervised_until >= now:
+            return Findings(elected=False)
+        state.supervisor, state.supervised_until = worker, now + lease
+        due = [row for row in state.with_status(ActivationStatus.SCHEDULED) if _available_at(row) <= now]
+        attempts = [
+            (at, run_id) for run_id, row in state.runs.items() if (at := row.run.next_retry_at) and at <= now
+        ]
+        unclaimed = _waiting_since(state, now - unclaimed_after)
+        return Findings(
+            elected=True,
+            due=tuple(row.key for row in sorted(due, key=_available_at)[:limit]),
+            attempts_due=tuple(run_id for _, run_id in sorted(attempts)[:limit]),
+            workers_lost=any(
+                row.lost_at is not None or row.expires_at < now for row in state.workers.values()
+            ),
+            unclaimed=rings_of((row.activation.queue, *row.key) for row in unclaimed[:limit]),
+        )
+
+    @operation
+    def lost_claims(self, state: State, limit: int) -> list[LostClaim]:
+        now = state.now()
+        for lease in state.live_workers():
+            if lease.expires_at < now:
+                state.workers[lease.info.worker] = replace(lease, lost_at=now)
+        forget_lost(state)
+        held = [
+            (row.key, row, lease.info)
+            for lease in state.workers.values()
+            if lease.lost_at is not None
+            for row in state.claims_of(lease.info.worker)
+        ]
+        return [
+            LostClaim(run_id=row.run_id, fence=fence_of(row), worker=info.worker, host=info.host, pid=info.pid)
+            for _, row, info in sorted(held, key=lambda claim: claim[0])[:limit]
+        ]
+
+    @operation
+    def set_unknown_aside(self, state: State, unclaimed_after: timedelta, limit: int) -> None:
+        workers = [lease.info for lease in state.live_workers()]
+        unknown = (
+            row
+            for row in _waiting_since(state, state.now() - unclaimed_after)
+            if not any(serves(state, worker, row) and knows(state, worker, row) for worker in workers)
+        )
+        for row in list(islice(unknown, limit)):
+            state.put(replace(row, activation=replace(row.activation, blocked=UNKNOWN)))
+
+
+def _waiting_since(state: State, before: datetime) -> list[ActivationRow]:
+    """Claimable activations that have been so for long, of the queues that live workers serve."""
+    workers = [lease.info for lease in state.live_workers()]
+    return [
+        row
+        for row in state.with_status(ActivationStatus.READY)
+        if row.activation.blocked is None
+        and _available_at(row) < before
+        and any(serves(state, worker, row) for worker in workers)
+    ]
+
+
+def _available_at(row: ActivationRow) -> datetime:
+    return row.activation.available_at or row.created_at

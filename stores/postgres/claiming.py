@@ -1,0 +1,80 @@
+"""Handing out work: claims, and the leases under which workers hold them."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from cnstra.orchestrator.machine.records import Claimed
+from cnstra.orchestrator.store import ClaimRequest, HeldClaim, Work, WorkerInfo
+from cnstra.stores.postgres.rows import works_of
+from cnstra.stores.postgres.transactions import Ask, Rows, Steps, operation
+
+
+class Claiming:
+    """The operations by which workers come, take work, and go."""
+
+    @operation
+    def register(self, _repeated: bool, worker: WorkerInfo) -> Steps[None]:
+        known = {
+            "graph": worker.graph,
+            "graph_version": worker.graph_version,
+            "queues": list(worker.queues),
+            "dendrites": dendrite_keys(worker.dendrites),
+        }
+        yield Ask(
+            "register",
+            known | {"worker": worker.worker, "host": worker.host, "pid": worker.pid, "lease": worker.lease},
+        )
+        yield Ask("readmit_known", known)
+
+    @operation
+    def renew(self, _repeated: bool, worker: UUID) -> Steps[list[HeldClaim] | None]:
+        if not (yield Ask("renew", {"worker": worker})):
+            return None
+        rows = yield Ask("held_claims", {"worker": worker})
+        return [
+            HeldClaim(run_id=run_id, fence=Claimed(activation_id=activation_id, epoch=epoch, nonce=nonce))
+            for run_id, activation_id, epoch, nonce in rows
+        ]
+
+    @operation
+    def leave(self, _repeated: bool, worker: UUID) -> Steps[None]:
+        yield Ask("leave", {"worker": worker})
+        yield Ask("forget_lost", {})
+
+    @operation
+    def claim(self, repeated: bool, request: ClaimRequest) -> Steps[list[Work]]:
+        claimed: Rows = []
+        if repeated:  # the reply of an earlier claim under this nonce may have been lost, but not the claim
+            claimed = yield Ask("claims_of_nonce", {"worker": request.worker, "nonce": request.nonce})
+        if not claimed:
+            if not (yield Ask("hold_lease", {"worker": request.worker})):
+                return []
+            claimed = yield Ask(
+                "claim",
+                {
+                    "worker": request.worker,
+                    "nonce": request.nonce,
+                    "graph": request.graph,
+                    "graph_version": request.graph_version,
+                    "queues": list(request.queues),
+                    "dendrites": dendrite_keys(request.dendrites),
+                    "limit": request.limit,
+                },
+            )
+        return (yield from load_works(claimed))
+
+
+def dendrite_keys(dendrites: tuple[tuple[str, str], ...]) -> list[str]:
+    """Dendrites as the SQL compares them: names hold no control characters, so the separator is unambiguous."""
+    return [f"{neuron}\x1f{collateral}" for neuron, collateral in dendrites]
+
+
+def load_works(claimed: Rows) -> Steps[list[Work]]:
+    """Claims with the context and the facts that their calls need, read after the claims were made."""
+    if not claimed:
+        return []
+    runs = {"run_ids": sorted({row[0] for row in claimed})}
+    facts = yield Ask("run_facts", runs)
+    contexts = yield Ask("load_contexts", runs)
+    return works_of(claimed, facts, contexts)

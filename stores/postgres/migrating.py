@@ -1,0 +1,70 @@
+"""The schema: applying migrations, laying the views anew, and refusing a schema that does not fit.
+
+Migrations are append-only files ``NNNN_what.sql``, each applied once, in order, all in one transaction under a lock that
+ends with it. The views are dropped and made again each time, as they hold no data.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+
+import psycopg
+
+from cnstra.orchestrator.errors import SchemaError
+from cnstra.stores.postgres.statements import sql_text
+
+_FILE = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
+_LOCK = 0x636E73747261  # "cnstra": two migrations at once take turns
+
+
+def migrations() -> list[tuple[int, str]]:
+    """Number and file name of every migration, in order."""
+    folder = resources.files(__package__).joinpath("sql", "migrations")
+    found = sorted((int(match[1]), entry.name) for entry in folder.iterdir() if (match := _FILE.match(entry.name)))
+    if [number for number, _ in found] != list(range(1, len(found) + 1)):
+        raise SchemaError(f"the migrations are not numbered 1 to {len(found)}: {[name for _, name in found]}")
+    return found
+
+
+def migrate(database_url: str) -> list[str]:
+    """Bring the database's schema to this release's; the names of the migrations that it took.
+
+    Raises ``SchemaError`` when the database was made by a newer release, and the database's own errors.
+    """
+    with psycopg.connect(database_url, autocommit=True) as connection, connection.transaction():
+        connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
+        connection.execute("create schema if not exists cnstra")
+        connection.execute(
+            "create table if not exists cnstra.migration "
+            "(number integer primary key, name text not null, applied_at timestamptz not null default now())"
+        )
+        row = connection.execute("select coalesce(max(number), 0) from cnstra.migration").fetchone()
+        at = row[0] if row else 0
+        known = migrations()
+        if at > known[-1][0]:
+            raise SchemaError(
+                f"the database's schema is at migration {at}, newer than this release's {known[-1][0]}; "
+                "upgrade cnstra before you migrate"
+            )
+        taken = [(number, name) for number, name in known if number > at]
+        for number, name in taken:
+            connection.execute(sql_text(f"migrations/{name}").encode())
+            connection.execute("insert into cnstra.migration (number, name) values (%s, %s)", [number, name])
+        _lay_views(connection)
+        return [name for _, name in taken]
+
+
+def _lay_views(connection: psycopg.Connection) -> None:
+    rows = connection.execute("select viewname from pg_views where schemaname = 'cnstra'").fetchall()
+    for (name,) in rows:
+        connection.execute(psycopg.sql.SQL("drop view cnstra.{}").format(psycopg.sql.Identifier(name)))
+    connection.execute(sql_text("views.sql").encode())
+
+
+def fitting(version: int) -> None:
+    """Refuse a schema that this release cannot work on: an older one. A newer one still serves the release before it."""
+    needed = migrations()[-1][0]
+    if version < needed:
+        state = f"is at migration {version}" if version else "has no cnstra schema"
+        raise SchemaError(f"the database {state}, and this release needs migration {needed}; run `cnstra migrate`")

@@ -1,0 +1,81 @@
+"""Reading runs, as users see them: through the views, and the context as it was at any version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from cnstra.orchestrator.slots import Slot, Snapshot
+from cnstra.orchestrator.store import RunFilter
+from cnstra.stores.postgres.migrating import fitting
+from cnstra.stores.postgres.transactions import Ask, Steps, operation
+
+
+class Reading:
+    """The operations that change nothing."""
+
+    @operation
+    def check_schema(self, _repeated: bool) -> Steps[None]:
+        [(has_schema,)] = yield Ask("has_schema", {})
+        version = 0
+        if has_schema:
+            [(version,)] = yield Ask("schema_version", {})
+        fitting(version)
+
+    @operation
+    def run_row(self, _repeated: bool, run_id: UUID) -> Steps[Mapping[str, Any] | None]:
+        rows = yield Ask("run_row", {"run_id": run_id}, as_dicts=True)
+        return rows[0] if rows else None
+
+    @operation
+    def run_status(self, _repeated: bool, run_id: UUID) -> Steps[str | None]:
+        rows = yield Ask("run_status", {"run_id": run_id})
+        return rows[0][0] if rows else None
+
+    @operation
+    def run_rows(self, _repeated: bool, which: RunFilter) -> Steps[list[Mapping[str, Any]]]:
+        key, value = which.tag or (None, None)
+        return (
+            yield Ask(
+                "run_rows",
+                {
+                    "status": which.status,
+                    "tags": None if key is None or value is None else json.dumps({key: value}),
+                    "tag_key": key,
+                    # Ids of a client whose clock is behind sort earlier than their time: a margin, then the time itself.
+                    "from_id": None if which.since is None else _first_id(which.since.timestamp() - 3600),
+                    "since": which.since,
+                    "limit": which.limit,
+                },
+                as_dicts=True,
+            )
+        )
+
+    @operation
+    def activation_rows(self, _repeated: bool, run_id: UUID) -> Steps[list[Mapping[str, Any]]]:
+        return (yield Ask("activation_rows", {"run_id": run_id}, as_dicts=True))
+
+    @operation
+    def history(self, _repeated: bool, run_id: UUID) -> Steps[list[Mapping[str, Any]]]:
+        return (yield Ask("history", {"run_id": run_id}, as_dicts=True))
+
+    @operation
+    def context_at(self, _repeated: bool, run_id: UUID, version: int | None) -> Steps[Snapshot | None]:
+        rows = yield Ask("run_version", {"run_id": run_id})
+        if not rows or (version is not None and not 0 <= version <= rows[0][0]):
+            return None
+        at = rows[0][0] if version is None else version
+        rows = yield Ask("context_at", {"run_id": run_id, "version": at})
+        return Snapshot(version=at, slots={slot: Slot(written, text) for slot, written, text in rows})
+
+    @operation
+    def failed_runs(self, _repeated: bool, graph: str | None, after: UUID | None, limit: int) -> Steps[list[UUID]]:
+        rows = yield Ask("failed_runs", {"graph": graph, "after": after, "limit": limit})
+        return [run_id for (run_id,) in rows]
+
+
+def _first_id(seconds: float) -> UUID:
+    """The smallest UUIDv7 of a Unix time."""
+    return UUID(int=max(int(seconds * 1000), 0) << 80)

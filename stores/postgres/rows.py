@@ -1,0 +1,210 @@
+"""From the machine's records to the arrays that statements take, and from rows back to records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from cnstra.orchestrator.machine.records import Activation, Claimed, Failure, NewActivation, Output, Run
+from cnstra.orchestrator.machine.states import ActivationStatus, RunStatus
+from cnstra.orchestrator.slots import EMPTY, Slot, Snapshot
+from cnstra.orchestrator.store import Work
+from cnstra.stores.postgres.transactions import Ask, Rows
+
+# -- records from rows ---------------------------------------------------------------------------------------------
+
+
+def run_of(row: Sequence[Any]) -> Run:
+    """A row of ``lock_runs``."""
+    return Run(
+        run_id=row[0],
+        status=RunStatus(row[1]),
+        attempt=row[2],
+        outstanding=row[3],
+        active=row[4],
+        failed=row[5],
+        last_activation=row[6],
+        last_finish=row[7],
+        context_version=row[8],
+        priority=row[9],
+        alone=row[10],
+        revive_after=row[11],
+        gave_up=row[12],
+        idled=row[13],
+        failure=_failure(row[14], row[15]),
+        started_at=row[16],
+        finished_at=row[17],
+        next_retry_at=row[18],
+    )
+
+
+def activation_of(row: Sequence[Any]) -> Activation:
+    """A row of ``load_activations``, without its run id."""
+    return Activation(
+        activation_id=row[1],
+        status=ActivationStatus(row[2]),
+        queue=row[3],
+        attempt=row[4],
+        epoch=row[5],
+        nonce=row[6],
+        worker=row[7],
+        tries=row[8],
+        failures=row[9],
+        idled=row[10],
+        conflicts=row[11],
+        crashes=row[12],
+        blocked=row[13],
+        available_at=row[14],
+        started_at=row[15],
+        failure=_failure(row[16], row[17]),
+    )
+
+
+def _failure(error: str | None, error_type: str | None) -> Failure | None:
+    return None if error_type is None else Failure(error_type=error_type, error=error or "")
+
+
+def works_of(claims: Rows, facts: Rows, contexts: Rows) -> list[Work]:
+    """Rows of ``claim``, with those of ``run_facts`` and ``load_contexts`` for their runs."""
+    of_run = {row[0]: row for row in facts}
+    snapshots = snapshots_of(contexts)
+    return [
+        Work(
+            run_id=row[0],
+            fence=Claimed(activation_id=row[1], epoch=row[2], nonce=row[3]),
+            neuron=row[4],
+            collateral=row[5],
+            queue=row[6],
+            payload=row[7],
+            attempt=row[8],
+            try_number=row[9],
+            failures=row[10],
+            elapsed=row[11],
+            idled=row[12],
+            crashes=row[13],
+            run_elapsed=of_run[row[0]][1],
+            run_idled=of_run[row[0]][2],
+            policy=of_run[row[0]][3],
+            snapshot=snapshots.get(row[0], EMPTY),
+        )
+        for row in claims
+    ]
+
+
+def snapshots_of(rows: Rows) -> dict[UUID, Snapshot]:
+    """Rows of ``load_contexts``, by run."""
+    slots: dict[UUID, dict[str, Slot]] = {}
+    versions: dict[UUID, int] = {}
+    for run_id, version, slot, slot_version, text in rows:
+        versions[run_id] = version
+        slots.setdefault(run_id, {})[slot] = Slot(slot_version, text)
+    return {run_id: Snapshot(version=version, slots=slots[run_id]) for run_id, version in versions.items()}
+
+
+# -- statements from records ---------------------------------------------------------------------------------------
+
+
+def update_runs(runs: Sequence[Run]) -> Ask:
+    return Ask(
+        "update_runs",
+        {
+            "run_ids": [run.run_id for run in runs],
+            "statuses": [run.status.value for run in runs],
+            "attempts": [run.attempt for run in runs],
+            "outstanding": [run.outstanding for run in runs],
+            "active": [run.active for run in runs],
+            "failed": [run.failed for run in runs],
+            "last_activations": [run.last_activation for run in runs],
+            "last_finishes": [run.last_finish for run in runs],
+            "versions": [run.context_version for run in runs],
+            "alone": [run.alone for run in runs],
+            "revive_after": [run.revive_after for run in runs],
+            "gave_up": [run.gave_up for run in runs],
+            "idled": [run.idled for run in runs],
+            "errors": [run.failure.error if run.failure else None for run in runs],
+            "error_types": [run.failure.error_type if run.failure else None for run in runs],
+            "started": [run.started_at for run in runs],
+            "finished": [run.finished_at for run in runs],
+            "next_retries": [run.next_retry_at for run in runs],
+        },
+    )
+
+
+def update_activations(changed: Sequence[tuple[UUID, Activation, Activation]]) -> Ask:
+    """``changed``: the run, the activation as it was loaded, and as the plan leaves it."""
+    after = [activation for _, _, activation in changed]
+    return Ask(
+        "update_activations",
+        {
+            "run_ids": [run_id for run_id, _, _ in changed],
+            "activation_ids": [activation.activation_id for activation in after],
+            "befores": [before.status.value for _, before, _ in changed],
+            "epochs": [activation.epoch for activation in after],
+            "statuses": [activation.status.value for activation in after],
+            "nonces": [activation.nonce for activation in after],
+            "tries": [activation.tries for activation in after],
+            "failures": [activation.failures for activation in after],
+            "idled": [activation.idled for activation in after],
+            "conflicts": [activation.conflicts for activation in after],
+            "crashes": [activation.crashes for activation in after],
+            "blocked": [activation.blocked for activation in after],
+            "available": [activation.available_at for activation in after],
+            "finished": [activation.finished_at for activation in after],
+            "finishes": [activation.finish for activation in after],
+            "reads": [activation.version_read for activation in after],
+            "writes": [activation.version_written for activation in after],
+            "outputs": [_outputs(activation.outputs) for activation in after],
+            "errors": [activation.failure.error if activation.failure else None for activation in after],
+            "error_types": [activation.failure.error_type if activation.failure else None for activation in after],
+        },
+    )
+
+
+def _outputs(outputs: tuple[Output, ...]) -> str | None:
+    if not outputs:
+        return None
+    signals = (
+        f'{{"ordinal":{output.ordinal},"collateral":{json.dumps(output.collateral)},"payload":{output.payload}}}'
+        for output in outputs
+    )
+    return f"[{','.join(signals)}]"
+
+
+def insert_activations(created: Sequence[tuple[UUID, NewActivation]], now: datetime) -> Ask:
+    news = [activation for _, activation in created]
+    return Ask(
+        "insert_activations",
+        {
+            "now": now,
+            "run_ids": [run_id for run_id, _ in created],
+            "activation_ids": [new.activation_id for new in news],
+            "parents": [new.parent for new in news],
+            "ordinals": [new.target.ordinal for new in news],
+            "neurons": [new.target.neuron for new in news],
+            "dendrites": [new.target.dendrite for new in news],
+            "collaterals": [new.target.collateral for new in news],
+            "payloads": [new.target.payload for new in news],
+            "queues": [new.target.queue for new in news],
+            "attempts": [new.attempt for new in news],
+            "statuses": [new.status.value for new in news],
+            "blocked": [new.blocked for new in news],
+            "nonces": [new.nonce for new in news],
+            "workers": [new.worker for new in news],
+            "available": [new.available_at for new in news],
+        },
+    )
+
+
+def update_heads(runs: Sequence[tuple[Run, Mapping[str, int]]], now: datetime) -> Ask:
+    return Ask(
+        "update_heads",
+        {
+            "now": now,
+            "run_ids": [run.run_id for run, _ in runs],
+            "versions": [run.context_version for run, _ in runs],
+            "heads": [json.dumps(heads) for _, heads in runs],
+        },
+    )

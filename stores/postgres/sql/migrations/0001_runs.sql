@@ -1,0 +1,153 @@
+-- Runs, their activations, their versioned context, and the workers that hold leases.
+--
+-- Tables of runs are keyed first by run_id (a UUIDv7, so neighbours in time are neighbours on disk). They are internal:
+-- what users and dashboards read are the views of views.sql.
+
+create table cnstra.run (
+    run_id            uuid primary key,
+    graph             text not null,
+    graph_version     text not null,
+    pinned            boolean not null,           -- only workers that have exactly this version may run it
+    entry_collateral  text not null,
+    entry_payload     jsonb not null,
+    status            text not null check (status in ('running', 'waiting', 'paused', 'compensating',
+                                                      'completed', 'failed', 'compensated', 'cancelled')),
+    attempt           integer not null default 1 check (attempt >= 1),
+    outstanding       integer not null check (outstanding >= 0),
+    active            integer not null check (active between 0 and outstanding),
+    failed            integer not null default 0 check (failed >= 0),
+    last_activation   integer not null,
+    last_finish       integer not null default 0,
+    context_version   bigint not null default 0,
+    priority          integer not null default 0,
+    alone             integer,                    -- the activation that runs alone among the run's writers
+    revive_after      double precision,
+    gave_up           boolean not null default false,
+    idled             double precision not null default 0,
+    policy            jsonb,
+    tags              jsonb not null default '{}',
+    idempotency_key   text,
+    error             text,
+    error_type        text,
+    submitted_at      timestamptz not null,
+    started_at        timestamptz,
+    finished_at       timestamptz,
+    next_retry_at     timestamptz,
+    deadline_at       timestamptz,
+    gate              text,
+    parent_run_id     uuid,
+    check ((finished_at is not null) = (status in ('completed', 'failed', 'compensated', 'cancelled')))
+) with (fillfactor = 80);
+
+create index run_by_next_retry on cnstra.run (next_retry_at) where next_retry_at is not null;   -- look
+create index run_failed on cnstra.run (run_id) where status = 'failed';                         -- failed_runs, run_rows
+create index run_by_tag on cnstra.run using gin (tags jsonb_path_ops) where tags <> '{}';       -- run_rows
+
+create table cnstra.submission_key (
+    graph   text not null,
+    key     text not null,
+    run_id  uuid not null,
+    primary key (graph, key)
+);
+
+create table cnstra.activation (
+    run_id               uuid not null,
+    activation_id        integer not null,
+    parent_activation_id integer,
+    ordinal              integer not null,        -- the signal's place among what the parent emitted
+    graph                text not null,
+    pin                  text,                    -- the graph version that alone may run it, if any
+    neuron               text not null,
+    dendrite             text not null,
+    collateral           text not null,
+    payload              jsonb not null,
+    queue                text not null,
+    priority             integer not null,
+    attempt              integer not null,
+    status               text not null check (status in ('ready', 'running', 'scheduled', 'waiting',
+                                                         'done', 'failed', 'cancelled', 'compensated')),
+    blocked              text check (blocked in ('alone', 'unknown', 'limited', 'paused')),
+    epoch                integer not null default 0,
+    nonce                bigint,                  -- of the claim; null once the claim was taken away
+    worker               uuid,
+    tries                integer not null default 0,
+    failures             integer not null default 0,
+    idled                double precision not null default 0,
+    conflicts            integer not null default 0,
+    crashes              integer not null default 0,
+    created_at           timestamptz not null,
+    available_at         timestamptz not null,
+    first_try_at         timestamptz,             -- of this attempt
+    started_at           timestamptz,
+    finished_at          timestamptz,
+    finish               integer,                 -- the order of finishing, counted by the run
+    version_read         bigint,
+    version_written      bigint,
+    outputs              jsonb,                   -- the emitted signals that nobody hears
+    error                text,
+    error_type           text,
+    group_id             integer,
+    progress             jsonb,
+    primary key (run_id, activation_id),
+    check ((finished_at is not null) = (status in ('done', 'failed', 'cancelled', 'compensated'))),
+    check (status <> 'running' or (nonce is not null and worker is not null and epoch > 0))
+) with (fillfactor = 85);
+
+create index activation_ready on cnstra.activation (graph, queue, priority desc, available_at)
+    where status = 'ready' and blocked is null;                                                 -- claim, look
+create index activation_scheduled on cnstra.activation (available_at) where status = 'scheduled'; -- look
+create index activation_running on cnstra.activation (worker) where status = 'running';         -- lost_claims, held_claims
+create index activation_unknown on cnstra.activation (graph) where blocked = 'unknown';         -- readmit_known
+
+create table cnstra.try (
+    run_id           uuid not null,
+    activation_id    integer not null,
+    try_number       integer not null,
+    worker           uuid,
+    started_at       timestamptz,
+    finished_at      timestamptz not null,
+    error            text not null,
+    error_type       text not null,
+    error_traceback  text,
+    primary key (run_id, activation_id, try_number)
+);
+
+create table cnstra.context_head (
+    run_id      uuid primary key,
+    version     bigint not null,
+    heads       jsonb not null,                   -- slot -> its newest version, negative where it was removed
+    updated_at  timestamptz not null,
+    expires_at  timestamptz
+) with (fillfactor = 80);
+
+create table cnstra.context_entry (
+    run_id         uuid not null,
+    version        bigint not null,
+    slot           text not null,
+    activation_id  integer not null,
+    value          jsonb,                         -- null: removed
+    primary key (run_id, version, slot)
+);
+
+create table cnstra.worker (
+    worker         uuid primary key,
+    host           text not null,
+    pid            integer not null,
+    graph          text not null,
+    graph_version  text not null,
+    queues         text[] not null,
+    dendrites      text[] not null,
+    lease          interval not null,
+    started_at     timestamptz not null,
+    last_seen_at   timestamptz not null,
+    expires_at     timestamptz not null,
+    lost_at        timestamptz
+) with (fillfactor = 50);
+
+create table cnstra.supervisor (
+    one     boolean primary key default true check (one),
+    worker  uuid,
+    until   timestamptz not null
+) with (fillfactor = 50);
+
+insert into cnstra.supervisor (until) values ('-infinity');

@@ -1,0 +1,442 @@
+-- Every statement that the store sends, each with a name and a sentence. CLOCK() is the store's clock: clock_timestamp()
+-- in service, a function of the tests' where time is moved by hand.
+
+-- == submitting ==
+
+-- name: take_keys
+-- Take idempotency keys for new runs; a key that somebody has is left out of the answer.
+insert into cnstra.submission_key (graph, key, run_id)
+select k.graph, k.key, k.run_id
+from unnest(%(graphs)s::text[], %(keys)s::text[], %(run_ids)s::uuid[]) k (graph, key, run_id)
+order by k.graph, k.key
+on conflict do nothing
+returning run_id
+
+-- name: runs_of_keys
+-- The runs that hold these keys, and whether they were started by the same signal.
+select k.run_id, s.run_id, r.entry_collateral = k.collateral and r.entry_payload = k.payload::jsonb
+from unnest(%(graphs)s::text[], %(keys)s::text[], %(run_ids)s::uuid[], %(collaterals)s::text[], %(payloads)s::text[])
+     k (graph, key, run_id, collateral, payload)
+join cnstra.submission_key s on s.graph = k.graph and s.key = k.key
+join cnstra.run r on r.run_id = s.run_id
+
+-- name: insert_runs
+-- Keep new runs; an id that is taken is left out of the answer.
+insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
+                        last_activation, priority, policy, tags, idempotency_key, submitted_at)
+select n.run_id, n.graph, n.graph_version, n.pinned, n.collateral, n.payload::jsonb, n.status, n.outstanding, n.active,
+       n.last_activation, n.priority, n.policy::jsonb, n.tags::jsonb, n.idempotency_key, %(now)s
+from unnest(%(run_ids)s::uuid[], %(graphs)s::text[], %(versions)s::text[], %(pinned)s::boolean[], %(collaterals)s::text[],
+            %(payloads)s::text[], %(statuses)s::text[], %(outstanding)s::int[], %(active)s::int[],
+            %(last_activations)s::int[], %(priorities)s::int[], %(policies)s::text[], %(tags)s::text[],
+            %(idempotency_keys)s::text[])
+     n (run_id, graph, graph_version, pinned, collateral, payload, status, outstanding, active, last_activation, priority,
+        policy, tags, idempotency_key)
+on conflict do nothing
+returning run_id
+
+-- name: runs_of_ids
+-- The runs that have these ids, and whether they were started by the same signal.
+select r.run_id, r.run_id, r.graph = n.graph and r.entry_collateral = n.collateral and r.entry_payload = n.payload::jsonb
+from unnest(%(run_ids)s::uuid[], %(graphs)s::text[], %(collaterals)s::text[], %(payloads)s::text[])
+     n (run_id, graph, collateral, payload)
+join cnstra.run r on r.run_id = n.run_id
+
+-- name: clock
+-- The store's time.
+select CLOCK()
+
+-- == claiming ==
+
+-- name: hold_lease
+-- Whether the worker's lease stands; keeps a supervisor from taking the worker for lost until the claim has committed.
+select true from cnstra.worker where worker = %(worker)s and lost_at is null for share
+
+-- name: claim
+-- Hand out ready activations: by priority, then by age, in each queue. Locked rows are somebody else's, and passed over.
+with candidate as materialized (
+    select c.run_id, c.activation_id
+    from unnest(%(queues)s::text[]) q (queue)
+    cross join lateral (
+        select a.run_id, a.activation_id, a.priority, a.available_at
+        from cnstra.activation a
+        where a.status = 'ready' and a.blocked is null and a.graph = %(graph)s and a.queue = q.queue
+          and (a.pin is null or a.pin = %(graph_version)s)
+          and a.neuron || chr(31) || a.collateral = any(%(dendrites)s::text[])
+        order by a.priority desc, a.available_at
+        limit %(limit)s
+        for no key update skip locked) c
+    order by c.priority desc, c.available_at
+    limit %(limit)s)
+update cnstra.activation a
+set status = 'running', epoch = a.epoch + 1, nonce = %(nonce)s, worker = %(worker)s, tries = a.tries + 1,
+    started_at = CLOCK(), first_try_at = coalesce(a.first_try_at, CLOCK())
+from candidate c
+where a.run_id = c.run_id and a.activation_id = c.activation_id
+returning a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
+          a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes
+
+-- name: claims_of_nonce
+-- The claims that a worker was given under one nonce: what a claim whose reply was lost had answered.
+select a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
+       a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes
+from cnstra.activation a
+where a.worker = %(worker)s and a.nonce = %(nonce)s and a.status = 'running'
+
+-- name: claims_of_ids
+-- These activations as claims; only those that the worker holds.
+select a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
+       a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes
+from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[]) k (run_id, activation_id)
+join cnstra.activation a on a.run_id = k.run_id and a.activation_id = k.activation_id
+where a.status = 'running'
+
+-- name: children_held
+-- The successors of an activation that its own worker kept when it was settled.
+select c.activation_id
+from cnstra.activation p
+join cnstra.activation c on c.run_id = p.run_id and c.parent_activation_id = p.activation_id
+where p.run_id = %(run_id)s and p.activation_id = %(activation_id)s
+  and c.status = 'running' and c.worker = p.worker and c.nonce = p.nonce
+order by c.activation_id
+
+-- name: run_facts
+-- What the policies of these runs are asked with.
+select r.run_id, extract(epoch from CLOCK() - coalesce(r.started_at, CLOCK()))::float8, r.idled, r.policy
+from cnstra.run r
+where r.run_id = any(%(run_ids)s)
+
+-- name: load_contexts
+-- The newest value of every slot of these runs' contexts; a removed slot comes without a text.
+select h.run_id, h.version, head.slot, abs(head.version::bigint), e.value::text
+from cnstra.context_head h
+cross join lateral jsonb_each_text(h.heads) head (slot, version)
+left join cnstra.context_entry e on e.run_id = h.run_id and e.version = head.version::bigint and e.slot = head.slot
+where h.run_id = any(%(run_ids)s)
+
+-- == applying the machine's plans ==
+
+-- name: lock_runs
+-- Lock runs in the order of their ids, before anything of theirs is read that a decision rests on.
+select r.run_id, r.status, r.attempt, r.outstanding, r.active, r.failed, r.last_activation, r.last_finish,
+       r.context_version, r.priority, r.alone, r.revive_after, r.gave_up, r.idled, r.error, r.error_type,
+       r.started_at, r.finished_at, r.next_retry_at
+from cnstra.run r
+where r.run_id = any(%(run_ids)s)
+order by r.run_id
+for no key update
+
+-- name: lock_free_runs
+-- The same for sweeps, which pass over runs that somebody else is changing: the next sweep comes soon.
+select r.run_id, r.status, r.attempt, r.outstanding, r.active, r.failed, r.last_activation, r.last_finish,
+       r.context_version, r.priority, r.alone, r.revive_after, r.gave_up, r.idled, r.error, r.error_type,
+       r.started_at, r.finished_at, r.next_retry_at
+from cnstra.run r
+where r.run_id = any(%(run_ids)s)
+order by r.run_id
+for no key update skip locked
+
+-- name: load_activations
+-- Activations of locked runs: a second statement, so that it sees what was committed while the first one waited.
+select a.run_id, a.activation_id, a.status, a.queue, a.attempt, a.epoch, a.nonce, a.worker, a.tries, a.failures, a.idled,
+       a.conflicts, a.crashes, a.blocked, a.available_at, a.started_at, a.error, a.error_type
+from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[]) k (run_id, activation_id)
+join cnstra.activation a on a.run_id = k.run_id and a.activation_id = k.activation_id
+
+-- name: load_heads
+-- The newest version of every slot of locked runs' contexts.
+select h.run_id, h.heads from cnstra.context_head h where h.run_id = any(%(run_ids)s)
+
+-- name: update_runs
+-- Write runs as the plans leave them.
+update cnstra.run r
+set status = n.status, attempt = n.attempt, outstanding = n.outstanding, active = n.active, failed = n.failed,
+    last_activation = n.last_activation, last_finish = n.last_finish, context_version = n.context_version,
+    alone = n.alone, revive_after = n.revive_after, gave_up = n.gave_up, idled = n.idled, error = n.error,
+    error_type = n.error_type, started_at = n.started_at, finished_at = n.finished_at, next_retry_at = n.next_retry_at
+from unnest(%(run_ids)s::uuid[], %(statuses)s::text[], %(attempts)s::int[], %(outstanding)s::int[], %(active)s::int[],
+            %(failed)s::int[], %(last_activations)s::int[], %(last_finishes)s::int[], %(versions)s::bigint[],
+            %(alone)s::int[], %(revive_after)s::float8[], %(gave_up)s::boolean[], %(idled)s::float8[], %(errors)s::text[],
+            %(error_types)s::text[], %(started)s::timestamptz[], %(finished)s::timestamptz[], %(next_retries)s::timestamptz[])
+     n (run_id, status, attempt, outstanding, active, failed, last_activation, last_finish, context_version, alone,
+        revive_after, gave_up, idled, error, error_type, started_at, finished_at, next_retry_at)
+where r.run_id = n.run_id
+
+-- name: update_activations
+-- Write activations as the plans leave them; only where the row is still what the plan was made from.
+update cnstra.activation a
+set status = n.status, nonce = n.nonce, tries = n.tries, failures = n.failures, idled = n.idled, conflicts = n.conflicts,
+    crashes = n.crashes, blocked = n.blocked, available_at = n.available_at, finished_at = n.finished_at,
+    finish = n.finish, version_read = n.version_read, version_written = n.version_written, outputs = n.outputs::jsonb,
+    error = n.error, error_type = n.error_type
+from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(befores)s::text[], %(epochs)s::int[], %(statuses)s::text[],
+            %(nonces)s::bigint[], %(tries)s::int[], %(failures)s::int[], %(idled)s::float8[], %(conflicts)s::int[],
+            %(crashes)s::int[], %(blocked)s::text[], %(available)s::timestamptz[], %(finished)s::timestamptz[],
+            %(finishes)s::int[], %(reads)s::bigint[], %(writes)s::bigint[], %(outputs)s::text[], %(errors)s::text[],
+            %(error_types)s::text[])
+     n (run_id, activation_id, before, epoch, status, nonce, tries, failures, idled, conflicts, crashes, blocked,
+        available_at, finished_at, finish, version_read, version_written, outputs, error, error_type)
+where a.run_id = n.run_id and a.activation_id = n.activation_id and a.status = n.before and a.epoch = n.epoch
+returning a.activation_id
+
+-- name: insert_activations
+-- Begin activations, ready or kept by the worker that settled their parent.
+insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordinal, graph, pin, neuron, dendrite, collateral,
+                               payload, queue, priority, attempt, status, blocked, epoch, nonce, worker, tries, created_at,
+                               available_at, first_try_at, started_at)
+select n.run_id, n.activation_id, n.parent, n.ordinal, r.graph, case when r.pinned then r.graph_version end, n.neuron,
+       n.dendrite, n.collateral, n.payload::jsonb, n.queue, r.priority, n.attempt, n.status, n.blocked,
+       case when n.status = 'running' then 1 else 0 end, n.nonce, n.worker,
+       case when n.status = 'running' then 1 else 0 end, %(now)s, n.available_at,
+       case when n.status = 'running' then %(now)s end, case when n.status = 'running' then %(now)s end
+from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(parents)s::int[], %(ordinals)s::int[], %(neurons)s::text[],
+            %(dendrites)s::text[], %(collaterals)s::text[], %(payloads)s::text[], %(queues)s::text[], %(attempts)s::int[],
+            %(statuses)s::text[], %(blocked)s::text[], %(nonces)s::bigint[], %(workers)s::uuid[],
+            %(available)s::timestamptz[])
+     n (run_id, activation_id, parent, ordinal, neuron, dendrite, collateral, payload, queue, attempt, status, blocked,
+        nonce, worker, available_at)
+join cnstra.run r on r.run_id = n.run_id
+
+-- name: insert_entries
+-- Write slots of contexts, each value once.
+insert into cnstra.context_entry (run_id, version, slot, activation_id, value)
+select * from unnest(%(run_ids)s::uuid[], %(versions)s::bigint[], %(slots)s::text[], %(activation_ids)s::int[],
+                     %(texts)s::jsonb[])
+
+-- name: update_heads
+-- Point contexts at the versions that their slots were written by.
+insert into cnstra.context_head as h (run_id, version, heads, updated_at)
+select n.run_id, n.version, n.heads::jsonb, %(now)s
+from unnest(%(run_ids)s::uuid[], %(versions)s::bigint[], %(heads)s::text[]) n (run_id, version, heads)
+on conflict (run_id) do update
+set version = excluded.version, heads = h.heads || excluded.heads, updated_at = excluded.updated_at
+
+-- name: insert_tries
+-- Keep calls that did not commit, with their tracebacks.
+insert into cnstra.try (run_id, activation_id, try_number, worker, started_at, finished_at, error, error_type,
+                        error_traceback)
+select n.run_id, n.activation_id, n.try_number, n.worker, n.started_at, %(now)s, n.error, n.error_type, n.traceback
+from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(numbers)s::int[], %(workers)s::uuid[],
+            %(started)s::timestamptz[], %(errors)s::text[], %(error_types)s::text[], %(tracebacks)s::text[])
+     n (run_id, activation_id, try_number, worker, started_at, error, error_type, traceback)
+
+-- name: revive
+-- Begin the next attempt of runs: their failed activations become ready.
+update cnstra.activation a
+set status = 'ready', attempt = r.attempt, failures = 0, idled = 0, crashes = 0, first_try_at = null, nonce = null,
+    available_at = %(now)s, finished_at = null, finish = null, error = null, error_type = null
+from cnstra.run r
+where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.status = 'failed'
+returning a.queue, a.run_id, a.activation_id
+
+-- name: set_others_aside
+-- While an activation is to run alone, no other of its run is to be claimed.
+update cnstra.activation a
+set blocked = 'alone'
+from cnstra.run r
+where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.status = 'ready' and a.blocked is null
+  and a.activation_id <> r.alone
+
+-- name: let_alone_run
+-- The one that is to run alone is free to be claimed once no other of its run is running.
+update cnstra.activation a
+set blocked = null
+from cnstra.run r
+where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.activation_id = r.alone and a.status = 'ready'
+  and a.blocked = 'alone'
+  and not exists (select from cnstra.activation o
+                  where o.run_id = a.run_id and o.status = 'running' and o.activation_id <> a.activation_id)
+returning a.queue, a.run_id, a.activation_id
+
+-- name: make_alone_wait
+-- The one that is to run alone waits while others of its run are running.
+update cnstra.activation a
+set blocked = 'alone'
+from cnstra.run r
+where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.activation_id = r.alone and a.status = 'ready'
+  and a.blocked is null
+  and exists (select from cnstra.activation o
+              where o.run_id = a.run_id and o.status = 'running' and o.activation_id <> a.activation_id)
+
+-- name: rejoin
+-- Those that were set aside for one that ran alone may be claimed again.
+update cnstra.activation a
+set blocked = null
+where a.run_id = any(%(run_ids)s) and a.blocked = 'alone'
+returning a.queue, a.run_id, a.activation_id
+
+-- == workers and supervision ==
+
+-- name: register
+-- Begin a worker's lease.
+insert into cnstra.worker (worker, host, pid, graph, graph_version, queues, dendrites, lease, started_at, last_seen_at,
+                           expires_at)
+select %(worker)s, %(host)s, %(pid)s, %(graph)s, %(graph_version)s, %(queues)s, %(dendrites)s, %(lease)s, t.now, t.now,
+       t.now + %(lease)s
+from (select CLOCK() as now) t
+on conflict (worker) do nothing
+
+-- name: readmit_known
+-- What nobody knew becomes claimable when a worker comes that knows it.
+update cnstra.activation a
+set blocked = null
+where (a.run_id, a.activation_id) in (
+    select u.run_id, u.activation_id
+    from cnstra.activation u
+    where u.blocked = 'unknown' and u.graph = %(graph)s and u.queue = any(%(queues)s)
+      and (u.pin is null or u.pin = %(graph_version)s)
+      and u.neuron || chr(31) || u.collateral = any(%(dendrites)s::text[])
+    for no key update skip locked)
+
+-- name: renew
+-- Extend a worker's lease, unless it was taken for lost.
+update cnstra.worker
+set last_seen_at = CLOCK(), expires_at = CLOCK() + lease
+where worker = %(worker)s and lost_at is null
+returning worker
+
+-- name: held_claims
+-- The claims that a worker holds.
+select a.run_id, a.activation_id, a.epoch, a.nonce
+from cnstra.activation a
+where a.worker = %(worker)s and a.status = 'running'
+
+-- name: leave
+-- End a worker's lease at once.
+update cnstra.worker set lost_at = CLOCK() where worker = %(worker)s and lost_at is null
+
+-- name: supervise
+-- Be the supervisor for a while longer, unless somebody else is.
+update cnstra.supervisor
+set worker = %(worker)s, until = CLOCK() + %(lease)s
+where worker = %(worker)s or until < CLOCK()
+returning worker
+
+-- name: find_due
+-- Scheduled activations whose time has come.
+select a.run_id, a.activation_id from cnstra.activation a
+where a.status = 'scheduled' and a.available_at <= CLOCK()
+order by a.available_at
+limit %(limit)s
+
+-- name: find_attempts_due
+-- Runs whose next attempt is due.
+select r.run_id from cnstra.run r where r.next_retry_at <= CLOCK() order by r.next_retry_at limit %(limit)s
+
+-- name: find_workers_lost
+-- Whether any worker's lease has run out, or one that is lost still has claims.
+select exists (select from cnstra.worker where lost_at is not null or expires_at < CLOCK())
+
+-- name: find_unclaimed
+-- Ready activations that nobody has claimed for a while: their doorbell was lost, or everybody is busy.
+-- Only where a live worker could claim them: a graph whose workers are away must not hide another's.
+select c.queue, c.run_id, c.activation_id
+from (select distinct w.graph, q.queue
+      from cnstra.worker w cross join lateral unnest(w.queues) q (queue)
+      where w.lost_at is null) served
+cross join lateral (
+    select a.queue, a.run_id, a.activation_id
+    from cnstra.activation a
+    where a.status = 'ready' and a.blocked is null and a.graph = served.graph and a.queue = served.queue
+      and a.available_at < CLOCK() - %(unclaimed_after)s::interval
+    order by a.priority desc, a.available_at
+    limit %(limit)s) c
+
+-- name: take_for_lost
+-- Workers whose lease has run out are lost: from here on they can claim nothing.
+update cnstra.worker
+set lost_at = CLOCK()
+where worker in (select w.worker from cnstra.worker w
+                 where w.lost_at is null and w.expires_at < CLOCK() for no key update skip locked)
+
+-- name: forget_lost
+-- A lost worker is forgotten once it holds no claim.
+delete from cnstra.worker w
+where w.lost_at is not null
+  and not exists (select from cnstra.activation a where a.worker = w.worker and a.status = 'running')
+
+-- name: lost_claims
+-- Claims of lost workers.
+select a.run_id, a.activation_id, a.epoch, a.nonce, a.worker, w.host, w.pid
+from cnstra.worker w
+join cnstra.activation a on a.worker = w.worker and a.status = 'running'
+where w.lost_at is not null
+order by a.run_id, a.activation_id
+limit %(limit)s
+
+-- name: set_unknown_aside
+-- Ready activations that no live worker of their graph and queue knows leave the ready index, so that nothing starves
+-- behind them. Only the first ones in the order of claiming are looked at: those are what others would starve behind.
+update cnstra.activation a
+set blocked = 'unknown'
+from (select distinct w.graph, q.queue
+      from cnstra.worker w cross join lateral unnest(w.queues) q (queue)
+      where w.lost_at is null) served
+cross join lateral (
+    select f.run_id, f.activation_id, f.pin, f.neuron || chr(31) || f.collateral as dendrite
+    from cnstra.activation f
+    where f.status = 'ready' and f.blocked is null and f.graph = served.graph and f.queue = served.queue
+      and f.available_at < CLOCK() - %(unclaimed_after)s::interval
+    order by f.priority desc, f.available_at
+    limit %(limit)s
+    for no key update skip locked) u
+where a.run_id = u.run_id and a.activation_id = u.activation_id
+  and not exists (select from cnstra.worker w
+                  where w.lost_at is null and w.graph = served.graph and served.queue = any(w.queues)
+                    and (u.pin is null or u.pin = w.graph_version) and u.dendrite = any(w.dendrites))
+
+-- == reading ==
+
+-- name: has_schema
+-- Whether the database was ever migrated.
+select to_regclass('cnstra.migration') is not null
+
+-- name: schema_version
+-- The newest migration that the database took.
+select coalesce(max(number), 0) from cnstra.migration
+
+-- name: run_row
+-- One run, as users see it.
+select * from cnstra.runs where run_id = %(run_id)s
+
+-- name: run_status
+-- One run's status.
+select status from cnstra.run where run_id = %(run_id)s
+
+-- name: run_rows
+-- The newest runs that fit.
+select * from cnstra.runs
+where (%(status)s::text is null or status = %(status)s)
+  and (%(tags)s::jsonb is null or tags @> %(tags)s::jsonb)
+  and (%(tag_key)s::text is null or tags ? %(tag_key)s)
+  and (%(from_id)s::uuid is null or run_id >= %(from_id)s)
+  and (%(since)s::timestamptz is null or submitted_at >= %(since)s)
+order by run_id desc
+limit %(limit)s
+
+-- name: activation_rows
+-- A run's activations, as users see them.
+select * from cnstra.activations where run_id = %(run_id)s order by activation_id
+
+-- name: history
+-- Who wrote what of a run's context.
+select * from cnstra.context_history where run_id = %(run_id)s order by version
+
+-- name: run_version
+-- The newest version of a run's context.
+select context_version from cnstra.run where run_id = %(run_id)s
+
+-- name: context_at
+-- Every slot of a context as it was at a version.
+select distinct on (e.slot) e.slot, e.version, e.value::text
+from cnstra.context_entry e
+where e.run_id = %(run_id)s and e.version <= %(version)s
+order by e.slot, e.version desc
+
+-- name: failed_runs
+-- Failed runs in the order of their ids, page by page.
+select r.run_id from cnstra.run r
+where r.status = 'failed' and (%(graph)s::text is null or r.graph = %(graph)s)
+  and (%(after)s::uuid is null or r.run_id > %(after)s)
+order by r.run_id
+limit %(limit)s

@@ -1,0 +1,96 @@
+-- The contract in SQL: what users, dashboards and alerts read. Columns only grow. Laid anew by every migration.
+
+create view cnstra.runs as
+select r.run_id, r.graph, r.graph_version, r.status, r.attempt, r.entry_collateral, r.entry_payload,
+       coalesce((
+           select jsonb_agg(jsonb_build_object('collateral', o.signal -> 'collateral', 'payload', o.signal -> 'payload')
+                            order by a.finish, o.place)
+           from cnstra.activation a
+           cross join lateral jsonb_array_elements(a.outputs) with ordinality o (signal, place)
+           where a.run_id = r.run_id and a.status = 'done'), '[]') as outputs,
+       r.error, r.error_type, r.context_version, r.outstanding, r.submitted_at,
+       coalesce(r.started_at, (select min(a.started_at) from cnstra.activation a where a.run_id = r.run_id)) as started_at,
+       r.finished_at, r.next_retry_at, r.deadline_at, r.priority, r.tags, r.idempotency_key, r.gate, r.parent_run_id,
+       case when r.finished_at is not null then null
+            when exists (select from cnstra.activation a where a.run_id = r.run_id and a.blocked = 'unknown')
+              or (r.active > 0 and not exists (
+                      select from cnstra.worker w
+                      where w.graph = r.graph and w.lost_at is null
+                        and (not r.pinned or w.graph_version = r.graph_version))) then 'unknown'
+            when exists (select from cnstra.activation a where a.run_id = r.run_id and a.blocked = 'limited') then 'limited'
+       end as blocked
+from cnstra.run r;
+
+create view cnstra.activations as
+select a.run_id, a.activation_id, a.parent_activation_id, a.attempt, a.neuron, a.dendrite, a.collateral, a.payload,
+       coalesce((
+           select jsonb_agg(jsonb_build_object('collateral', s.collateral, 'payload', s.payload) order by s.ordinal)
+           from (select distinct on (c.ordinal) c.ordinal, to_jsonb(c.collateral) as collateral, c.payload
+                 from cnstra.activation c
+                 where c.run_id = a.run_id and c.parent_activation_id = a.activation_id
+                 union all
+                 select (o ->> 'ordinal')::integer, o -> 'collateral', o -> 'payload'
+                 from jsonb_array_elements(a.outputs) o) s), '[]') as outputs,
+       a.status, a.tries, a.epoch, a.queue,
+       case when a.status not in ('ready', 'scheduled', 'waiting') then a.worker end as worker,
+       a.error, a.error_type, a.created_at, a.available_at, a.started_at, a.finished_at,
+       a.version_read as context_version_read, a.version_written as context_version_written, a.group_id, a.progress
+from cnstra.activation a;
+
+create view cnstra.tries as
+select t.run_id, t.activation_id, t.try_number, t.worker, t.started_at, t.finished_at,
+       t.error, t.error_type, t.error_traceback
+from cnstra.try t
+union all
+select a.run_id, a.activation_id, a.tries, a.worker, a.started_at, a.finished_at, null, null, null
+from cnstra.activation a
+where a.status in ('running', 'done', 'compensated');
+
+create view cnstra.context as
+select r.run_id, coalesce(h.version, 0) as version,
+       case when d.keys is not null then d.keys
+            when d.whole is not null then d.whole
+            when d.last_key > d.last_whole then '{}'::jsonb
+       end as data,
+       coalesce(d.local, '{}') as local, h.updated_at, h.expires_at
+from cnstra.run r
+left join cnstra.context_head h on h.run_id = r.run_id
+left join lateral (
+    select jsonb_object_agg(substr(e.slot, 3), e.value) filter (where e.slot like 's:%' and e.value is not null) as keys,
+           jsonb_object_agg(substr(e.slot, 3), e.value) filter (where e.slot like 'l:%' and e.value is not null) as local,
+           (array_agg(e.value) filter (where e.slot = 'w' and e.value is not null))[1] as whole,
+           coalesce(max(e.version) filter (where e.slot like 's:%'), 0) as last_key,
+           coalesce(max(e.version) filter (where e.slot = 'w'), 0) as last_whole
+    from jsonb_each_text(h.heads) head (slot, version)
+    join cnstra.context_entry e
+      on e.run_id = h.run_id and e.version = abs(head.version::bigint) and e.slot = head.slot) d on true;
+
+create view cnstra.context_history as
+select e.run_id, e.version, e.activation_id, a.neuron,
+       case when bool_or(e.slot = 'w' and e.value is not null) and not bool_or(e.slot like 's:%' and e.value is not null)
+            then (array_agg(e.value) filter (where e.slot = 'w'))[1]
+            else coalesce(jsonb_object_agg(substr(e.slot, 3), e.value)
+                          filter (where e.slot like 's:%' and e.value is not null), '{}') end as written,
+       coalesce(array_agg(substr(e.slot, 3) order by e.slot) filter (where e.slot like 's:%' and e.value is null), '{}')
+           as removed,
+       a.finished_at as at,
+       (array_agg(e.value) filter (where e.slot like 'l:%'))[1] as local_written
+from cnstra.context_entry e
+join cnstra.activation a on a.run_id = e.run_id and a.activation_id = e.activation_id
+group by e.run_id, e.version, e.activation_id, a.neuron, a.finished_at;
+
+create view cnstra.workers as
+select w.worker, w.host, w.pid, array[w.graph] as graphs, w.queues, w.started_at, w.last_seen_at,
+       (select count(*) from cnstra.activation a where a.worker = w.worker and a.status = 'running') as running
+from cnstra.worker w
+where w.lost_at is null;
+
+create view cnstra.queue_depth as
+select a.queue,
+       count(*) filter (where a.status = 'ready') as ready,
+       count(*) filter (where a.status = 'running') as running,
+       count(*) filter (where a.status = 'scheduled') as scheduled,
+       clock_timestamp() - min(a.available_at) filter (where a.status = 'ready') as oldest_ready_age
+from cnstra.activation a
+where a.status in ('ready', 'running', 'scheduled')
+group by a.queue;

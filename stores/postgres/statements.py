@@ -1,0 +1,28 @@
+"""The store's SQL, by name. All of it stands in ``sql/queries.sql``; no other file of the package holds a statement."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+
+_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+
+
+def sql_text(name: str) -> str:
+    """The text of a file of the package's ``sql`` folder."""
+    return resources.files(__package__).joinpath("sql", *name.split("/")).read_text(encoding="utf-8")
+
+
+@cache
+def statements(clock: str = "clock_timestamp()") -> Mapping[str, str]:
+    """Every statement by its name, with ``clock`` (an SQL expression) as the store's clock."""
+    parts = _NAME.split(sql_text("queries.sql"))[1:]
+    found: dict[str, str] = {}
+    for name, text in zip(parts[::2], parts[1::2], strict=True):
+        if name in found:
+            raise ValueError(f"queries.sql names {name!r} twice")
+        lines = [line for line in text.splitlines() if not line.startswith("--")]
+        found[name] = "\n".join(lines).strip().replace("CLOCK()", clock)
+    return found

@@ -1,0 +1,126 @@
+"""The store over pools of connections: one class for blocking callers, one for async ones.
+
+Pools open when they are first used, and anew after a fork: a connection must not be shared by two processes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any, TypeVar, cast
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from cnstra.orchestrator.store import Operation
+from cnstra.stores.postgres.applying import Applying
+from cnstra.stores.postgres.claiming import Claiming
+from cnstra.stores.postgres.reading import Reading
+from cnstra.stores.postgres.statements import statements
+from cnstra.stores.postgres.submitting import Submitting
+from cnstra.stores.postgres.supervising import Supervising
+from cnstra.stores.postgres.transactions import (
+    AsyncTransactionRunner,
+    PostgresOperation,
+    TransactionRunner,
+)
+
+T = TypeVar("T")
+
+CLOCK = "clock_timestamp()"
+
+
+class PostgresOperations(Submitting, Claiming, Applying, Supervising, Reading):
+    """All operations of a store of runs, as transactions of Postgres."""
+
+
+def _connection_options() -> dict[str, Any]:
+    # Plans of the hot statements must not depend on statistics, which lag behind on tables that grow fast: with them, the
+    # planner may choose to hash or scan whole tables where an index gives the one row.
+    settings = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off -c jit=off"
+    return {"autocommit": True, "options": settings, "application_name": "cnstra"}
+
+
+class PostgresStore(PostgresOperations):
+    """Runs in Postgres, for blocking callers. Threads share it; ``connections`` of them at most work at a time."""
+
+    def __init__(self, database_url: str, *, connections: int = 4, clock: str = CLOCK) -> None:
+        self._url = database_url
+        self._connections = connections
+        self._statements = statements(clock)
+        self._lock = threading.Lock()
+        self._opened: tuple[int, ConnectionPool[psycopg.Connection[TupleRow]]] | None = None
+
+    def run(self, operation: Operation[T], /) -> T:
+        """Carry out an operation. Raises ``StoreUnavailable``, ``DataRefused``, ``SchemaError``."""
+        runner = TransactionRunner(self._pool().connection, self._statements)
+        return runner.run(cast("PostgresOperation[T]", operation))
+
+    def run_in(self, connection: psycopg.Connection[Any], operation: Operation[T], /) -> T:
+        """Carry out an operation within the caller's own transaction."""
+        runner = TransactionRunner(self._pool().connection, self._statements)
+        return runner.steps(connection, cast("PostgresOperation[T]", operation))
+
+    def _pool(self) -> ConnectionPool[psycopg.Connection[TupleRow]]:
+        opened = self._opened
+        if opened is None or opened[0] != os.getpid():
+            with self._lock:
+                opened = self._opened
+                if opened is None or opened[0] != os.getpid():
+                    pool = ConnectionPool(
+                        self._url,
+                        min_size=0,
+                        max_size=self._connections,
+                        kwargs=_connection_options(),
+                        timeout=5.0,
+                        reconnect_timeout=1.0,
+                        open=True,
+                        name="cnstra",
+                    )
+                    self._opened = opened = (os.getpid(), pool)
+        return opened[1]
+
+    def close(self) -> None:
+        """Let go of all connections. Idempotent."""
+        with self._lock:
+            opened, self._opened = self._opened, None
+        if opened is not None and opened[0] == os.getpid():
+            opened[1].close()
+
+
+class AsyncPostgresStore(PostgresOperations):
+    """Runs in Postgres, for async callers on one event loop."""
+
+    def __init__(self, database_url: str, *, connections: int = 4, clock: str = CLOCK) -> None:
+        self._url = database_url
+        self._connections = connections
+        self._statements = statements(clock)
+        self._opened: AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]] | None = None
+
+    async def run(self, operation: Operation[T], /) -> T:
+        """Carry out an operation. Raises ``StoreUnavailable``, ``DataRefused``, ``SchemaError``."""
+        pool = await self._pool()
+        runner = AsyncTransactionRunner(pool.connection, self._statements)
+        return await runner.run(cast("PostgresOperation[T]", operation))
+
+    async def _pool(self) -> AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]]:
+        if self._opened is None:
+            self._opened = AsyncConnectionPool(
+                self._url,
+                min_size=0,
+                max_size=self._connections,
+                kwargs=_connection_options(),
+                timeout=5.0,
+                reconnect_timeout=1.0,
+                open=False,
+                name="cnstra",
+            )
+            await self._opened.open()
+        return self._opened
+
+    async def close(self) -> None:
+        """Let go of all connections. Idempotent."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.close()

@@ -1,0 +1,124 @@
+"""Keeping new runs: all of a batch, or none; the same id or idempotency key again is the same run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from uuid import UUID
+
+from cnstra.orchestrator.batches import rings_of
+from cnstra.orchestrator.machine.fold import begin
+from cnstra.orchestrator.machine.records import NewActivation, Run
+from cnstra.orchestrator.machine.states import ActivationStatus
+from cnstra.orchestrator.ports import Ring
+from cnstra.orchestrator.store import Accepted, Submission
+from cnstra.stores.postgres.rows import insert_activations
+from cnstra.stores.postgres.transactions import Ask, Steps, operation
+
+Taken = dict[UUID, Accepted]
+
+
+class Submitting:
+    """The operations of clients that start runs."""
+
+    @operation
+    def submit(
+        self, _repeated: bool, submissions: Sequence[Submission]
+    ) -> Steps[tuple[list[Accepted], tuple[Ring, ...]]]:
+        taken = yield from _take_keys(submissions)
+        new = [submission for submission in submissions if submission.run_id not in taken]
+        [(now,)] = yield Ask("clock", {})
+        begun: dict[UUID, tuple[Run, list[NewActivation]]] = {}
+        for submission in new:
+            begun[submission.run_id] = begin(
+                run_id=submission.run_id,
+                targets=submission.targets,
+                priority=submission.priority,
+                now=now,
+                available_at=None if submission.delay is None else now + submission.delay,
+            )
+        taken |= yield from _insert_runs(new, begun, now)
+        created = [
+            (run_id, activation)
+            for run_id, (_, activations) in begun.items()
+            if run_id not in taken
+            for activation in activations
+        ]
+        if created:
+            yield insert_activations(created, now)
+        accepted = [
+            taken.get(submission.run_id) or Accepted(run_id=submission.run_id, new=True) for submission in submissions
+        ]
+        return accepted, rings_of(
+            (activation.target.queue, run_id, activation.activation_id)
+            for run_id, activation in created
+            if activation.status is ActivationStatus.READY
+        )
+
+
+def _take_keys(submissions: Sequence[Submission]) -> Steps[Taken]:
+    keyed = [submission for submission in submissions if submission.idempotency_key is not None]
+    if not keyed:
+        return {}
+    keys = {
+        "graphs": [submission.graph for submission in keyed],
+        "keys": [submission.idempotency_key for submission in keyed],
+        "run_ids": [submission.run_id for submission in keyed],
+    }
+    got = yield Ask("take_keys", keys)
+    won = {run_id for (run_id,) in got}
+    if len(won) == len(keyed):
+        return {}
+    rows = yield Ask(
+        "runs_of_keys",
+        keys
+        | {
+            "collaterals": [submission.collateral for submission in keyed],
+            "payloads": [submission.payload for submission in keyed],
+        },
+    )
+    return {asked: Accepted(run_id=run_id, new=False, same=same) for asked, run_id, same in rows if asked not in won}
+
+
+def _insert_runs(
+    submissions: Sequence[Submission], begun: dict[UUID, tuple[Run, list[NewActivation]]], now: object
+) -> Steps[Taken]:
+    if not submissions:
+        return {}
+    runs = [begun[submission.run_id][0] for submission in submissions]
+    got = yield Ask(
+        "insert_runs",
+        {
+            "now": now,
+            "run_ids": [submission.run_id for submission in submissions],
+            "graphs": [submission.graph for submission in submissions],
+            "versions": [submission.graph_version for submission in submissions],
+            "pinned": [submission.pinned for submission in submissions],
+            "collaterals": [submission.collateral for submission in submissions],
+            "payloads": [submission.payload for submission in submissions],
+            "statuses": [run.status.value for run in runs],
+            "outstanding": [run.outstanding for run in runs],
+            "active": [run.active for run in runs],
+            "last_activations": [run.last_activation for run in runs],
+            "priorities": [submission.priority for submission in submissions],
+            "policies": [
+                None if submission.policy is None else json.dumps(submission.policy) for submission in submissions
+            ],
+            "tags": [json.dumps(dict(submission.tags)) for submission in submissions],
+            "idempotency_keys": [submission.idempotency_key for submission in submissions],
+        },
+    )
+    new = {run_id for (run_id,) in got}
+    known = [submission for submission in submissions if submission.run_id not in new]
+    if not known:
+        return {}
+    rows = yield Ask(
+        "runs_of_ids",
+        {
+            "run_ids": [submission.run_id for submission in known],
+            "graphs": [submission.graph for submission in known],
+            "collaterals": [submission.collateral for submission in known],
+            "payloads": [submission.payload for submission in known],
+        },
+    )
+    return {asked: Accepted(run_id=run_id, new=False, same=same) for asked, run_id, same in rows}

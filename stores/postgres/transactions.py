@@ -1,0 +1,189 @@
+"""Operations as transactions: generators that ask for statements by name and are given rows, run by two short drivers.
+
+One description of each operation serves blocking and async callers. A driver begins a transaction, answers the
+generator's asks, and commits. It begins again from the start when Postgres asks for that (a deadlock, a serialization
+failure) and when the connection broke, also while the commit's reply was awaited: every operation can be repeated safely,
+and is told that it is repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast
+
+import psycopg
+from psycopg.rows import TupleRow, dict_row, tuple_row
+
+from cnstra.orchestrator.errors import CnstraError, DataRefused, SchemaError, StoreUnavailable
+
+T = TypeVar("T")
+P = ParamSpec("P")
+S = TypeVar("S")
+T_co = TypeVar("T_co", covariant=True)
+
+Rows = list[Any]
+Steps = Generator["Ask", Rows, T]
+
+REPLAYS = 8
+"""How many times an operation begins again before its error goes to the caller."""
+
+_PASSING = frozenset({"08", "40", "53", "55", "57"})
+"""Classes of SQLSTATE that pass: connections, rollbacks, resources, locks, an operator's intervention."""
+
+
+class Ask(NamedTuple):
+    """One statement that an operation wants carried out: its name, its parameters; rows as dicts or tuples."""
+
+    statement: str
+    parameters: Mapping[str, Any]
+    as_dicts: bool = False
+
+
+class InterferenceError(Exception):
+    """A row was not what the plan had been made from: somebody bypassed the lock. The transaction is done again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresOperation(Generic[T_co]):
+    """One transaction that has not begun yet."""
+
+    name: str
+    steps: Callable[[bool], Generator[Ask, Rows, T_co]]
+
+    def result_type(self) -> T_co:
+        raise NotImplementedError("an operation is given to a runner")
+
+
+def operation(
+    method: Callable[Concatenate[S, bool, P], Steps[T]],
+) -> Callable[Concatenate[S, P], PostgresOperation[T]]:
+    """Makes a generator method, whose first argument says whether it is repeated, into one that gives the operation."""
+
+    @wraps(method)
+    def prepare(self: S, *args: P.args, **kwargs: P.kwargs) -> PostgresOperation[T]:
+        return PostgresOperation(method.__name__, lambda repeated: method(self, repeated, *args, **kwargs))
+
+    return cast("Callable[Concatenate[S, P], PostgresOperation[T]]", prepare)
+
+
+def _again(error: BaseException, attempt: int) -> bool:
+    """Whether an operation that met this error is to begin again."""
+    if attempt >= REPLAYS:
+        return False
+    if isinstance(error, InterferenceError):
+        return True
+    if isinstance(error, psycopg.OperationalError):
+        return error.sqlstate is None or error.sqlstate[:2] in _PASSING
+    return isinstance(error, psycopg.InterfaceError)
+
+
+def translated(error: BaseException, what: str) -> CnstraError:
+    """The database's error in the words of the port, without the data that it may quote."""
+    state = getattr(error, "sqlstate", None)
+    if isinstance(error, psycopg.DataError | psycopg.IntegrityError) or (state or "")[:2] == "54":
+        primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+        return DataRefused(f"{what}: Postgres cannot hold the data: {primary or type(error).__name__}")
+    if isinstance(
+        error,
+        psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn | psycopg.errors.InvalidSchemaName,
+    ):
+        return SchemaError(f"{what}: the database has not the schema of this release; run `cnstra migrate`")
+    return StoreUnavailable(f"{what}: {type(error).__name__}: {str(error).strip()}")
+
+
+def _pause(attempt: int) -> float:
+    """Seconds before the next beginning: none at first, then longer, 3 s in all."""
+    return 0.0 if attempt < 2 else min(0.02 * 2.0**attempt, 1.0)
+
+
+class TransactionRunner:
+    """Carries out operations, blocking, each on a connection that ``lend`` gives."""
+
+    def __init__(
+        self,
+        lend: Callable[[], AbstractContextManager[psycopg.Connection[TupleRow]]],
+        statements: Mapping[str, str],
+    ) -> None:
+        self._lend = lend
+        self._statements = statements
+
+    def run(self, operation: PostgresOperation[T], /) -> T:
+        """The operation's result. Raises the database's error when it stays away, or refuses the data."""
+        attempt = 0
+        while True:
+            try:
+                with self._lend() as connection, connection.transaction():
+                    return self.steps(connection, operation, repeated=attempt > 0)
+            except (psycopg.Error, InterferenceError) as error:
+                if not _again(error, attempt):
+                    raise translated(error, operation.name) from error
+            time.sleep(_pause(attempt))
+            attempt += 1
+
+    def steps(
+        self,
+        connection: psycopg.Connection[TupleRow],
+        operation: PostgresOperation[T],
+        *,
+        repeated: bool = False,
+    ) -> T:
+        """Carry out the operation's statements within the caller's own transaction."""
+        steps = operation.steps(repeated)
+        rows: Rows | None = None
+        while True:
+            try:
+                ask = steps.send(cast("Rows", rows))
+            except StopIteration as stop:
+                return cast("T", stop.value)
+            with connection.cursor(row_factory=cast("Any", dict_row if ask.as_dicts else tuple_row)) as cursor:
+                cursor.execute(self._statements[ask.statement], ask.parameters, prepare=True)
+                rows = cursor.fetchall() if cursor.description else []
+
+
+class AsyncTransactionRunner:
+    """Carries out operations, awaited, each on a connection that ``lend`` gives."""
+
+    def __init__(
+        self,
+        lend: Callable[[], AbstractAsyncContextManager[psycopg.AsyncConnection[TupleRow]]],
+        statements: Mapping[str, str],
+    ) -> None:
+        self._lend = lend
+        self._statements = statements
+
+    async def run(self, operation: PostgresOperation[T], /) -> T:
+        """The operation's result. Raises the database's error when it stays away, or refuses the data."""
+        attempt = 0
+        while True:
+            try:
+                async with self._lend() as connection, connection.transaction():
+                    return await self.steps(connection, operation, repeated=attempt > 0)
+            except (psycopg.Error, InterferenceError) as error:
+                if not _again(error, attempt):
+                    raise translated(error, operation.name) from error
+            await asyncio.sleep(_pause(attempt))
+            attempt += 1
+
+    async def steps(
+        self,
+        connection: psycopg.AsyncConnection[TupleRow],
+        operation: PostgresOperation[T],
+        *,
+        repeated: bool = False,
+    ) -> T:
+        """Carry out the operation's statements within the caller's own transaction."""
+        steps = operation.steps(repeated)
+        rows: Rows | None = None
+        while True:
+            try:
+                ask = steps.send(cast("Rows", rows))
+            except StopIteration as stop:
+                return cast("T", stop.value)
+            async with connection.cursor(row_factory=cast("Any", dict_row if ask.as_dicts else tuple_row)) as cursor:
+                await cursor.execute(self._statements[ask.statement], ask.parameters, prepare=True)
+                rows = await cursor.fetchall() if cursor.description else []

@@ -1,0 +1,187 @@
+"""Bell and listener while the broker is killed, emptied, cut off, spoiled, or not there yet."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from cnstra.orchestrator.ports import Ring
+from cnstra.workers.doorbell import DramatiqBell
+from support.waiting import eventually
+
+KEY = "cnstra:doorbells:default"
+
+
+def ring_of(count: int, queue: str = "default") -> Ring:
+    return Ring(queue=queue, activations=tuple((uuid4(), number) for number in range(count)))
+
+
+def lines(caplog: pytest.LogCaptureFixture, level: int, logger: str = "cnstra.listener") -> list[str]:
+    """What was logged at a level; Dramatiq's own loggers must have said nothing of the kind."""
+    assert not [r for r in caplog.records if r.name.startswith("dramatiq") and r.levelno >= logging.WARNING]
+    assert not [r for r in caplog.records if r.exc_info]
+    return [r.getMessage() for r in caplog.records if r.levelno == level and r.name == logger]
+
+
+def hears(bell: DramatiqBell, answers: Any) -> None:
+    """A ring from now on is answered."""
+    ring = ring_of(1)
+    bell.ring([ring])
+    assert answers.next() == ("default", ring.activations)
+
+
+@pytest.fixture(autouse=True)
+def log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+def test_a_listener_hears_again_after_the_broker_was_killed_and_started_again(
+    valkey: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
+) -> None:
+    """SIGKILL and a restart on the same port: one line for the outage, one for its end, no traceback."""
+    listen(answers, wait=0.05)
+    hears(bell, answers)
+    valkey.kill()
+    valkey.turn_away(connections=4)
+    valkey.start()
+    eventually(lambda: len(lines(caplog, logging.INFO)) >= 1)
+
+    hears(bell, answers)
+
+    [went] = lines(caplog, logging.WARNING)
+    assert f"127.0.0.1:{valkey.port}" in went
+    assert "'default'" in went
+    assert "open-sesame" not in caplog.text
+
+
+def test_a_listener_starts_without_a_broker_and_hears_once_there_is_one(
+    valkey: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
+) -> None:
+    """A worker that boots before its broker is up needs no restart."""
+    valkey.kill()
+    listen(answers)
+    eventually(lambda: len(lines(caplog, logging.WARNING)) == 1)
+
+    valkey.start()
+    eventually(lambda: valkey.blocked() == 1)
+
+    hears(bell, answers)
+
+
+def test_flushall_costs_the_doorbells_in_the_broker_and_nothing_more(
+    valkey: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
+) -> None:
+    """Emptied while a listener waits in it, the broker goes on to carry rings to the same listener."""
+    listen(answers)
+    eventually(lambda: valkey.blocked() == 1)
+
+    valkey.ask("FLUSHALL")
+
+    hears(bell, answers)
+    assert lines(caplog, logging.WARNING) == []
+
+
+def test_a_listener_whose_connections_are_cut_is_back_without_a_word(
+    valkey: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
+) -> None:
+    """CLIENT KILL of everybody, as a proxy does with idle connections: reconnected at once, not reported."""
+    listen(answers, "default", "other")
+    hears(bell, answers)
+    eventually(lambda: valkey.blocked() == 2)
+
+    valkey.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    eventually(lambda: valkey.blocked() == 2)
+
+    hears(bell, answers)
+    assert lines(caplog, logging.WARNING) == []
+
+
+def test_stop_does_not_wait_for_a_broker_that_is_away(
+    valkey: Any, listen: Any, answers: Any, ends: Any, caplog: Any
+) -> None:
+    """A worker can leave during an outage: its threads end, although nobody can be told."""
+    threads = threading.active_count()
+    listener = listen(answers)
+    eventually(lambda: valkey.blocked() == 1)
+    valkey.kill()
+    eventually(lambda: len(lines(caplog, logging.WARNING)) == 1)
+
+    ends(lambda: listener.stop(timeout=600))
+
+    eventually(lambda: threading.active_count() == threads)
+
+
+def test_an_answer_ends_normally_while_the_broker_is_away(
+    valkey: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
+) -> None:
+    """The broker dies under a claim: the claim's end waits for nobody, and the next doorbell is heard."""
+    busy, free = threading.Event(), threading.Event()
+
+    def answer(queue: str, activations: Any) -> None:
+        busy.set()
+        assert free.wait(timeout=30)
+        answers(queue, activations)
+
+    listen(answer, wait=0.05)
+    first = ring_of(1)
+    bell.ring([first])
+    assert busy.wait(timeout=30)
+    valkey.kill()
+    free.set()
+    assert answers.next() == ("default", first.activations)
+    valkey.start()
+
+    hears(bell, answers)
+
+
+def test_a_key_of_another_kind_spoils_one_queue_until_it_is_gone(
+    valkey: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
+) -> None:
+    """A string stands where the list belongs: both sides say so once, and recover when it is deleted."""
+    valkey.ask("SET", KEY, "surprise")
+    listen(answers, "default")
+    bell.ring([ring_of(1)])
+    bell.ring([ring_of(1)])
+    eventually(lambda: len(lines(caplog, logging.WARNING)) == 1)
+    assert "WRONGTYPE" in lines(caplog, logging.WARNING)[0]
+    assert len(lines(caplog, logging.WARNING, "cnstra.bell")) == 1
+
+    valkey.ask("DEL", KEY)
+    eventually(lambda: valkey.blocked() == 1)
+
+    hears(bell, answers)
+
+
+def test_a_bell_reports_each_outage_once_and_shows_no_secret(valkey: Any, bell: DramatiqBell, caplog: Any) -> None:
+    """Many rings into a dead broker from many threads make one line; the next outage makes another."""
+    for outage in (1, 2):
+        valkey.kill()
+        threads = [threading.Thread(target=bell.ring, args=([ring_of(1)],)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(lines(caplog, logging.WARNING, "cnstra.bell")) == outage
+
+        valkey.start()
+        eventually(lambda: bell.ring([ring_of(1)]) is None and bell.qsize("default") > 0)
+        assert len(lines(caplog, logging.INFO, "cnstra.bell")) == outage
+
+    assert f"redis://127.0.0.1:{valkey.port}/0" in caplog.text
+    assert "open-sesame" not in caplog.text
+
+
+def test_a_wrong_password_is_an_outage_that_shows_none(valkey: Any, caplog: Any) -> None:
+    """A bell that is refused tells of it once, and its caller goes on."""
+    bell = DramatiqBell(f"redis://:wrong-word@127.0.0.1:{valkey.port}/0")
+
+    bell.ring([ring_of(1)])
+
+    [said] = lines(caplog, logging.WARNING, "cnstra.bell")
+    assert "AuthenticationError" in said
+    assert "wrong-word" not in caplog.text
+    bell.close()

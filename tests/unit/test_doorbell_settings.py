@@ -1,0 +1,79 @@
+"""What bell and listener refuse when they are built, and what messages must not show. Nothing connects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cnstra.orchestrator.errors import ConfigurationError
+from cnstra.workers.doorbell import DramatiqBell, DramatiqListener
+from cnstra.workers.doorbell.brokers import shown
+
+
+def nobody(queue: str, activations: Any) -> None:
+    """Never called: no listener of this module starts."""
+
+
+@pytest.mark.parametrize("url", ["amqp://user:sesame@host", "host:6379", "", "http://host"])
+def test_a_broker_of_another_kind_is_refused_naming_those_there_are(url: str) -> None:
+    """The message says which schemes would do, and does not repeat the password."""
+    for build in (lambda: DramatiqBell(url), lambda: DramatiqListener(url, ["default"], nobody)):
+        with pytest.raises(ConfigurationError, match="redis://, rediss://, unix://") as refused:
+            build()
+        assert "sesame" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:sesame@host:port/0",
+        "redis://:ses/ame@host/0",
+        "redis://:sesame@host/0?no_such_option=1",
+        "redis://:sesame@host/0?socket_keepalive=true&db=many",
+    ],
+)
+def test_a_url_that_its_client_refuses_is_refused_at_once_and_shows_no_secret(url: str) -> None:
+    """A wrong port or option is found when the program starts, not at the first ring."""
+    with pytest.raises(ConfigurationError) as refused:
+        DramatiqBell(url)
+
+    assert "ses" not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("url", "for_people"),
+    [
+        ("redis://host", "redis://host"),
+        ("redis://:sesame@host:6379/2", "redis://host:6379/2"),
+        ("rediss://user:sesame@[::1]:6379", "rediss://[::1]:6379"),
+        ("redis://host/0?password=sesame", "redis://host/0"),
+        ("redis://:ses?ame@host", "redis://…"),
+        ("redis://:ses/ame@host", "redis://…"),
+        ("redis://:ses#ame@host", "redis://…"),
+        ("redis://:ses@ame@host", "redis://…"),
+        ("redis://host/0?password=ses@ame", "redis://…"),
+        ("unix:///run/redis.sock?password=sesame", "unix://…"),
+        (":sesame@host", "…"),
+    ],
+)
+def test_a_url_is_shown_without_secrets(url: str, for_people: str) -> None:
+    """Where a password with unescaped characters blurs the parts, only the scheme is shown."""
+    assert shown(url) == for_people
+
+
+@pytest.mark.parametrize("numbers", [{"ids_per_message": 0}, {"outstanding": 0}, {"outstanding": -1}])
+def test_a_bell_that_could_not_ring_is_refused(numbers: dict[str, int]) -> None:
+    """No ids in a message, or no room in a queue, would silence the bell for good."""
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        DramatiqBell("redis://host", **numbers)
+
+
+@pytest.mark.parametrize(
+    ("queues", "numbers"), [([], {}), (["default"], {"threads": 0}), (["default"], {"wait": 0.0})]
+)
+def test_a_listener_that_could_not_hear_is_refused(queues: list[str], numbers: dict[str, Any]) -> None:
+    """No queue or no thread would wait for ever, no time to wait would ask the broker without pause."""
+    with pytest.raises(ConfigurationError, match="needs a queue, a thread and time"):
+        DramatiqListener("redis://host", queues, nobody, **numbers)

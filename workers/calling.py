@@ -1,0 +1,243 @@
+"""One call of a handler: from claimed work to the event that its settlement is.
+
+Owns the decoding of the payload, the context that the handler sees, the judging of what it raised while that is live, and
+the encoding of what it emitted. Refuses to know the store, the broker, threads and loops: ``begin`` and ``conclude`` stand
+on the two sides of the call itself, which the engine makes in a thread or on the event loop.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tenacity import BaseRetrying
+
+from cnstra.orchestrator import context as contexts
+from cnstra.orchestrator import values
+from cnstra.orchestrator.context import Context, Identity
+from cnstra.orchestrator.emission import encoded, targets_of
+from cnstra.orchestrator.errors import ContextConflict, PayloadError, Poisoned, PolicyError
+from cnstra.orchestrator.graph import CNS, Signal, normalise_outputs
+from cnstra.orchestrator.graph.network import AnyDendrite
+from cnstra.orchestrator.machine.records import FailedTry, Failure, Output, Succeeded, Target
+from cnstra.orchestrator.retry import (
+    DEFAULT_POLICY,
+    GiveUp,
+    RetryAfter,
+    Returned,
+    Tried,
+    announce,
+    from_data,
+    judge,
+)
+from cnstra.orchestrator.retry import Failure as Raised
+from cnstra.orchestrator.slots import OnStale, Slot
+from cnstra.orchestrator.store import Work
+
+_ON_STALE = {"retry": OnStale.CONFLICT, "overwrite": OnStale.OVERWRITE}
+LONGEST_ERROR = 10_000
+LONGEST_TRACEBACK = 100_000
+
+
+@dataclass(slots=True)
+class Call:
+    """A call under way: its work, the dendrite, and what the handler was given. ``elapsed`` is kept by the engine."""
+
+    work: Work
+    dendrite: AnyDendrite
+    payload: Any
+    context: Context[Any, Any]
+    signals: list[Signal[Any]] | None = None
+
+
+class Caller:
+    """Makes events of calls, for one graph."""
+
+    def __init__(self, cns: CNS, *, queues: frozenset[str], poison_limit: int) -> None:
+        self._cns = cns
+        self._queues = queues
+        self._poison_limit = poison_limit
+
+    # -- before the call ---------------------------------------------------------------------------------------
+
+    def begin(self, work: Work) -> Call | FailedTry:
+        """What the handler is to be called with; or, where that cannot be, the failure."""
+        dendrite = self._cns.dendrite(work.neuron, work.collateral)
+        if dendrite is None:
+            raise LookupError(f"{work}: claimed, and not in the graph")
+        if work.crashes >= self._poison_limit:
+            return self.failed(
+                work,
+                Poisoned(f"{work}: {work.crashes} workers were lost with it; it is not called again in this attempt"),
+                for_good=True,
+            )
+        try:
+            payload = dendrite.collateral.payload.decode(values.load(work.payload))
+            call = Call(work, dendrite, payload, self._context(work, dendrite))
+            announce(self._policy(dendrite), self._tried(work, 0.0, dendrite))
+        except (PayloadError, PolicyError) as error:
+            return self.failed(work, error, dendrite=dendrite)
+        return call
+
+    def _context(self, work: Work, dendrite: AnyDendrite) -> Context[Any, Any]:
+        return Context(
+            work.snapshot,
+            Identity(
+                run_id=str(work.run_id),
+                activation_id=work.activation_id,
+                neuron=work.neuron,
+                attempt=work.attempt,
+                try_number=work.try_number,
+            ),
+            services=self._cns.services,
+            context_type=self._cns.context_payload,
+            local_type=dendrite.neuron.local_payload,
+        )
+
+    # -- after the call ----------------------------------------------------------------------------------------
+
+    def conclude(self, call: Call, returned: Any, *, seconds: float, stay: bool) -> Succeeded | FailedTry:
+        """The event of a handler that returned. ``stay`` asks to keep a single successor in this worker."""
+        try:
+            call.signals = normalise_outputs(call.dendrite, returned)
+            verdict = judge(
+                self._policy(call.dendrite),
+                self._tried(call.work, seconds, call.dendrite),
+                Returned(returned),
+            )
+            if isinstance(verdict, RetryAfter):
+                problem = PolicyError(f"{call.work}: the policy retries what the handler returned")
+                return self._failed_try(call.work, problem, verdict.seconds)
+            if isinstance(verdict, GiveUp):
+                return self.failed(call.work, verdict.error, for_good=True)
+            return self._succeeded(call, stay=stay)
+        except Exception as error:
+            return self.failed(call.work, error, dendrite=call.dendrite, seconds=seconds)
+
+    def _succeeded(self, call: Call, *, stay: bool) -> Succeeded:
+        targets: list[Target] = []
+        outputs: list[Output] = []
+        for ordinal, signal in enumerate(call.signals or ()):
+            payload = encoded(signal, str(call.work))
+            heard = targets_of(self._cns, signal.collateral.name, payload, ordinal)
+            targets.extend(heard)
+            if not heard:
+                outputs.append(Output(ordinal=ordinal, collateral=signal.collateral.name, payload=payload))
+        if stay and targets:
+            first = targets[0]
+            targets[0] = replace(first, here=first.queue in self._queues)
+        return Succeeded(
+            fence=call.work.fence,
+            targets=tuple(targets),
+            outputs=tuple(outputs),
+            changes=contexts.changes_of(call.context, _on_stale(call.dendrite)),
+            version_read=call.work.snapshot.version,
+        )
+
+    def take_in(self, call: Call, newest: Mapping[str, Slot], *, seconds: float, stay: bool) -> Succeeded | FailedTry:
+        """The event again, after others wrote what this hop also wrote: by its updates, or by the dendrite's policy."""
+        try:
+            updated = contexts.pending_updates(call.context)
+            contexts.rebase(call.context, {slot: held for slot, held in newest.items() if slot in updated})
+            others = {slot: held for slot, held in newest.items() if slot not in updated}
+            if others and call.dendrite.merge is None:
+                keys = ", ".join(sorted(others))
+                raise ContextConflict(
+                    f"{call.work}: another activation wrote {keys} meanwhile, and on_conflict is 'fail'"
+                )
+            if others and call.dendrite.merge is not None:
+                contexts.merge(call.context, others, call.dendrite.merge, call.work.snapshot)
+            return self._succeeded(call, stay=stay)
+        except ContextConflict as error:
+            return self.failed(call.work, error, for_good=True)
+        except Exception as error:
+            return self.failed(call.work, error, dendrite=call.dendrite, seconds=seconds)
+
+    # -- failures ----------------------------------------------------------------------------------------------
+
+    def failed(
+        self,
+        work: Work,
+        error: BaseException,
+        *,
+        dendrite: AnyDendrite | None = None,
+        seconds: float = 0.0,
+        for_good: bool = False,
+    ) -> FailedTry:
+        """The event of a try that failed, judged by the dendrite's policy and, for good, by the run's."""
+        for_good = for_good or isinstance(error, PolicyError)
+        if not for_good and dendrite is not None and isinstance(error, Exception):
+            try:
+                verdict = judge(self._policy(dendrite), self._tried(work, seconds, dendrite), Raised(error))
+            except PolicyError as broken:
+                broken.__context__ = error
+                error, verdict = broken, GiveUp(broken)
+            if isinstance(verdict, RetryAfter):
+                return self._failed_try(work, error, verdict.seconds)
+        return self._failed_try(work, error, None, self._revival(work, error, seconds))
+
+    def _failed_try(
+        self, work: Work, error: BaseException, retry_after: float | None, revive_after: float | None = None
+    ) -> FailedTry:
+        return FailedTry(
+            fence=work.fence, failure=failure_of(error), retry_after=retry_after, revive_after=revive_after
+        )
+
+    def _revival(self, work: Work, error: BaseException, seconds: float) -> float | None:
+        """Seconds after which the run's policy wants the next attempt; None when it has none, or gives up."""
+        try:
+            policy = self._cns.retry if work.policy is None else from_data(work.policy, where=f"run {work.run_id}")
+            if policy is None or not isinstance(error, Exception):
+                return None
+            tried = Tried(
+                attempt_number=work.attempt,
+                started=max(work.run_elapsed + seconds, 0.0),
+                idle_for=work.run_idled,
+            )
+            verdict = judge(policy, tried, Raised(error))
+        except PolicyError as broken:
+            error.add_note(f"and the run's policy could not be asked: {broken}")
+            return None
+        return verdict.seconds if isinstance(verdict, RetryAfter) else None
+
+    def _policy(self, dendrite: AnyDendrite) -> BaseRetrying:
+        return DEFAULT_POLICY if dendrite.retry is None else dendrite.retry
+
+    def _tried(self, work: Work, seconds: float, dendrite: AnyDendrite) -> Tried:
+        return Tried(
+            attempt_number=work.failures + 1,
+            started=max(work.elapsed + seconds, 0.0),
+            idle_for=work.idled,
+            fn=dendrite.handler,
+        )
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An exception as it is stored: text that Postgres can hold, and no more than is of use."""
+    kind = type(error)
+    lines = traceback.format_exception(error)
+    return Failure(
+        error_type=_text(f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."), 1_000),
+        error=_text(_message(error), LONGEST_ERROR),
+        traceback=_text("".join(lines), LONGEST_TRACEBACK),
+    )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"(its message could not be read: {type(broken).__name__})"
+
+
+def _text(text: str, longest: int) -> str:
+    text = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    return text if len(text) <= longest else f"{text[: longest // 2]}\n…\n{text[-longest // 2 :]}"
+
+
+def _on_stale(dendrite: AnyDendrite) -> OnStale:
+    return (
+        _ON_STALE.get(dendrite.on_conflict, OnStale.REPORT) if isinstance(dendrite.on_conflict, str) else OnStale.REPORT
+    )

@@ -1,0 +1,144 @@
+"""Group commit: settlements of many hops travel as one transaction.
+
+Owns the one thread that settles. There is no timer: whatever is pending when the last commit has returned goes into the
+next. While the store is away it keeps the batch and tries again; a batch that the store refuses is halved until the one
+settlement that it cannot hold is found. Refuses to know what the answers mean: it hands them on.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cnstra.orchestrator.errors import DataRefused, StoreUnavailable
+from cnstra.orchestrator.machine.records import Event, Succeeded
+from cnstra.orchestrator.ports import Bell
+from cnstra.orchestrator.store import Applied, RunEvent, Store, Work
+from cnstra.workers.calling import Call
+
+_log = logging.getLogger("cnstra.worker")
+
+MOST_PER_COMMIT = 200
+MOST_BYTES_PER_COMMIT = 8 * 1024 * 1024
+_PAUSE = 0.25  # seconds between two tries at a store that is away
+_LONGEST_PAUSE = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """How a hop ended. ``call`` is None where no handler was called; ``streak`` counts hops made without a doorbell."""
+
+    work: Work
+    event: Event
+    call: Call | None = None
+    seconds: float = 0.0
+    streak: int = 0
+
+
+def _size(settlement: Settlement) -> int:
+    """About how many characters a settlement writes."""
+    event = settlement.event
+    if not isinstance(event, Succeeded):
+        return 0
+    texts = [target.payload for target in event.targets] + [output.payload for output in event.outputs]
+    return sum(map(len, texts)) + sum(len(write.text or "") for write in event.changes.writes)
+
+
+Settled = Callable[[Settlement, Applied], None]
+Refused = Callable[[Settlement, DataRefused], None]
+
+
+class Committer:
+    """Settles hops in batches, on a thread of its own."""
+
+    def __init__(
+        self, store: Store, bell: Bell, *, settled: Settled, refused: Refused, rung: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._bell = bell
+        self._settled = settled
+        self._refused = refused
+        self._rung = rung
+        self._pending: queue.SimpleQueue[Settlement | None] = queue.SimpleQueue()
+        self._abandoned = threading.Event()
+        self._away = False
+        self._thread = threading.Thread(target=self._run, name="cnstra-committer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, settlement: Settlement) -> None:
+        """Settle this, soon."""
+        self._pending.put(settlement)
+
+    def stop(self, timeout: float) -> None:
+        """Settle what is pending, then end. What the store did not take within ``timeout`` seconds is abandoned: other
+        workers do it again."""
+        self._pending.put(None)
+        self._thread.join(timeout)
+        self._abandoned.set()
+        self._thread.join(1.0)
+
+    def _run(self) -> None:
+        going = True
+        while going:
+            batch = [first] if (first := self._pending.get()) is not None else []
+            going = first is not None
+            size = sum(map(_size, batch))
+            while going and len(batch) < MOST_PER_COMMIT and size < MOST_BYTES_PER_COMMIT:
+                try:
+                    following = self._pending.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    going = False
+                else:
+                    batch.append(following)
+                    size += _size(following)
+            if batch:
+                self._commit(batch)
+
+    def _commit(self, batch: Sequence[Settlement]) -> None:
+        events = [RunEvent(run_id=settlement.work.run_id, event=settlement.event) for settlement in batch]
+        pause = _PAUSE
+        while not self._abandoned.is_set():
+            try:
+                applied = self._store.run(self._store.apply(events))
+            except StoreUnavailable as error:
+                if not self._away:
+                    _log.warning("the store is away, %d settlements wait for it: %s", len(batch), error)
+                self._away = True
+                self._abandoned.wait(_PAUSE)
+                continue
+            except DataRefused as error:
+                self._halve(batch, error)
+                return
+            except Exception:
+                _log.exception("settling failed: %s", ", ".join(str(settlement.work) for settlement in batch))
+                self._abandoned.wait(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
+            if self._away:
+                _log.warning("the store is back")
+            self._away = False
+            if applied.rings:
+                self._bell.ring(applied.rings)
+                self._rung()
+            for settlement, answer in zip(batch, applied.answers, strict=True):
+                try:
+                    self._settled(settlement, answer)
+                except Exception:  # the thread must live on: all hops of this process pass through it
+                    _log.exception("%s: its settlement's answer could not be taken in", settlement.work)
+            return
+        _log.warning("abandoned %d settlements: the worker stops, and the store is away", len(batch))
+
+    def _halve(self, batch: Sequence[Settlement], error: DataRefused) -> None:
+        if len(batch) == 1:
+            self._refused(batch[0], error)
+            return
+        middle = len(batch) // 2
+        self._commit(batch[:middle])
+        self._commit(batch[middle:])

@@ -1,0 +1,355 @@
+"""The life of a hop, top to bottom: doorbell → claim → call → settle → ring.
+
+One ``Hops`` serves one graph in one process. A doorbell (or a nudge) makes the claiming thread claim as much as there is
+room for. Sync handlers are called on a pool of threads, async ones on one event loop. What they come to is settled by the
+committer in batches; a thread does not wait for its own commit. The commit's answer rings for what became ready elsewhere,
+and a single successor that stayed here goes straight on to its call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from cnstra.orchestrator import context as contexts
+from cnstra.orchestrator.errors import DataRefused, StoreUnavailable
+from cnstra.orchestrator.graph import CNS
+from cnstra.orchestrator.machine.records import Claimed, FailedTry, Failure, Returned, Succeeded, Verdict
+from cnstra.orchestrator.ports import Bell, Entropy
+from cnstra.orchestrator.store import Applied, ClaimRequest, Store, Work
+from cnstra.workers.calling import Call, Caller
+from cnstra.workers.committing import Committer, Settlement
+from cnstra.workers.settings import WorkerSettings
+
+_log = logging.getLogger("cnstra.worker")
+
+_CLAIM_PAUSE = 0.25  # seconds between two claims while the store is away
+_LONGEST_ANSWER = 5.0  # seconds that a doorbell is kept waiting for its claim
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Claimed work on its way to a call; ``claimed`` is the monotonic time at which it came."""
+
+    work: Work
+    claimed: float
+    streak: int
+
+
+class Hops:
+    """Runs the hops of one graph in this process."""
+
+    def __init__(
+        self,
+        cns: CNS,
+        store: Store,
+        bell: Bell,
+        settings: WorkerSettings,
+        entropy: Entropy,
+        worker: Callable[[], UUID],
+    ) -> None:
+        self.queues = settings.queues or cns.queues
+        self.dendrites = tuple(
+            (neuron.name, collateral)
+            for neuron in cns.neurons.values()
+            if neuron.queue in self.queues
+            for collateral in neuron.dendrites
+        )
+        self._cns = cns
+        self._kinds = {self._is_async(neuron, collateral) for neuron, collateral in self.dendrites}
+        self._store = store
+        self._settings = settings
+        self._entropy = entropy
+        self._worker = worker
+        self._caller = Caller(cns, queues=frozenset(self.queues), poison_limit=settings.poison_limit)
+        self._committer = Committer(store, bell, settled=self._settled, refused=self._refused, rung=self.nudge)
+        self._held: dict[tuple[UUID, int], Claimed] = {}
+        self._sync_held = 0
+        self._async_held = 0
+        self._change = threading.Condition()
+        self._wanted = 0  # how often work was announced, and how much of that a claim has answered
+        self._answered = 0
+        self._hungry = False
+        self._claiming = True
+        self._calling = True
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._call_loop, name=f"cnstra-call-{number}", daemon=True)
+            for number in range(settings.threads)
+        ]
+        self._claimer = threading.Thread(target=self._claim_loop, name="cnstra-claimer", daemon=True)
+        self._loop = asyncio.new_event_loop()
+        self._loop_thread = threading.Thread(target=self._loop.run_forever, name="cnstra-loop", daemon=True)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- 1. the doorbell ---------------------------------------------------------------------------------------
+
+    def rung(self, _queue: str, _hints: Iterable[tuple[UUID, int]]) -> None:
+        """A doorbell came. Returns when a claim was made after it, or refused for want of room: then it may be acked."""
+        with self._change:
+            self._wanted += 1
+            ticket = self._wanted
+            self._change.notify_all()
+            self._change.wait_for(lambda: self._answered >= ticket or not self._claiming, _LONGEST_ANSWER)
+
+    def nudge(self) -> None:
+        """There may be work; claim when there is room."""
+        with self._change:
+            self._wanted += 1
+            self._change.notify_all()
+
+    # -- 2. the claim ------------------------------------------------------------------------------------------
+
+    def _claim_loop(self) -> None:
+        while True:
+            with self._change:
+                self._change.wait_for(
+                    lambda: not self._claiming or self._wanted > self._answered or (self._hungry and self._has_room())
+                )
+                if not self._claiming:
+                    return
+                ticket, room = self._wanted, self._room()
+            claimed = self._claim(room) if room else None
+            # A full claim, or none for want of room, leaves work behind: go on when there is room, without a doorbell.
+            self._hungry = claimed is None or claimed == room
+            with self._change:
+                self._answered = max(self._answered, ticket)
+                self._change.notify_all()
+
+    def _room(self) -> int:
+        sync = 2 * self._settings.threads - self._sync_held
+        coroutines = self._settings.coroutines - self._async_held
+        rooms = [coroutines] * (True in self._kinds) + [sync] * (False in self._kinds)
+        return max(min(rooms, default=0), 0)
+
+    def _has_room(self) -> bool:
+        return self._room() >= max(1, self._settings.threads // 4)
+
+    def _is_async(self, neuron: str, collateral: str) -> bool:
+        dendrite = self._cns.dendrite(neuron, collateral)
+        return dendrite is not None and dendrite.is_async
+
+    def _claim(self, limit: int) -> int | None:
+        """Claim at most so many; how many came, or None when the store is away."""
+        request = ClaimRequest(
+            worker=self._worker(),
+            nonce=self._entropy.nonce(),
+            graph=self._cns.durable_name,
+            graph_version=self._cns.version,
+            queues=self.queues,
+            dendrites=self.dendrites,
+            limit=limit,
+        )
+        try:
+            works = self._store.run(self._store.claim(request))
+        except StoreUnavailable as error:
+            _log.info("claiming failed, the store is away: %s", error)
+            time.sleep(_CLAIM_PAUSE)
+            return None
+        except Exception:
+            _log.exception("claiming failed")
+            time.sleep(_CLAIM_PAUSE)
+            return None
+        for work in works:
+            self._take(work, streak=0)
+        return len(works)
+
+    def _take(self, work: Work, *, streak: int) -> None:
+        """Hold claimed work, and send it to its call."""
+        asynchronous = self._is_async(work.neuron, work.collateral)
+        with self._change:
+            self._held[work.run_id, work.activation_id] = work.fence
+            self._sync_held += not asynchronous
+            self._async_held += asynchronous
+        job = _Job(work, time.monotonic(), streak)
+        if asynchronous:
+            self._loop.call_soon_threadsafe(self._spawn, job)
+        else:
+            self._calls.put(lambda: self._call(job))
+
+    # -- 3. the call -------------------------------------------------------------------------------------------
+
+    def _call_loop(self) -> None:
+        while (job := self._calls.get()) is not None:
+            try:
+                job()
+            except Exception:  # the thread must live on, whatever a handler left behind
+                _log.exception("a call's end could not be taken in")
+
+    def _call(self, job: _Job) -> None:
+        if not self._calling:
+            self._give_back(job)
+            return
+        call = self._begin(job)
+        if call is None:
+            return
+        try:
+            returned = call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context)
+            if inspect.isawaitable(returned):
+                returned = asyncio.run_coroutine_threadsafe(_awaited(returned), self._loop).result()
+        except BaseException as error:  # a handler may raise anything, and the thread must live on
+            self._failed(job, call, error)
+        else:
+            self._returned(job, call, returned)
+
+    def _spawn(self, job: _Job) -> None:
+        task = self._loop.create_task(self._call_async(job), name=f"cnstra {job.work}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _call_async(self, job: _Job) -> None:
+        if not self._calling:
+            self._give_back(job)
+            return
+        call = self._begin(job)
+        if call is None:
+            return
+        try:
+            returned = await call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context)
+        except asyncio.CancelledError as error:
+            if not self._calling:  # the worker stops, and did not wait any longer: the claim runs out
+                raise
+            cancelled = RuntimeError("the handler was cancelled from inside")
+            cancelled.__cause__ = error
+            self._failed(job, call, cancelled)
+        except BaseException as error:
+            self._failed(job, call, error)
+        else:
+            self._returned(job, call, returned)
+
+    def _begin(self, job: _Job) -> Call | None:
+        try:
+            begun = self._caller.begin(job.work)
+        except Exception as error:
+            _log.exception("%s: its call could not begin", job.work)
+            begun = self._caller.failed(job.work, error, for_good=True)
+        if isinstance(begun, FailedTry):
+            self._committer.put(Settlement(work=job.work, event=begun))
+            return None
+        return begun
+
+    def _returned(self, job: _Job, call: Call, returned: Any) -> None:
+        seconds = time.monotonic() - job.claimed
+        for name in contexts.unassigned(call.context):
+            _log.warning("%s was changed in place and not assigned: the change is lost", name)
+        event = self._caller.conclude(call, returned, seconds=seconds, stay=self._stays(job.streak))
+        self._committer.put(Settlement(work=job.work, event=event, call=call, seconds=seconds, streak=job.streak))
+
+    def _failed(self, job: _Job, call: Call, error: BaseException) -> None:
+        seconds = time.monotonic() - job.claimed
+        event = self._caller.failed(job.work, error, dendrite=call.dendrite, seconds=seconds)
+        _log.info(
+            "%s, try %d: %s; %s",
+            job.work,
+            job.work.try_number,
+            event.failure.error_type,
+            "failed for good" if event.retry_after is None else f"again in {event.retry_after:.3f} s",
+        )
+        self._committer.put(Settlement(work=job.work, event=event))
+
+    def _stays(self, streak: int) -> bool:
+        return self._claiming and streak < self._settings.streak
+
+    # -- 4. the settlement's answer ----------------------------------------------------------------------------
+
+    def _settled(self, settlement: Settlement, applied: Applied) -> None:
+        work = settlement.work
+        match applied.verdict:
+            case Verdict.STALE:
+                self._calls.put(lambda: self._take_in(settlement, applied))
+                return
+            case Verdict.FENCED | Verdict.VOID:
+                _log.warning("%s: its claim was taken away, so its result was refused; nothing was committed", work)
+            case Verdict.CONFLICTED:
+                _log.info("%s: in conflict with another activation's writes; it runs again", work)
+            case _:
+                pass
+        for kept in applied.kept:
+            self._take(kept, streak=settlement.streak + 1)
+        self._let_go(work)
+
+    def _take_in(self, settlement: Settlement, applied: Applied) -> None:
+        """Others wrote what this hop updates: take their values in, and settle again."""
+        call, seconds = settlement.call, settlement.seconds
+        if call is None or not isinstance(settlement.event, Succeeded):
+            raise RuntimeError(f"{settlement.work}: stale values for a hop that wrote none")
+        event = self._caller.take_in(call, applied.newest, seconds=seconds, stay=self._stays(settlement.streak))
+        self._committer.put(
+            Settlement(work=settlement.work, event=event, call=call, seconds=seconds, streak=settlement.streak)
+        )
+
+    def _refused(self, settlement: Settlement, error: DataRefused) -> None:
+        """The store cannot hold what the hop wrote: that is the hop's own failed try."""
+        work = settlement.work
+        _log.warning("%s: %s", work, error)
+        if isinstance(settlement.event, Succeeded) and settlement.call is not None:
+            event = self._caller.failed(work, error, dendrite=settlement.call.dendrite, seconds=settlement.seconds)
+        elif isinstance(settlement.event, FailedTry) and settlement.event.failure.traceback is not None:
+            kind = settlement.event.failure.error_type
+            event = replace(
+                settlement.event,
+                failure=Failure(error_type=kind, error=f"its message could not be stored: {error}"),
+            )
+        else:
+            _log.error("%s: the store refuses even its failure; it is tried again when the lease is reconciled", work)
+            self._let_go(work)
+            return
+        self._committer.put(Settlement(work=work, event=event))
+
+    def _let_go(self, work: Work) -> None:
+        asynchronous = self._is_async(work.neuron, work.collateral)
+        with self._change:
+            if self._held.pop((work.run_id, work.activation_id), None) is not None:
+                self._sync_held -= not asynchronous
+                self._async_held -= asynchronous
+            self._change.notify_all()
+
+    def _give_back(self, job: _Job) -> None:
+        self._committer.put(Settlement(work=job.work, event=Returned(fence=job.work.fence)))
+
+    # -- what the lease asks ----------------------------------------------------------------------------------
+
+    def holds(self, run_id: UUID, fence: Claimed) -> bool:
+        """Whether this process still has the claim in its hands."""
+        with self._change:
+            return self._held.get((run_id, fence.activation_id)) == fence
+
+    # -- start and stop ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to claim and to call."""
+        for thread in [*self._threads, self._claimer, self._loop_thread]:
+            thread.start()
+        self._committer.start()
+        self.nudge()
+
+    def stop(self, timeout: float) -> bool:
+        """Claim no more, give back what was not called, let running handlers end within ``timeout`` seconds.
+
+        Returns whether all of them did.
+        """
+        until = time.monotonic() + timeout
+        with self._change:
+            self._claiming = False
+            self._calling = False
+            self._change.notify_all()
+        self._claimer.join(_LONGEST_ANSWER)
+        with self._change:
+            drained = self._change.wait_for(lambda: not self._held, max(until - time.monotonic(), 0.0))
+        self._committer.stop(max(until - time.monotonic(), 1.0))
+        for _ in self._threads:
+            self._calls.put(None)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        return drained
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable

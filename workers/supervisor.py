@@ -1,0 +1,118 @@
+"""Looks after what nobody holds: due timers and attempts, lost workers, lost doorbells.
+
+Any worker may supervise; one at a time does, elected by a row with a short lease on the database's clock. Everything it
+does is short and idempotent, so two at once would do no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from uuid import UUID
+
+from cnstra.orchestrator.errors import CnstraError, WorkerLost
+from cnstra.orchestrator.machine.records import AttemptDue, Due, Failure, Lost
+from cnstra.orchestrator.ports import Bell
+from cnstra.orchestrator.store import Findings, LostClaim, RunEvent, Store
+from cnstra.workers.settings import WorkerSettings
+
+_log = logging.getLogger("cnstra.supervisor")
+
+MOST_PER_LOOK = 500
+_LOST = f"{WorkerLost.__module__}.{WorkerLost.__qualname__}"
+
+
+class Supervisor:
+    """Looks around in turns, on a thread of its own."""
+
+    def __init__(
+        self,
+        store: Store,
+        bell: Bell,
+        settings: WorkerSettings,
+        worker: Callable[[], UUID],
+        nudge: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._bell = bell
+        self._settings = settings
+        self._worker = worker
+        self._nudge = nudge
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cnstra-supervisor", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join(10.0)
+
+    def _run(self) -> None:
+        away = False
+        pause = self._settings.look_every.total_seconds()
+        while not self._stopped.wait(pause):
+            try:
+                elected = self.look_around()
+                pause = self._settings.look_every.total_seconds() * (1 if elected else 2)
+                away = False
+            except CnstraError as error:
+                if not away:
+                    _log.warning("the supervisor could not look around: %s", error)
+                away = True
+            except Exception:
+                _log.exception("the supervisor could not look around")
+
+    def look_around(self) -> bool:
+        """One turn: find what is to be done, and do it. Whether this worker supervises."""
+        settings = self._settings
+        found = self._store.run(
+            self._store.look(self._worker(), settings.supervisor_lease, settings.unclaimed_after, MOST_PER_LOOK)
+        )
+        if not found.elected:
+            self._nudge()  # were the broker away, nobody but the supervisor would hear of work
+            return False
+        self._fire(found)
+        if found.workers_lost:
+            self._take_back()
+        if found.unclaimed:
+            self._bell.ring(found.unclaimed)
+            self._nudge()
+            self._store.run(self._store.set_unknown_aside(settings.unclaimed_after, MOST_PER_LOOK))
+        return True
+
+    def _fire(self, found: Findings) -> None:
+        """Timers and attempts whose time has come."""
+        events = [RunEvent(run_id=run_id, event=Due(activation_id=number)) for run_id, number in found.due]
+        events += [RunEvent(run_id=run_id, event=AttemptDue()) for run_id in found.attempts_due]
+        if events:
+            self._apply(events)
+
+    def _take_back(self) -> None:
+        """Claims of workers that are lost: another try, after a while."""
+        while True:
+            lost = self._store.run(self._store.lost_claims(MOST_PER_LOOK))
+            for claim in lost:
+                _log.warning(
+                    "run %s, activation %d: worker %s (%s, pid %d) was lost with it; it is tried again",
+                    claim.run_id, claim.fence.activation_id, claim.worker, claim.host, claim.pid,
+                )  # fmt: skip
+            if lost:
+                self._apply([RunEvent(run_id=claim.run_id, event=self._lost(claim)) for claim in lost])
+            if len(lost) < MOST_PER_LOOK:
+                return
+
+    def _lost(self, claim: LostClaim) -> Lost:
+        problem = f"worker {claim.worker} ({claim.host}, pid {claim.pid}) died, or stalled past its lease"
+        return Lost(
+            fence=claim.fence,
+            failure=Failure(error_type=_LOST, error=problem),
+            backoff=self._settings.crash_backoff.total_seconds(),
+        )
+
+    def _apply(self, events: list[RunEvent]) -> None:
+        applied = self._store.run(self._store.apply(events))
+        if applied.rings:
+            self._bell.ring(applied.rings)
+            self._nudge()

@@ -1,0 +1,64 @@
+"""One worker process's parts, put together: the listener at the door, the hops, the lease, the supervisor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+from uuid import UUID
+
+from cnstra.orchestrator.graph import CNS
+from cnstra.orchestrator.ports import Bell, Entropy
+from cnstra.orchestrator.store import Store
+from cnstra.workers.hop import Hops
+from cnstra.workers.lease import Lease
+from cnstra.workers.settings import WorkerSettings
+from cnstra.workers.supervisor import Supervisor
+
+
+class Listener(Protocol):
+    """Hears doorbells."""
+
+    def start(self) -> None: ...
+    def stop(self, timeout: float = ...) -> None: ...
+
+
+OpenListener = Callable[[tuple[str, ...], Callable[[str, Iterable[tuple[UUID, int]]], None]], Listener]
+
+
+class Worker:
+    """Serves one graph until it is stopped."""
+
+    def __init__(
+        self,
+        cns: CNS,
+        store: Store,
+        bell: Bell,
+        listen: OpenListener,
+        settings: WorkerSettings,
+        entropy: Entropy,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._lease = Lease(cns, store, bell, settings, entropy)
+        self._hops = Hops(cns, store, bell, settings, entropy, self._lease.worker)
+        self._supervisor = Supervisor(store, bell, settings, self._lease.worker, self._hops.nudge)
+        self._listener = listen(self._hops.queues, self._hops.rung)
+
+    def start(self) -> None:
+        """Take work. Raises ``SchemaError`` or ``StoreUnavailable`` when the store cannot serve."""
+        self._store.run(self._store.check_schema())
+        self._lease.register(self._hops.queues, self._hops.dendrites)
+        self._hops.start()
+        self._lease.start(self._hops.holds)
+        self._supervisor.start()
+        self._listener.start()
+
+    def stop(self) -> bool:
+        """Drain within the time of the settings; whether every running handler ended in it."""
+        until = time.monotonic() + self._settings.drain.total_seconds()
+        self._listener.stop(5.0)
+        self._supervisor.stop()
+        drained = self._hops.stop(max(until - time.monotonic(), 0.0))
+        self._lease.stop()
+        return drained
