@@ -76,6 +76,6 @@ echo "setup: installing cnstra[$extra] into $venv"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 # An older pip knows no editable installs from pyproject.toml alone.
 "$python" -c 'import sys, pip; sys.exit(int(pip.__version__.split(".")[0]) < 23)' ||
-    "$python" -m pip install --quiet --upgrade pip
-"$python" -m pip install --quiet --editable ".[$extra]"
+    "$python" -m pip install --quiet --quiet --upgrade pip
+"$python" -m pip install --quiet --quiet --editable ".[$extra]"
 echo "$state" >"$venv/.installed-$extra"

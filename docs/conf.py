@@ -9,7 +9,7 @@ from sphinx.highlighting import lexers
 
 project = "CNStra for Python"
 author = "The CNStra for Python authors"
-copyright = f"2026, {author}"  # noqa: A001 - Sphinx wants this name
+copyright = f"2026, {author}"
 release = metadata.version("cnstra")
 version = release
 

@@ -1,11 +1,14 @@
-"""A batch of events on its way through a store: sorted by run, and answered in the order in which it came.
+"""A batch on its way through a store: of submits, or of events, sorted by run and answered in the order they came in.
 
-What every store of runs does alike around ``fold``, whatever it keeps its rows in. Decides nothing.
+What every store of runs does alike around ``begin`` and ``fold``, whatever it keeps its rows in. Decides nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator.machine.records import (
@@ -21,12 +24,48 @@ from cnstra.orchestrator.machine.records import (
 from cnstra.orchestrator.machine.states import ActivationStatus
 from cnstra.orchestrator.ports import Ring
 from cnstra.orchestrator.slots import Slot
-from cnstra.orchestrator.store import Applied, RunEvent, Work
+from cnstra.orchestrator.store import Applied, RunEvent, Submission, Work
 
 Ready = tuple[str, UUID, int]
 """The queue, the run and the number of an activation that became ready."""
 
 _NO_RUN = Answer(verdict=Verdict.VOID)
+
+
+# -- submits ---------------------------------------------------------------------------------------------------
+
+
+def repeats(submissions: Sequence[Submission]) -> dict[int, int]:
+    """The submits that come again within a batch, by run id or idempotency key: each one's place, and the first one's."""
+    first: dict[Hashable, int] = {}
+    again: dict[int, int] = {}
+    for place, submission in enumerate(submissions):
+        names: list[Hashable] = [submission.run_id]
+        if submission.idempotency_key is not None:
+            names.insert(0, (submission.graph, submission.idempotency_key))
+        found = next((first[name] for name in names if name in first), None)
+        if found is None:
+            first |= dict.fromkeys(names, place)
+        else:
+            again[place] = found
+    return again
+
+
+def same_signal(one: Submission, other: Submission) -> bool:
+    """Whether two submits start a graph by the same signal."""
+    return (one.graph, one.collateral, _plain(one.payload)) == (other.graph, other.collateral, _plain(other.payload))
+
+
+def _plain(text: str) -> Any:
+    """The value of a JSON text, for comparing: 1 is 1.0, and neither is true."""
+    return json.loads(text, parse_int=_number, parse_float=_number)
+
+
+def _number(digits: str) -> tuple[Decimal]:
+    return (Decimal(digits),)
+
+
+# -- events ----------------------------------------------------------------------------------------------------
 
 
 def by_run(events: Iterable[RunEvent]) -> dict[UUID, list[Event]]:

@@ -1,21 +1,21 @@
 """What a handler sees of its run: the shared context, its neuron's own slot, and who it is.
 
-A ``Context`` is one try's private view: it starts from the snapshot that the claim loaded, keeps what the handler writes,
-and gives it out as ``Changes`` when the hop is settled. It reads and writes no store itself.
+It is what users touch; the keeping of what they read and wrote is the ``View`` behind it. It reads and writes no store.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, cast, overload
 
 from typing_extensions import TypeVar
 
 from cnstra.orchestrator import slots, values
 from cnstra.orchestrator.errors import ContextError
-from cnstra.orchestrator.slots import Changes, OnStale, Slot, SlotWrite, Snapshot
+from cnstra.orchestrator.slots import Slot, Snapshot
+from cnstra.orchestrator.view import View
 
 LONGEST_KEY = 500
 """Characters of a key of the shared value."""
@@ -43,95 +43,12 @@ class Identity:
     try_number: int
 
 
-@dataclass(slots=True)
-class _Held:
-    """One slot in the handler's view.
-
-    ``text`` is what it holds now, ``base`` the version that was read. ``value`` is the handler's own copy, made from
-    ``text`` when first asked for. ``functions`` are the updates that are to be applied to the newest value instead of
-    checking it; ``written`` says that the slot is part of the hop's changes.
-    """
-
-    base: int
-    text: str | None
-    written: bool = False
-    copied: bool = False
-    value: Any = None
-    functions: list[Callable[[Any], Any]] = field(default_factory=list)
-
-
-class _View:
-    """The slots as one try has read and written them."""
-
-    def __init__(self, snapshot: Snapshot, where: str) -> None:
-        self.version = snapshot.version
-        self.where = where
-        self.held = {name: _Held(slot.version, slot.text) for name, slot in snapshot.slots.items()}
-        self.replaced = False
-
-    def read(self, slot: str) -> Any:
-        """The handler's own copy of a slot's value; None when it is missing.
-
-        A slot that is read after an update of it is checked for conflicts like any other.
-        """
-        held = self.held.get(slot)
-        if held is None or held.text is None:
-            return None
-        held.functions.clear()
-        return self._copy(held)
-
-    def _copy(self, held: _Held) -> Any:
-        if not held.copied:
-            held.value = None if held.text is None else values.load(held.text)
-            held.copied = True
-        return held.value
-
-    def write(self, slot: str, text: str | None) -> None:
-        held = self.held.setdefault(slot, _Held(0, None))
-        held.text, held.written, held.copied, held.value = text, True, False, None
-        held.functions.clear()
-
-    def update(self, slot: str, function: Callable[[Any], Any]) -> None:
-        held = self.held.setdefault(slot, _Held(0, None))
-        blind = not held.written or bool(held.functions)
-        self._apply(slot, held, function)
-        if blind:
-            held.functions.append(function)
-
-    def _apply(self, slot: str, held: _Held, function: Callable[[Any], Any]) -> None:
-        current = None if held.text is None else values.load(held.text)
-        held.text = values.dump(function(current), where=self.name(slot), error=ContextError)
-        held.written, held.copied, held.value = True, False, None
-
-    def name(self, slot: str) -> str:
-        key = slots.shared_key(slot)
-        part = "the whole value" if slot == slots.WHOLE else f"key {key!r}" if key is not None else "the local context"
-        return f"context of {self.where}, {part}"
-
-    def rebase(self, newest: Mapping[str, Slot]) -> None:
-        """Apply the pending updates to values that somebody wrote meanwhile; nothing else is touched."""
-        for slot, fresh in newest.items():
-            held = self.held[slot]
-            functions = list(held.functions)
-            held.base, held.text = fresh.version, fresh.text
-            for function in functions:
-                self._apply(slot, held, function)
-
-    def unassigned(self) -> list[str]:
-        """The slots whose value the handler changed in place, without assigning it: such a change is lost."""
-        return [
-            slot
-            for slot, held in self.held.items()
-            if held.copied and held.text is not None and held.value != values.load(held.text)
-        ]
-
-
 class Local(Generic[L]):
     """One neuron's own slot in the run: nobody else's handlers see it."""
 
     __slots__ = ("_slot", "_type", "_view")
 
-    def __init__(self, view: _View, slot: str, type_: ValueType | None) -> None:
+    def __init__(self, view: View, slot: str, type_: ValueType | None) -> None:
         self._view, self._slot, self._type = view, slot, type_
 
     def get(self) -> L | None:
@@ -170,7 +87,7 @@ class Context(Generic[T, L]):
         where = f"run {identity.run_id}, activation {identity.activation_id} ({identity.neuron})"
         self._identity = identity
         self._type = context_type
-        self._view = _View(snapshot, where)
+        self._view = View(snapshot, where)
         self.local: Local[L] = Local(self._view, slots.local(identity.neuron), local_type)
         self.services = services
         self.log: logging.LoggerAdapter[logging.Logger] = _RunLog(logging.getLogger("cnstra.handler"), {"where": where})
@@ -341,52 +258,6 @@ def _key(key: Any) -> str:
     return key
 
 
-def changes_of(context: Context[Any, Any], on_stale: OnStale) -> Changes:
-    """What a handler wrote. ``on_stale`` is the dendrite's policy; slots with pending updates are always reported."""
-    view = context._view
-    writes = tuple(
-        SlotWrite(
-            slot=slot,
-            text=held.text,
-            base=held.base,
-            on_stale=OnStale.REPORT if held.functions else on_stale,
-        )
-        for slot, held in view.held.items()
-        if held.written and (held.text is not None or held.base or slot == slots.WHOLE)
-    )
-    return Changes(writes=writes, replaces=on_stale if view.replaced else None, policy=on_stale)
-
-
-def rebase(context: Context[Any, Any], newest: Mapping[str, Slot]) -> None:
-    """Take in values that others wrote meanwhile, under the pending updates of the same slots."""
-    context._view.rebase(newest)
-
-
-def pending_updates(context: Context[Any, Any]) -> frozenset[str]:
-    """The slots whose updates can be applied to whatever value is newest."""
-    return frozenset(slot for slot, held in context._view.held.items() if held.functions)
-
-
-def merge(
-    context: Context[Any, Any],
-    newest: Mapping[str, Slot],
-    function: Callable[[Any, Any, Any], Any],
-    base: Snapshot,
-) -> None:
-    """Settle a conflict by the dendrite's merge function: (mine, theirs, base) → the value to write, slot by slot."""
-    view = context._view
-    for slot, fresh in newest.items():
-        held = view.held.setdefault(slot, _Held(0, None))
-        before = base.slots.get(slot)
-        merged = function(_load(held.text), _load(fresh.text), _load(before.text if before else None))
-        view.write(slot, values.dump(merged, where=view.name(slot), error=ContextError))
-        held.base = fresh.version
-
-
-def unassigned(context: Context[Any, Any]) -> list[str]:
-    """Names of the values that the handler changed in place and never assigned."""
-    return [context._view.name(slot) for slot in context._view.unassigned()]
-
-
-def _load(text: str | None) -> Any:
-    return None if text is None else values.load(text)
+def view_of(context: Context[Any, Any]) -> View:
+    """What the handler read and wrote: for whoever settles the hop."""
+    return context._view

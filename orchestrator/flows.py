@@ -9,21 +9,23 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol, TypeVar, cast
 
-from tenacity import BaseRetrying
-
 from cnstra.orchestrator import slots, values
-from cnstra.orchestrator.emission import encoded, targets_of
-from cnstra.orchestrator.errors import ContextError, PayloadError, RunNotFound, RunStateError, SubmitError
+from cnstra.orchestrator.errors import (
+    ContextError,
+    RunNotFound,
+    RunStateError,
+    SubmitError,
+)
 from cnstra.orchestrator.graph import CNS, Collateral, Signal
 from cnstra.orchestrator.machine.records import RetryAsked, Verdict
 from cnstra.orchestrator.machine.states import ENDED, RunStatus
 from cnstra.orchestrator.ports import Entropy, Ring
-from cnstra.orchestrator.retry import to_data
 from cnstra.orchestrator.slots import Snapshot
-from cnstra.orchestrator.store import Accepted, Operations, RunEvent, RunFilter, Submission
+from cnstra.orchestrator.store import Accepted, Operations, RunEvent, Submission
+from cnstra.orchestrator.submitting import ListOptions, SubmitOptions, filter_of, submission_of
 
 T = TypeVar("T")
 Flow = Generator[Any, Any, T]
@@ -96,18 +98,6 @@ class Written:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmitOptions:
-    """What may be said of a run when it is submitted; the same for each of a batch."""
-
-    run_id: uuid.UUID | str | None = None
-    idempotency_key: str | None = None
-    priority: int = 0
-    delay: timedelta | None = None
-    tags: Mapping[str, str] | None = None
-    retry: BaseRetrying | None = None
-
-
 class Flows:
     """All that clients ask for. ``cns`` is needed to submit, and decodes payloads and context where it is given."""
 
@@ -128,7 +118,9 @@ class Flows:
 
     def submit(self, signals: Iterable[Signal[Any]], options: SubmitOptions) -> Flow[list[uuid.UUID]]:
         """Keep a run for each signal: all of them, or none."""
-        submissions = [self._submission(signal, options) for signal in signals]
+        if self._cns is None:
+            raise SubmitError("submitting needs the graph: Orchestrator(cns, ...)")
+        submissions = [submission_of(self._cns, signal, options, self._entropy) for signal in signals]
         if not submissions:
             return []
         accepted, rings = yield from self._run(self._operations.submit(submissions))
@@ -136,42 +128,6 @@ class Flows:
         if rings:
             yield self._world.ring(rings)
         return [answer.run_id for answer in accepted]
-
-    def _submission(self, signal: Signal[Any], options: SubmitOptions) -> Submission:
-        if self._cns is None:
-            raise SubmitError("submitting needs the graph: Orchestrator(cns, ...)")
-        graph = self._cns.durable_name
-        if not isinstance(signal, Signal):
-            raise SubmitError(
-                f"submit takes signals, got {type(signal).__name__}; make one: collateral.create_signal(...)"
-            )
-        name = signal.collateral.name
-        known = self._cns.collateral(name)
-        if known is not None and known is not signal.collateral:
-            raise SubmitError(
-                f"collateral {name!r} of the signal is not the one of that name in CNS {graph!r}; "
-                "make the signal from the graph's own collateral"
-            )
-        payload = encoded(signal, f"submit to {graph!r}")
-        targets = targets_of(self._cns, name, payload)
-        if not targets:
-            raise SubmitError(
-                f"nobody in CNS {graph!r} hears {name!r}, so a run of it would do nothing; add a dendrite"
-            )
-        return Submission(
-            run_id=self._entropy.run_id() if options.run_id is None else run_uuid(options.run_id, exact=True),
-            graph=graph,
-            graph_version=self._cns.version,
-            pinned=self._cns.pinned,
-            collateral=name,
-            payload=payload,
-            targets=tuple(targets),
-            priority=_priority(options.priority),
-            tags=_tags(options.tags),
-            idempotency_key=_idempotency_key(options.idempotency_key),
-            policy=None if options.retry is None else to_data(options.retry, where="submit(retry=)"),
-            delay=_delay(options.delay),
-        )
 
     # -- one run -----------------------------------------------------------------------------------------------
 
@@ -267,12 +223,9 @@ class Flows:
 
     # -- many runs ---------------------------------------------------------------------------------------------
 
-    def list_ids(self, which: RunFilter) -> Flow[list[uuid.UUID]]:
-        rows = yield from self.list_rows(which)
-        return [row["run_id"] for row in rows]
-
-    def list_rows(self, which: RunFilter) -> Flow[list[Mapping[str, Any]]]:
-        return cast("list[Mapping[str, Any]]", (yield from self._run(self._operations.run_rows(which))))
+    def list_rows(self, options: ListOptions) -> Flow[list[Mapping[str, Any]]]:
+        """The rows of ``cnstra.runs`` that fit, newest first."""
+        return cast("list[Mapping[str, Any]]", (yield from self._run(self._operations.run_rows(filter_of(options)))))
 
     def retry_failed(self, graph: str | None) -> Flow[list[uuid.UUID]]:
         """Begin the next attempt of every run that is failed now, of one graph or of all; the ids of these runs."""
@@ -285,32 +238,6 @@ class Flows:
             done = yield from self._retry(page)
             retried += [run_id for run_id, was in zip(page, done, strict=True) if was]
             after = page[-1]
-
-
-# -- what is refused at the door -----------------------------------------------------------------------------------
-
-
-def run_uuid(given: uuid.UUID | str, *, exact: bool = False) -> uuid.UUID:
-    """A run id as a UUID. Raises ``RunNotFound`` for what is none; ``exact`` demands a UUIDv7, for a new run."""
-    try:
-        value = given if isinstance(given, uuid.UUID) else uuid.UUID(given)
-    except (ValueError, TypeError, AttributeError):
-        problem = f"{given!r} is no run id; a run id is a UUID such as 0192f0c1-2b3c-7d4e-8f5a-6b7c8d9e0f10"
-        raise (SubmitError if exact else RunNotFound)(problem) from None
-    if exact and value.version != 7:
-        raise SubmitError(
-            f"run_id {value} is a UUID of version {value.version}, and run ids are UUIDv7, which sort by time; "
-            "leave it out, and give your own id as idempotency_key"
-        )
-    return value
-
-
-def tag_filter(tag: str | tuple[str, str] | None) -> tuple[str, str | None] | None:
-    """A tag to look for: ``"key"``, ``"key=value"`` or ``(key, value)``."""
-    if tag is None or isinstance(tag, tuple):
-        return tag
-    key, separator, value = tag.partition("=")
-    return key, value if separator else None
 
 
 def shared_value(snapshot: Snapshot) -> Any:
@@ -337,34 +264,3 @@ def _refuse_others(submissions: Sequence[Submission], accepted: Sequence[Accepte
                 f"{taken} is that of run {answer.run_id}, which was started by another signal; "
                 "give another key for another payload"
             )
-
-
-def _priority(priority: int) -> int:
-    if type(priority) is not int or not -_INT4 <= priority <= _INT4:
-        raise SubmitError(f"priority {priority!r} is no integer of 32 bits; higher ones are claimed first, 0 is usual")
-    return priority
-
-
-def _idempotency_key(key: str | None) -> str | None:
-    if key is None:
-        return None
-    if not isinstance(key, str) or not key or len(key) > 400 or not key.isprintable():
-        raise SubmitError(f"idempotency_key {key!r} must be a printable string of 1 to 400 characters")
-    return key
-
-
-def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
-    found = dict(tags or {})
-    for key, value in found.items():
-        if not isinstance(key, str) or not isinstance(value, str) or not key:
-            raise SubmitError(f"tag {key!r}: {value!r} must be a string for a string")
-    values.dump(found, where="tags", error=PayloadError)
-    return found
-
-
-def _delay(delay: timedelta | None) -> timedelta | None:
-    if delay is None:
-        return None
-    if not isinstance(delay, timedelta) or not timedelta(0) <= delay <= timedelta(days=36_525):
-        raise SubmitError(f"delay {delay!r} must be a timedelta from nothing to a century")
-    return delay

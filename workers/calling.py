@@ -14,9 +14,8 @@ from typing import Any
 
 from tenacity import BaseRetrying
 
-from cnstra.orchestrator import context as contexts
 from cnstra.orchestrator import values
-from cnstra.orchestrator.context import Context, Identity
+from cnstra.orchestrator.context import Context, Identity, view_of
 from cnstra.orchestrator.emission import encoded, targets_of
 from cnstra.orchestrator.errors import ContextConflict, PayloadError, Poisoned, PolicyError
 from cnstra.orchestrator.graph import CNS, Signal, normalise_outputs
@@ -132,23 +131,22 @@ class Caller:
             fence=call.work.fence,
             targets=tuple(targets),
             outputs=tuple(outputs),
-            changes=contexts.changes_of(call.context, _on_stale(call.dendrite)),
+            changes=view_of(call.context).changes(_on_stale(call.dendrite)),
             version_read=call.work.snapshot.version,
         )
 
     def take_in(self, call: Call, newest: Mapping[str, Slot], *, seconds: float, stay: bool) -> Succeeded | FailedTry:
         """The event again, after others wrote what this hop also wrote: by its updates, or by the dendrite's policy."""
         try:
-            updated = contexts.pending_updates(call.context)
-            contexts.rebase(call.context, {slot: held for slot, held in newest.items() if slot in updated})
-            others = {slot: held for slot, held in newest.items() if slot not in updated}
+            view = view_of(call.context)
+            others = view.rebase(newest)
             if others and call.dendrite.merge is None:
                 keys = ", ".join(sorted(others))
                 raise ContextConflict(
                     f"{call.work}: another activation wrote {keys} meanwhile, and on_conflict is 'fail'"
                 )
             if others and call.dendrite.merge is not None:
-                contexts.merge(call.context, others, call.dendrite.merge, call.work.snapshot)
+                view.merge(others, call.dendrite.merge, call.work.snapshot)
             return self._succeeded(call, stay=stay)
         except ContextConflict as error:
             return self.failed(call.work, error, for_good=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from cnstra.orchestrator import context as contexts
+from cnstra.orchestrator.context import view_of
 from cnstra.orchestrator.errors import DataRefused, StoreUnavailable
 from cnstra.orchestrator.graph import CNS
 from cnstra.orchestrator.machine.records import Claimed, FailedTry, Failure, Returned, Succeeded, Verdict
@@ -32,6 +32,7 @@ from cnstra.workers.settings import WorkerSettings
 _log = logging.getLogger("cnstra.worker")
 
 _CLAIM_PAUSE = 0.25  # seconds between two claims while the store is away
+_LONGEST_CANCEL = 0.5  # seconds for cancelled coroutines to clean up
 _LONGEST_ANSWER = 5.0  # seconds that a doorbell is kept waiting for its claim
 
 
@@ -87,7 +88,7 @@ class Hops:
         ]
         self._claimer = threading.Thread(target=self._claim_loop, name="cnstra-claimer", daemon=True)
         self._loop = asyncio.new_event_loop()
-        self._loop_thread = threading.Thread(target=self._loop.run_forever, name="cnstra-loop", daemon=True)
+        self._loop_thread = threading.Thread(target=self._run_loop, name="cnstra-loop", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- 1. the doorbell ---------------------------------------------------------------------------------------
@@ -238,7 +239,7 @@ class Hops:
 
     def _returned(self, job: _Job, call: Call, returned: Any) -> None:
         seconds = time.monotonic() - job.claimed
-        for name in contexts.unassigned(call.context):
+        for name in view_of(call.context).unassigned():
             _log.warning("%s was changed in place and not assigned: the change is lost", name)
         event = self._caller.conclude(call, returned, seconds=seconds, stay=self._stays(job.streak))
         self._committer.put(Settlement(work=job.work, event=event, call=call, seconds=seconds, streak=job.streak))
@@ -348,7 +349,19 @@ class Hops:
         for _ in self._threads:
             self._calls.put(None)
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop_thread.join(1.0)
         return drained
+
+    def _run_loop(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:  # handlers that did not end in time are cancelled; their claims run out
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                self._loop.run_until_complete(asyncio.wait(self._tasks, timeout=_LONGEST_CANCEL))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
 
 
 async def _awaited(awaitable: Any) -> Any:

@@ -67,9 +67,7 @@ def make_axon(given: object, neuron: str) -> Axon:
     if isinstance(given, Mapping):
         return _from_mapping(given, neuron)
     if isinstance(given, Axon):
-        raise GraphError(
-            f"neuron {neuron!r}: axon= is an instance of {type(given).__name__}; give the class itself"
-        )
+        raise GraphError(f"neuron {neuron!r}: axon= is an instance of {type(given).__name__}; give the class itself")
     raise GraphError(
         f"neuron {neuron!r}: axon= must be a subclass of Axon or a dict of name to collateral, got "
         f"{type(given).__name__}"
@@ -119,9 +117,7 @@ def _refuse_what_is_no_collateral(cls: type[Axon]) -> None:
     for name, value in vars(cls).items():
         if isinstance(value, Collateral):
             if name.startswith("_"):
-                raise GraphError(
-                    f"{cls.__name__}.{name}: a collateral's attribute must not begin with _; rename it"
-                )
+                raise GraphError(f"{cls.__name__}.{name}: a collateral's attribute must not begin with _; rename it")
         elif not name.startswith("_") and not inspect.isfunction(value) and not isinstance(value, _HELPERS):
             raise GraphError(
                 f"{cls.__name__}.{name} must be a collateral, got {_shown(value)}; write "

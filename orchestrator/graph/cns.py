@@ -131,9 +131,7 @@ class CNS(Fixed):
 
 def _by_name(neurons: object, title: str) -> dict[str, AnyNeuron]:
     if isinstance(neurons, (str, bytes, Mapping)) or not isinstance(neurons, Iterable):
-        raise GraphError(
-            f"{title}: the first argument must be a list of neurons, got {type(neurons).__name__}"
-        )
+        raise GraphError(f"{title}: the first argument must be a list of neurons, got {type(neurons).__name__}")
     found: dict[str, AnyNeuron] = {}
     for given in neurons:
         if not isinstance(given, Neuron):

@@ -39,9 +39,7 @@ def inspect_handler(handler: object, where: str) -> Handler:
     if not callable(handler):
         raise GraphError(f"{where}: the handler must be callable, got {type(handler).__name__}")
     if isinstance(handler, type):
-        raise GraphError(
-            f"{where}: the handler is the class {handler.__name__}; give a function, or an instance"
-        )
+        raise GraphError(f"{where}: the handler is the class {handler.__name__}; give a function, or an instance")
     name = handler_name(handler)
     code = _code_of(handler)
     if inspect.isasyncgenfunction(code):
@@ -62,19 +60,11 @@ def inspect_merge(merge: object, where: str) -> Callable[[Any, Any, Any], Any]:
         )
     name = handler_name(merge)
     code = _code_of(merge)
-    if (
-        inspect.iscoroutinefunction(code)
-        or inspect.isasyncgenfunction(code)
-        or inspect.isgeneratorfunction(code)
-    ):
-        raise GraphError(
-            f"{where}: the merge function {name} must be a plain function; it runs while a hop is settled"
-        )
+    if inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code) or inspect.isgeneratorfunction(code):
+        raise GraphError(f"{where}: the merge function {name} must be a plain function; it runs while a hop is settled")
     arity = _arity(merge, f"{where}: the merge function {name}", forms=_MERGE_FORMS)
     if arity < 2:
-        raise GraphError(
-            f"{where}: the merge function {name} takes {arity} argument; it must take {_MERGE_FORMS}"
-        )
+        raise GraphError(f"{where}: the merge function {name} takes {arity} argument; it must take {_MERGE_FORMS}")
     return merge if arity == 3 else lambda mine, theirs, _base: merge(mine, theirs)
 
 
@@ -99,15 +89,11 @@ def _arity(handler: Callable[..., Any], what: str, *, forms: str) -> int:
     try:
         parameters = list(inspect.signature(handler).parameters.values())
     except (TypeError, ValueError):
-        raise GraphError(
-            f"{what} does not tell its parameters; wrap it in a function that takes {forms}"
-        ) from None
+        raise GraphError(f"{what} does not tell its parameters; wrap it in a function that takes {forms}") from None
     positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
     for parameter in parameters:
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.default is inspect.Parameter.empty:
-            raise GraphError(
-                f"{what} needs the keyword {parameter.name!r}, which nobody gives; it must take {forms}"
-            )
+            raise GraphError(f"{what} needs the keyword {parameter.name!r}, which nobody gives; it must take {forms}")
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL and len(positional) < _MOST:
             raise GraphError(
                 f"{what} takes *{parameter.name}, so how many arguments it wants is not known; name them, or "

@@ -27,8 +27,7 @@ def check_name(name: object, what: str) -> str:
         raise GraphError(f"the name of a {what} is empty; give it a name of 1 to {LONGEST_NAME} characters")
     if len(name) > LONGEST_NAME:
         raise GraphError(
-            f"the name of {what} {_cut(name)} has {len(name)} characters; shorten it to {LONGEST_NAME} or "
-            "fewer"
+            f"the name of {what} {_cut(name)} has {len(name)} characters; shorten it to {LONGEST_NAME} or fewer"
         )
     if name != name.strip():
         raise GraphError(f"the name of {what} {name!r} begins or ends with a space; remove it")

@@ -167,9 +167,7 @@ class Neuron(Fixed, Generic[A, L]):
         """
         self._refuse_if_sealed()
         if not collaterals:
-            raise GraphError(
-                f"neuron {self.name!r}: dendrite() needs the collateral that the handler answers to"
-            )
+            raise GraphError(f"neuron {self.name!r}: dendrite() needs the collateral that the handler answers to")
         for given in collaterals:
             self._check_incoming(given)
         where = f"{self._where(collaterals[0])}"
@@ -196,13 +194,11 @@ class Neuron(Fixed, Generic[A, L]):
         self._refuse_if_sealed()
         if not (isinstance(axon, Axon) or (isinstance(axon, type) and issubclass(axon, Axon))):
             raise GraphError(
-                f"neuron {self.name!r}: bind() takes an Axon class or another neuron's .axon, got "
-                f"{type(axon).__name__}"
+                f"neuron {self.name!r}: bind() takes an Axon class or another neuron's .axon, got {type(axon).__name__}"
             )
         if not isinstance(handlers, Mapping):
             raise GraphError(
-                f"neuron {self.name!r}: bind() takes a dict of attribute name to handler, got "
-                f"{type(handlers).__name__}"
+                f"neuron {self.name!r}: bind() takes a dict of attribute name to handler, got {type(handlers).__name__}"
             )
         incoming = axon_collaterals(axon)
         self._refuse_inexact(axon, incoming, handlers)
@@ -230,9 +226,7 @@ class Neuron(Fixed, Generic[A, L]):
                 f"which the axon does not have; it has: {', '.join(incoming) or 'none'}"
             )
         if not incoming:
-            raise GraphError(
-                f"neuron {self.name!r}: bind({name}) binds nothing, because that axon has no collaterals"
-            )
+            raise GraphError(f"neuron {self.name!r}: bind({name}) binds nothing, because that axon has no collaterals")
 
     def _make(
         self, collateral: Collateral[Any], handler: Any, options: Mapping[str, Any]
@@ -264,12 +258,8 @@ class Neuron(Fixed, Generic[A, L]):
 
     def _check_incoming(self, given: object) -> None:
         if not isinstance(given, Collateral):
-            hint = (
-                "; the decorator is used with parentheses: @n.dendrite(collateral)" if callable(given) else ""
-            )
-            raise GraphError(
-                f"neuron {self.name!r}: dendrite() takes collaterals, got {type(given).__name__}{hint}"
-            )
+            hint = "; the decorator is used with parentheses: @n.dendrite(collateral)" if callable(given) else ""
+            raise GraphError(f"neuron {self.name!r}: dendrite() takes collaterals, got {type(given).__name__}{hint}")
 
     def _where(self, collateral: Collateral[Any]) -> str:
         return f"neuron {self.name!r}, dendrite on {collateral.name!r}"

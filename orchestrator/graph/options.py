@@ -14,9 +14,7 @@ from tenacity import BaseRetrying
 from cnstra.orchestrator.errors import GraphError
 from cnstra.orchestrator.graph.handlers import inspect_merge
 
-OnConflict = (
-    Literal["retry", "overwrite", "fail"] | Callable[[Any, Any], Any] | Callable[[Any, Any, Any], Any]
-)
+OnConflict = Literal["retry", "overwrite", "fail"] | Callable[[Any, Any], Any] | Callable[[Any, Any, Any], Any]
 _NAMED_POLICIES = ("retry", "overwrite", "fail")
 
 

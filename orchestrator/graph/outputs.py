@@ -28,9 +28,7 @@ def normalise_outputs(dendrite: Dendrite[Any, Any, Any, ..., Any], returned: obj
     if isinstance(returned, Signal):
         return [_allowed(dendrite, returned)]
     if inspect.isawaitable(returned):
-        raise OutputError(
-            f"{_who(dendrite)} returned an awaitable that was not awaited; make the handler async def"
-        )
+        raise OutputError(f"{_who(dendrite)} returned an awaitable that was not awaited; make the handler async def")
     if isinstance(returned, _NEVER_SEVERAL) or not isinstance(returned, Iterable):
         raise OutputError(f"{_who(dendrite)} returned {_shown(returned)}; {_ADVICE}")
     return [_item(dendrite, index, item) for index, item in enumerate(returned)]
@@ -41,9 +39,7 @@ _ADVICE = "return a signal (axon.<name>.create_signal(payload)), several of them
 
 def _item(dendrite: Dendrite[Any, Any, Any, ..., Any], index: int, item: object) -> Signal[Any]:
     if not isinstance(item, Signal):
-        raise OutputError(
-            f"{_who(dendrite)} returned {_shown(item)} as item {index} of what it returned; {_ADVICE}"
-        )
+        raise OutputError(f"{_who(dendrite)} returned {_shown(item)} as item {index} of what it returned; {_ADVICE}")
     return _allowed(dendrite, item)
 
 

@@ -7,28 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from tenacity import BaseRetrying
+from typing_extensions import Unpack
 
 from cnstra import settings
-from cnstra.orchestrator.flows import (
-    Flows,
-    RunResult,
-    SubmitOptions,
-    Written,
-    drive,
-    drive_async,
-    run_uuid,
-    tag_filter,
-)
+from cnstra.orchestrator.flows import Flows, RunResult, Written, drive, drive_async
 from cnstra.orchestrator.graph import CNS, Signal
 from cnstra.orchestrator.ports import Bell, Ring, SystemEntropy
-from cnstra.orchestrator.store import AsyncStore, Operation, RunFilter, Store
+from cnstra.orchestrator.store import AsyncStore, Operation, Store
+from cnstra.orchestrator.submitting import BatchOptions, ListOptions, SubmitOptions, run_uuid
 from cnstra.stores.postgres import AsyncPostgresStore, PostgresStore
 from cnstra.workers.doorbell import DramatiqBell
 
@@ -163,49 +154,22 @@ class Orchestrator:
         self._bell = DramatiqBell(settings.broker_url(broker))
         self._flows = Flows(cns, self._store, _BlockingWorld(self._store, self._bell), SystemEntropy())
 
-    def submit(
-        self,
-        signal: Signal[Any],
-        *,
-        run_id: UUID | str | None = None,
-        idempotency_key: str | None = None,
-        priority: int = 0,
-        delay: timedelta | None = None,
-        tags: Mapping[str, str] | None = None,
-        retry: BaseRetrying | None = None,
-    ) -> Run:
+    def submit(self, signal: Signal[Any], **options: Unpack[SubmitOptions]) -> Run:
         """Start a run. When this returns the run is kept: it ends, whatever dies.
 
-        ``idempotency_key`` makes a second submit of the same signal answer the same run. Higher ``priority`` is claimed
-        first. ``delay`` begins it later. ``retry`` is the run's own policy: when an activation has failed for good, it
-        restarts the failed ones with the saved context.
+        The options are those of ``SubmitOptions``: run_id, idempotency_key, priority, delay, tags, retry.
 
         Raises ``SubmitError``, ``PayloadError`` or ``PolicyError`` with nothing stored; ``StoreUnavailable`` when the
         database is away (then submit again under the same ``run_id`` or ``idempotency_key``).
         """
-        options = SubmitOptions(
-            run_id=run_id,
-            idempotency_key=idempotency_key,
-            priority=priority,
-            delay=delay,
-            tags=tags,
-            retry=retry,
-        )
         [accepted] = drive(self._flows.submit([signal], options))
         return Run(accepted, self._flows)
 
-    def submit_many(
-        self,
-        signals: Iterable[Signal[Any]],
-        *,
-        priority: int = 0,
-        delay: timedelta | None = None,
-        tags: Mapping[str, str] | None = None,
-        retry: BaseRetrying | None = None,
-    ) -> list[Run]:
+    def submit_many(self, signals: Iterable[Signal[Any]], **options: Unpack[BatchOptions]) -> list[Run]:
         """Start a run for each signal, in one transaction: all of them are kept, or none. As ``submit`` otherwise."""
-        options = SubmitOptions(priority=priority, delay=delay, tags=tags, retry=retry)
-        return [Run(run_id, self._flows) for run_id in drive(self._flows.submit(signals, options))]
+        return [
+            Run(run_id, self._flows) for run_id in drive(self._flows.submit(signals, cast("SubmitOptions", options)))
+        ]
 
     def get_run(self, run_id: UUID | str) -> Run:
         """The run of this id. Raises ``RunNotFound``."""
@@ -213,17 +177,9 @@ class Orchestrator:
         run.status()
         return run
 
-    def list_runs(
-        self,
-        *,
-        status: str | None = None,
-        tag: str | tuple[str, str] | None = None,
-        since: datetime | None = None,
-        limit: int = 100,
-    ) -> list[Run]:
-        """The newest runs that fit, newest first. ``tag`` is ``"key"``, ``"key=value"`` or a pair; ``since`` is aware."""
-        which = RunFilter(status=status, tag=tag_filter(tag), since=since, limit=limit)
-        return [Run(run_id, self._flows) for run_id in drive(self._flows.list_ids(which))]
+    def list_runs(self, **which: Unpack[ListOptions]) -> list[Run]:
+        """The newest runs that fit, newest first. ``which`` is that of ``ListOptions``: status, tag, since, limit."""
+        return [Run(row["run_id"], self._flows) for row in drive(self._flows.list_rows(which))]
 
     def retry_failed(self, *, graph: str | None = None) -> list[Run]:
         """Begin the next attempt of every run that is failed now, of one graph or of all."""
@@ -251,41 +207,17 @@ class AsyncOrchestrator:
         self._bell = DramatiqBell(settings.broker_url(broker))
         self._flows = Flows(cns, self._store, _AsyncWorld(self._store, self._bell), SystemEntropy())
 
-    async def submit(
-        self,
-        signal: Signal[Any],
-        *,
-        run_id: UUID | str | None = None,
-        idempotency_key: str | None = None,
-        priority: int = 0,
-        delay: timedelta | None = None,
-        tags: Mapping[str, str] | None = None,
-        retry: BaseRetrying | None = None,
-    ) -> AsyncRun:
+    async def submit(self, signal: Signal[Any], **options: Unpack[SubmitOptions]) -> AsyncRun:
         """Start a run; see ``Orchestrator.submit``."""
-        options = SubmitOptions(
-            run_id=run_id,
-            idempotency_key=idempotency_key,
-            priority=priority,
-            delay=delay,
-            tags=tags,
-            retry=retry,
-        )
         [accepted] = await drive_async(self._flows.submit([signal], options))
         return AsyncRun(accepted, self._flows)
 
-    async def submit_many(
-        self,
-        signals: Iterable[Signal[Any]],
-        *,
-        priority: int = 0,
-        delay: timedelta | None = None,
-        tags: Mapping[str, str] | None = None,
-        retry: BaseRetrying | None = None,
-    ) -> list[AsyncRun]:
+    async def submit_many(self, signals: Iterable[Signal[Any]], **options: Unpack[BatchOptions]) -> list[AsyncRun]:
         """Start a run for each signal, all or none; see ``Orchestrator.submit_many``."""
-        options = SubmitOptions(priority=priority, delay=delay, tags=tags, retry=retry)
-        return [AsyncRun(run_id, self._flows) for run_id in await drive_async(self._flows.submit(signals, options))]
+        return [
+            AsyncRun(run_id, self._flows)
+            for run_id in await drive_async(self._flows.submit(signals, cast("SubmitOptions", options)))
+        ]
 
     async def get_run(self, run_id: UUID | str) -> AsyncRun:
         """The run of this id. Raises ``RunNotFound``."""
@@ -293,17 +225,9 @@ class AsyncOrchestrator:
         await run.status()
         return run
 
-    async def list_runs(
-        self,
-        *,
-        status: str | None = None,
-        tag: str | tuple[str, str] | None = None,
-        since: datetime | None = None,
-        limit: int = 100,
-    ) -> list[AsyncRun]:
+    async def list_runs(self, **which: Unpack[ListOptions]) -> list[AsyncRun]:
         """The newest runs that fit, newest first; see ``Orchestrator.list_runs``."""
-        which = RunFilter(status=status, tag=tag_filter(tag), since=since, limit=limit)
-        return [AsyncRun(run_id, self._flows) for run_id in await drive_async(self._flows.list_ids(which))]
+        return [AsyncRun(row["run_id"], self._flows) for row in await drive_async(self._flows.list_rows(which))]
 
     async def retry_failed(self, *, graph: str | None = None) -> list[AsyncRun]:
         """Begin the next attempt of every run that is failed now, of one graph or of all."""

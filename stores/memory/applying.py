@@ -26,13 +26,9 @@ class Applying:
         now = state.now()
         by_run = batches.by_run(events)
         plans = {
-            run_id: decide(state, run_id, of_run, now)
-            for run_id, of_run in by_run.items()
-            if run_id in state.runs
+            run_id: decide(state, run_id, of_run, now) for run_id, of_run in by_run.items() if run_id in state.runs
         }
-        ready = [
-            ready for plan in plans.values() if batches.moves(plan) for ready in carry_out(state, plan, now)
-        ]
+        ready = [ready for plan in plans.values() if batches.moves(plan) for ready in carry_out(state, plan, now)]
         _answer_repeated(state, plans, by_run)
         held = (row for key in batches.kept(plans) if (row := state.activation(key)) is not None)
         return AppliedBatch(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 from cnstra.orchestrator.machine.records import Activation, Entry, Run, Target, TryEnded
@@ -79,7 +79,7 @@ class State:
     tries: dict[UUID, list[TryRow]] = field(default_factory=dict)
     workers: dict[UUID, WorkerRow] = field(default_factory=dict)
     supervisor: UUID | None = None
-    supervised_until: datetime = datetime.min.replace(tzinfo=UTC)
+    supervised_until: datetime | None = None
     _activations: dict[UUID, dict[int, ActivationRow]] = field(default_factory=dict)
     _outstanding: dict[Key, ActivationRow] = field(default_factory=dict)
 

@@ -29,9 +29,7 @@ class Submitting:
     """The operations of clients that start runs."""
 
     @operation
-    def submit(
-        self, state: State, submissions: Sequence[Submission]
-    ) -> tuple[list[Accepted], tuple[Ring, ...]]:
+    def submit(self, state: State, submissions: Sequence[Submission]) -> tuple[list[Accepted], tuple[Ring, ...]]:
         now = state.now()
         begun: dict[UUID, _Begun] = {}
         keys: dict[tuple[str, str], UUID] = {}

@@ -19,25 +19,19 @@ class Supervising:
     """The operations of the one worker that supervises for the moment."""
 
     @operation
-    def look(
-        self, state: State, worker: UUID, lease: timedelta, unclaimed_after: timedelta, limit: int
-    ) -> Findings:
+    def look(self, state: State, worker: UUID, lease: timedelta, unclaimed_after: timedelta, limit: int) -> Findings:
         now = state.now()
-        if state.supervisor != worker and state.supervised_until >= now:
+        if state.supervisor != worker and state.supervised_until is not None and state.supervised_until >= now:
             return Findings(elected=False)
         state.supervisor, state.supervised_until = worker, now + lease
         due = [row for row in state.with_status(ActivationStatus.SCHEDULED) if _available_at(row) <= now]
-        attempts = [
-            (at, run_id) for run_id, row in state.runs.items() if (at := row.run.next_retry_at) and at <= now
-        ]
+        attempts = [(at, run_id) for run_id, row in state.runs.items() if (at := row.run.next_retry_at) and at <= now]
         unclaimed = _waiting_since(state, now - unclaimed_after)
         return Findings(
             elected=True,
             due=tuple(row.key for row in sorted(due, key=_available_at)[:limit]),
             attempts_due=tuple(run_id for _, run_id in sorted(attempts)[:limit]),
-            workers_lost=any(
-                row.lost_at is not None or row.expires_at < now for row in state.workers.values()
-            ),
+            workers_lost=any(row.lost_at is not None or row.expires_at < now for row in state.workers.values()),
             unclaimed=rings_of((row.activation.queue, *row.key) for row in unclaimed[:limit]),
         )
 

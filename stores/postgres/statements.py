@@ -1,4 +1,4 @@
-"""The store's SQL, by name. All of it stands in ``sql/queries.sql``; no other file of the package holds a statement."""
+"""The store's SQL, by name. All of it stands in ``sql/``; no other file of the package holds a statement."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
+_FILES = ("queries.sql", "diagnosis.sql")
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
@@ -18,11 +19,11 @@ def sql_text(name: str) -> str:
 @cache
 def statements(clock: str = "clock_timestamp()") -> Mapping[str, str]:
     """Every statement by its name, with ``clock`` (an SQL expression) as the store's clock."""
-    parts = _NAME.split(sql_text("queries.sql"))[1:]
+    parts = [part for file in _FILES for part in _NAME.split(sql_text(file))[1:]]
     found: dict[str, str] = {}
     for name, text in zip(parts[::2], parts[1::2], strict=True):
         if name in found:
-            raise ValueError(f"queries.sql names {name!r} twice")
+            raise ValueError(f"two statements are named {name!r}")
         lines = [line for line in text.splitlines() if not line.startswith("--")]
         found[name] = "\n".join(lines).strip().replace("CLOCK()", clock)
     return found

@@ -10,9 +10,11 @@ import threading
 from typing import Any, TypeVar, cast
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from cnstra.orchestrator.errors import ConfigurationError
 from cnstra.orchestrator.store import Operation
 from cnstra.stores.postgres.applying import Applying
 from cnstra.stores.postgres.claiming import Claiming
@@ -35,11 +37,38 @@ class PostgresOperations(Submitting, Claiming, Applying, Supervising, Reading):
     """All operations of a store of runs, as transactions of Postgres."""
 
 
-def _connection_options() -> dict[str, Any]:
-    # Plans of the hot statements must not depend on statistics, which lag behind on tables that grow fast: with them, the
-    # planner may choose to hash or scan whole tables where an index gives the one row.
-    settings = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off -c jit=off"
-    return {"autocommit": True, "options": settings, "application_name": "cnstra"}
+_POOL: dict[str, Any] = {"timeout": 5.0, "reconnect_timeout": 10.0, "name": "cnstra"}
+"""Seconds to wait for a connection, and to go on trying to make one."""
+
+# Plans of the hot statements must not depend on statistics, which lag behind on tables that grow fast: with them, the
+# planner may choose to hash or scan whole tables where an index gives the one row.
+_PLANNING = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off -c jit=off"
+
+# A server that vanishes without a word must not hold a thread for the quarter of an hour that TCP would wait.
+_NETWORK = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+
+def _connecting(database_url: str) -> dict[str, Any]:
+    """How to connect; what the URL itself says goes first. Raises ``ConfigurationError`` for one that is none."""
+    try:
+        given = conninfo_to_dict(database_url)
+    except psycopg.Error:  # its text may quote the password
+        raise ConfigurationError(
+            "the database's URL cannot be used: it is to read postgresql://user:password@host:port/database; "
+            "special characters in a password must be percent-encoded"
+        ) from None
+    options = " ".join(str(part) for part in (_PLANNING, given.get("options")) if part)
+    defaults: dict[str, Any] = {"application_name": "cnstra", **_NETWORK}
+    return {name: value for name, value in defaults.items() if name not in given} | {
+        "autocommit": True,
+        "options": options,
+    }
 
 
 class PostgresStore(PostgresOperations):
@@ -47,6 +76,7 @@ class PostgresStore(PostgresOperations):
 
     def __init__(self, database_url: str, *, connections: int = 4, clock: str = CLOCK) -> None:
         self._url = database_url
+        self._connecting = _connecting(database_url)
         self._connections = connections
         self._statements = statements(clock)
         self._lock = threading.Lock()
@@ -72,11 +102,9 @@ class PostgresStore(PostgresOperations):
                         self._url,
                         min_size=0,
                         max_size=self._connections,
-                        kwargs=_connection_options(),
-                        timeout=5.0,
-                        reconnect_timeout=1.0,
+                        kwargs=self._connecting,
                         open=True,
-                        name="cnstra",
+                        **_POOL,
                     )
                     self._opened = opened = (os.getpid(), pool)
         return opened[1]
@@ -94,6 +122,7 @@ class AsyncPostgresStore(PostgresOperations):
 
     def __init__(self, database_url: str, *, connections: int = 4, clock: str = CLOCK) -> None:
         self._url = database_url
+        self._connecting = _connecting(database_url)
         self._connections = connections
         self._statements = statements(clock)
         self._opened: AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]] | None = None
@@ -110,11 +139,9 @@ class AsyncPostgresStore(PostgresOperations):
                 self._url,
                 min_size=0,
                 max_size=self._connections,
-                kwargs=_connection_options(),
-                timeout=5.0,
-                reconnect_timeout=1.0,
+                kwargs=self._connecting,
                 open=False,
-                name="cnstra",
+                **_POOL,
             )
             await self._opened.open()
         return self._opened

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from uuid import UUID
 
-from cnstra.orchestrator.batches import rings_of
+from cnstra.orchestrator.batches import repeats, rings_of, same_signal
 from cnstra.orchestrator.machine.fold import begin
 from cnstra.orchestrator.machine.records import NewActivation, Run
 from cnstra.orchestrator.machine.states import ActivationStatus
@@ -25,8 +25,10 @@ class Submitting:
     def submit(
         self, _repeated: bool, submissions: Sequence[Submission]
     ) -> Steps[tuple[list[Accepted], tuple[Ring, ...]]]:
-        taken = yield from _take_keys(submissions)
-        new = [submission for submission in submissions if submission.run_id not in taken]
+        again = repeats(submissions)
+        firsts = [submission for place, submission in enumerate(submissions) if place not in again]
+        taken = yield from _take_keys(firsts)
+        new = [submission for submission in firsts if submission.run_id not in taken]
         [(now,)] = yield Ask("clock", {})
         begun: dict[UUID, tuple[Run, list[NewActivation]]] = {}
         for submission in new:
@@ -47,13 +49,24 @@ class Submitting:
         if created:
             yield insert_activations(created, now)
         accepted = [
-            taken.get(submission.run_id) or Accepted(run_id=submission.run_id, new=True) for submission in submissions
+            _first(submission, taken) if place not in again else _again(submission, submissions[again[place]], taken)
+            for place, submission in enumerate(submissions)
         ]
         return accepted, rings_of(
             (activation.target.queue, run_id, activation.activation_id)
             for run_id, activation in created
             if activation.status is ActivationStatus.READY
         )
+
+
+def _first(submission: Submission, taken: Taken) -> Accepted:
+    return taken.get(submission.run_id) or Accepted(run_id=submission.run_id, new=True)
+
+
+def _again(submission: Submission, first: Submission, taken: Taken) -> Accepted:
+    """The answer to a submit that repeats an earlier one of its batch."""
+    accepted = _first(first, taken)
+    return Accepted(run_id=accepted.run_id, new=False, same=accepted.same and same_signal(first, submission))
 
 
 def _take_keys(submissions: Sequence[Submission]) -> Steps[Taken]:

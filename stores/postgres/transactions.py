@@ -18,6 +18,7 @@ from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, ca
 
 import psycopg
 from psycopg.rows import TupleRow, dict_row, tuple_row
+from psycopg_pool import PoolTimeout
 
 from cnstra.orchestrator.errors import CnstraError, DataRefused, SchemaError, StoreUnavailable
 
@@ -77,6 +78,8 @@ def _again(error: BaseException, attempt: int) -> bool:
         return False
     if isinstance(error, InterferenceError):
         return True
+    if isinstance(error, PoolTimeout):  # it has waited already
+        return attempt < 1
     if isinstance(error, psycopg.OperationalError):
         return error.sqlstate is None or error.sqlstate[:2] in _PASSING
     return isinstance(error, psycopg.InterfaceError)

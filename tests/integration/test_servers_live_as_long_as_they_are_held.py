@@ -225,6 +225,21 @@ def test_down_stops_what_a_killed_supervisor_left(home: Path) -> None:
     assert not processes_of(home)
 
 
+def test_servers_end_when_their_home_is_taken_away(home: Path) -> None:
+    """`git clean` takes the home of kept servers: they end by themselves, and spare what takes their place."""
+    old = up(home / "home")
+    supervisor = supervisor_of(home / "home")
+    (home / "home").rename(home / "gone")
+
+    new = up(home / "home")
+
+    eventually(lambda: not supervisor.is_running(), what="the supervisor of the old home is gone")
+    assert new != old
+    assert both_listen(new)
+    assert up(home / "home") == new
+    assert down(home / "home")
+
+
 def test_joining_brings_back_a_server_that_died(home: Path) -> None:
     """Whoever gets URLs gets servers that run; the one that died comes back at its old URL."""
     servers = up(home)

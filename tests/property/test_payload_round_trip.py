@@ -146,7 +146,7 @@ def _dataclass_of(fields: dict[str, Typed]) -> Typed:
 
 
 def _tuple_of(items: list[Typed]) -> Typed:
-    declared = tuple[tuple(declared for declared, _ in items)]  # type: ignore[misc]
+    declared = tuple[tuple(declared for declared, _ in items)]
     return declared, st.tuples(*(strategy for _, strategy in items))
 
 
@@ -166,13 +166,22 @@ def _nested(inner: st.SearchStrategy[Typed]) -> st.SearchStrategy[Typed]:
 
 
 TYPES = st.recursive(st.sampled_from(LEAVES), _nested, max_leaves=4)
+FULLY_TYPED = st.recursive(st.sampled_from(HASHABLE_LEAVES), _nested, max_leaves=4)
 
 
 @st.composite
-def typed_values(draw: st.DrawFn) -> tuple[Any, Any]:
+def typed_values(draw: st.DrawFn, types: st.SearchStrategy[Typed] = TYPES) -> tuple[Any, Any]:
     """A declared type and a value of it."""
-    declared, values = draw(TYPES)
+    declared, values = draw(types)
     return declared, draw(values)
+
+
+def outcome(call: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
+    """What a call gave, or the message of its refusal. Any other error goes up."""
+    try:
+        return call(*arguments), None
+    except (GraphError, PayloadError) as refusal:
+        return None, str(refusal)
 
 
 def through_jsonb(value: Any) -> Any:
@@ -195,9 +204,7 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     if dataclasses.is_dataclass(one):
-        return all(
-            same(getattr(one, field.name), getattr(other, field.name)) for field in dataclasses.fields(one)
-        )
+        return all(same(getattr(one, field.name), getattr(other, field.name)) for field in dataclasses.fields(one))
     return bool(one == other)
 
 
@@ -206,9 +213,7 @@ def is_exact_json(value: Any) -> bool:
     if type(value) is list:
         return all(map(is_exact_json, value))
     if type(value) is dict:
-        return all(type(key) is str and "\x00" not in key for key in value) and all(
-            map(is_exact_json, value.values())
-        )
+        return all(type(key) is str and "\x00" not in key for key in value) and all(map(is_exact_json, value.values()))
     return value is None or type(value) in (bool, int, float, str)
 
 
@@ -223,15 +228,10 @@ def test_what_is_accepted_is_json_and_comes_back(typed: tuple[Any, Any]) -> None
     assert same(payload.decode(json.loads(json.dumps(encoded, allow_nan=False))), value)
 
 
-def _has_untyped(declared: Any) -> bool:
-    return any(word in repr(declared) for word in ("Any", "object", "dict'", "Made"))
-
-
-@given(typed_values())
+@given(typed_values(FULLY_TYPED))
 def test_jsonb_changes_nothing_that_a_declared_type_sees(typed: tuple[Any, Any]) -> None:
-    """What jsonb normalises (order of keys, form of numbers) does not reach the value that is read back."""
+    """What jsonb normalises (order of keys, form of numbers) does not reach a value of a declared type."""
     declared, value = typed
-    assume(not _has_untyped(declared))
     payload = PayloadType(declared, "collateral 'x'")
     assert same(payload.decode(through_jsonb(payload.encode(value))), value)
 
@@ -247,16 +247,12 @@ def test_the_same_value_has_the_same_json(typed: tuple[Any, Any]) -> None:
 
 
 @given(typed_values(), typed_values())
-def test_a_value_of_another_type_is_refused_or_comes_back_equal(
-    one: tuple[Any, Any], other: tuple[Any, Any]
-) -> None:
+def test_a_value_of_another_type_is_refused_or_comes_back_equal(one: tuple[Any, Any], other: tuple[Any, Any]) -> None:
     """No value, of whatever type, goes through a declared type and comes back as something else."""
     payload = PayloadType(one[0], "collateral 'x'")
-    try:
-        encoded = payload.encode(other[1])
-    except PayloadError as refusal:
-        assert "collateral 'x'" in str(refusal)
-        assert "$" in str(refusal)
+    encoded, refusal = outcome(payload.encode, other[1])
+    if refusal is not None:
+        assert "collateral 'x' cannot carry this payload: $" in refusal
         return
     assert payload.decode(json.loads(json.dumps(encoded, allow_nan=False))) == other[1]
 
@@ -270,10 +266,9 @@ def test_a_union_is_refused_or_gives_back_the_right_member(
     assume(Any not in (one[0], other[0]) and object not in (one[0], other[0]))
     assume((one[0], other[0]) != (None, None))
     declared = one[0] | other[0] if one[0] is not None else other[0] | None
-    try:
-        payload = PayloadType(declared, "collateral 'x'")
-    except GraphError as refusal:
-        assert "look alike in JSON" in str(refusal)
+    payload, refusal = outcome(PayloadType, declared, "collateral 'x'")
+    if refusal is not None:
+        assert "look alike in JSON" in refusal
         return
     value = one[1] if first else other[1]
     payload.check(value)
@@ -286,10 +281,9 @@ def test_a_union_is_refused_or_gives_back_the_right_member(
 def test_any_json_is_read_as_the_declared_type_or_refused(typed: Typed, given_json: Any) -> None:
     """JSON from outside, such as a command line's, gives a value that fits, or a PayloadError, nothing else."""
     payload = PayloadType(typed[0], "collateral 'x'")
-    try:
-        value = payload.decode(given_json)
-    except PayloadError as refusal:
-        assert "collateral 'x'" in str(refusal)
+    value, refusal = outcome(payload.decode, given_json)
+    if refusal is not None:
+        assert "collateral 'x' cannot read this JSON" in refusal
         return
     payload.check(value)
     assert same(payload.decode(payload.encode(value)), value)

@@ -70,9 +70,7 @@ def test_a_bell_that_could_not_ring_is_refused(numbers: dict[str, int]) -> None:
         DramatiqBell("redis://host", **numbers)
 
 
-@pytest.mark.parametrize(
-    ("queues", "numbers"), [([], {}), (["default"], {"threads": 0}), (["default"], {"wait": 0.0})]
-)
+@pytest.mark.parametrize(("queues", "numbers"), [([], {}), (["default"], {"threads": 0}), (["default"], {"wait": 0.0})])
 def test_a_listener_that_could_not_hear_is_refused(queues: list[str], numbers: dict[str, Any]) -> None:
     """No queue or no thread would wait for ever, no time to wait would ask the broker without pause."""
     with pytest.raises(ConfigurationError, match="needs a queue, a thread and time"):

@@ -33,9 +33,7 @@ class NotADoorbell(ValueError):
     """What was found in a queue is no doorbell of that queue; the message says why."""
 
 
-def pack(
-    rings: Sequence[Ring], *, ids_per_message: int, messages_per_queue: int
-) -> dict[str, list[Message[None]]]:
+def pack(rings: Sequence[Ring], *, ids_per_message: int, messages_per_queue: int) -> dict[str, list[Message[None]]]:
     """The messages for these rings, by queue: as few as hold the ids, and no more than a queue may hold.
 
     Rings of one queue share messages. A ring without ids gives none.

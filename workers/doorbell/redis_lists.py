@@ -184,6 +184,4 @@ class RedisDoorbells(Broker):
     def _away(self, error: redis.RedisError) -> NoReturn:
         # Idle connections go, too: after a failover they may lead to a server that can only be read.
         self._client.connection_pool.disconnect(inuse_connections=False)
-        raise BrokerAway(
-            f"The broker {self._shown} does not serve ({type(error).__name__}: {error})."
-        ) from error
+        raise BrokerAway(f"The broker {self._shown} does not serve ({type(error).__name__}: {error}).") from error

@@ -121,6 +121,9 @@ def class_name(cls: type) -> str:
 
 
 def show(value: object) -> str:
-    """A short form of a scalar that could not be read, for messages."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    """A short form of a scalar that could not be read, for messages; of anything else the type."""
+    if type(value) is str:
+        return repr(value if len(value) <= 60 else f"{value[:57]}…")
+    if value is None or type(value) in (bool, float) or (type(value) is int and value.bit_length() <= 64):
+        return repr(value)
+    return type_name(value)

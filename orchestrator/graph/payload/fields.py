@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, NotRequired, Required, get_args, get_origin
 
 import msgspec
+from typing_extensions import ReadOnly
 
 from cnstra.orchestrator.graph.payload.coder import Unsupported, class_name
 from cnstra.orchestrator.graph.payload.generics import field_types
@@ -74,12 +75,21 @@ def typed_dict_source(cls: Any, arguments: tuple[Any, ...]) -> FieldSource:
                 key=name,
                 attribute=name,
                 argument=name,
-                required=name in cls.__required_keys__,
+                required=_is_required(cls, name, types[name]),
                 declared=types[name],
             )
             for name in (*sorted(cls.__required_keys__), *sorted(cls.__optional_keys__))
         ),
     )
+
+
+def _is_required(cls: Any, name: str, declared: Any) -> bool:
+    # __required_keys__ does not see marks inside of annotations that are kept as text.
+    while (origin := get_origin(declared)) in (Required, NotRequired, ReadOnly, Annotated):
+        if origin in (Required, NotRequired):
+            return origin is Required
+        declared = get_args(declared)[0]
+    return name in cls.__required_keys__
 
 
 def _is_named_tuple(cls: type) -> bool:

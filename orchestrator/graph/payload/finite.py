@@ -157,9 +157,7 @@ def _literal_form(option: Any) -> Any:
     if isinstance(option, Enum):
         return EnumSet(type(option)).encode(option)
     if not _is_scalar(option):
-        raise Unsupported(
-            f"Literal[{option!r}] cannot be told apart in JSON; use str, int, bool, None or enum members"
-        )
+        raise Unsupported(f"Literal[{option!r}] cannot be told apart in JSON; use str, int, bool, None or enum members")
     return option
 
 

@@ -8,7 +8,8 @@ excluded fields and one-way serializers are refused instead of lost.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args, get_origin
 
@@ -20,7 +21,6 @@ from cnstra.orchestrator.graph.payload.coder import (
     Unsupported,
     class_name,
     key_step,
-    show,
     type_name,
 )
 from cnstra.orchestrator.graph.payload.plain import exact_json
@@ -30,9 +30,7 @@ _OLDEST = (2, 11)
 
 def is_pydantic(cls: Any) -> bool:
     """Whether ``cls`` is a pydantic model or a pydantic dataclass."""
-    return (
-        isinstance(cls, type) and "__pydantic_validator__" in dir(cls) and "__pydantic_fields__" in dir(cls)
-    )
+    return isinstance(cls, type) and "__pydantic_validator__" in dir(cls) and "__pydantic_fields__" in dir(cls)
 
 
 class Model:
@@ -51,20 +49,16 @@ class Model:
 
     def encode(self, value: Any) -> Any:
         if type(value) is not self.cls:
-            subclass = (
-                " (a subclass, which would come back as its base)" if isinstance(value, self.cls) else ""
-            )
+            subclass = " (a subclass, which would come back as its base)" if isinstance(value, self.cls) else ""
             raise Misfit(f"must be {class_name(self.cls)}, got {type_name(value)}{subclass}")
         try:
-            written = self._adapter.dump_python(
-                value, mode="json", by_alias=False, round_trip=True, warnings="error"
-            )
+            written = self._adapter.dump_python(value, mode="json", by_alias=False, round_trip=True, warnings="error")
         except Exception as error:
             raise Misfit(f"cannot be written by pydantic: {_one_line(error)}") from error
         written = exact_json(written)
-        contents = self._contents(value)
-        _refuse_naive(contents)
-        if not _same(contents, self._contents(self.decode(written))):
+        _refuse_naive(value)
+        back = self.decode(written)
+        if value != back and not _same(value, back):
             raise Misfit(
                 f"is a {self.expected} that pydantic does not read back as it was written; a secret, an "
                 "excluded field or a serializer of its own loses something"
@@ -78,15 +72,29 @@ class Model:
         except Exception as error:
             raise Misfit(f"is refused by pydantic: {_one_line(error)}") from error
 
-    def _contents(self, value: Any) -> Any:
-        return self._adapter.dump_python(value, by_alias=False, round_trip=True, warnings=False)
+    def describe(self, seen: set[int], /) -> str:
+        return _describe(self.cls, seen)
 
-    def describe(self, _seen: set[int], /) -> str:
-        fields = [
-            f"{name}{'' if item.is_required() else '?'}:{show(item.annotation) if item.annotation else ''}"
-            for name, item in _fields(self.cls).items()
-        ]
-        return f"model {self.expected}{{{','.join(sorted(fields))}}}"
+
+def _describe(cls: Any, seen: set[int]) -> str:
+    name = f"model {cls.__name__}"
+    if id(cls) in seen:
+        return name
+    seen.add(id(cls))
+    described = [
+        f"{field}{'' if item.is_required() else '?'}:{_describe_annotation(item.annotation, seen)}"
+        for field, item in _fields(cls).items()
+    ]
+    return f"{name}{{{','.join(sorted(described))}}}"
+
+
+def _describe_annotation(annotation: Any, seen: set[int]) -> str:
+    if is_pydantic(annotation):
+        return _describe(annotation, seen)
+    inner = [_describe_annotation(argument, seen) for argument in get_args(annotation)]
+    outer = get_origin(annotation) if inner else annotation
+    name = class_name(outer) if isinstance(outer, type) else repr(outer)
+    return f"{name}[{','.join(inner)}]" if inner else name
 
 
 def _adapter(declared: Any, cls: type) -> Any:
@@ -115,11 +123,11 @@ def _has_own_form(cls: Any) -> bool:
 def _profile(cls: Any) -> Profile | None:
     if (getattr(cls, "model_config", None) or {}).get("extra") == "allow":
         return None
-    fields = _fields(cls)
-    constants = {name: _literals(item.annotation) for name, item in fields.items()}
+    declared = _fields(cls)
+    constants = {name: _literals(item.annotation) for name, item in declared.items()}
     return Profile(
-        required=frozenset(name for name, item in fields.items() if item.is_required()),
-        known=frozenset(fields),
+        required=frozenset(name for name, item in declared.items() if item.is_required()),
+        known=frozenset(declared),
         constants={name: forms for name, forms in constants.items() if forms},
     )
 
@@ -131,17 +139,24 @@ def _literals(annotation: Any) -> frozenset[Any]:
     return frozenset(forms) if all(isinstance(form, (str, int)) for form in forms) else frozenset()
 
 
-def _refuse_naive(contents: Any) -> None:
-    if isinstance(contents, datetime) and contents.utcoffset() is None:
-        raise Misfit(
-            "is a datetime without a time zone; make it aware, for example by pydantic's AwareDatetime"
-        )
-    steps: Iterable[tuple[str, Any]] = ()
-    if isinstance(contents, dict):
-        steps = ((key_step(str(key)), item) for key, item in contents.items())
-    elif isinstance(contents, (list, tuple, set, frozenset)):
-        steps = ((f"[{index}]", item) for index, item in enumerate(contents))
-    for step, item in steps:
+def _parts(value: Any) -> dict[str, Any] | None:
+    """What a model, a dataclass or a container holds, by path step; None for a leaf."""
+    if isinstance(value, dict):
+        return {key_step(str(key)): item for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return {f"[{index}]": item for index, item in enumerate(value)}
+    if is_dataclass(value):
+        return {key_step(item.name): getattr(value, item.name, None) for item in fields(value)}
+    if is_pydantic(type(value)):
+        own = (value.__dict__, value.__pydantic_extra__, value.__pydantic_private__)
+        return {key_step(name): item for part in own for name, item in (part or {}).items()}
+    return None
+
+
+def _refuse_naive(value: Any) -> None:
+    if isinstance(value, datetime) and value.utcoffset() is None:
+        raise Misfit("is a datetime without a time zone; make it aware, for example by pydantic's AwareDatetime")
+    for step, item in (_parts(value) or {}).items():
         try:
             _refuse_naive(item)
         except Misfit as misfit:
@@ -149,18 +164,21 @@ def _refuse_naive(contents: Any) -> None:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equality of dumped contents, in which moments are equal whatever their zones (PEP 495 makes them
-    differ).
-    """
+    """Equality, but for a zone and its offset: in the hour that clocks show twice, Python calls them unequal."""
     if isinstance(one, datetime) and isinstance(other, datetime):
-        return one.utcoffset() == other.utcoffset() and one.replace(tzinfo=None, fold=0) == other.replace(
-            tzinfo=None, fold=0
-        )
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(item, other[key]) for key, item in one.items())
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return bool(one == other)
+        return one.utcoffset() == other.utcoffset() and _clock(one) == _clock(other)
+    mine, theirs = _parts(one), _parts(other)
+    if mine is None or theirs is None:
+        return bool(one == other)
+    return (
+        type(one) is type(other)
+        and mine.keys() == theirs.keys()
+        and all(_same(item, theirs[step]) for step, item in mine.items())
+    )
+
+
+def _clock(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=None, fold=0)
 
 
 def _one_line(error: Exception) -> str:

@@ -205,7 +205,5 @@ class TypedKeys:
         if id(self) in seen:
             return name
         seen.add(id(self))
-        fields = [
-            f"{f.key}{'' if f.required else '?'}:{f.coder.describe(seen)}" for f in self.fields.values()
-        ]
+        fields = [f"{f.key}{'' if f.required else '?'}:{f.coder.describe(seen)}" for f in self.fields.values()]
         return f"{name}{{{','.join(sorted(fields))}}}"

@@ -67,9 +67,7 @@ class AsText:
 
 def _write_datetime(value: datetime) -> str:
     if value.utcoffset() is None:
-        raise Misfit(
-            "is a datetime without a time zone; make it aware, for example datetime.now(timezone.utc)"
-        )
+        raise Misfit("is a datetime without a time zone; make it aware, for example datetime.now(timezone.utc)")
     return datetime.isoformat(value)
 
 
@@ -87,9 +85,7 @@ def _write_timedelta(value: timedelta) -> str:
 
 def _read_timedelta(value: str) -> timedelta:
     match = _DURATION.fullmatch(value)
-    parts = (
-        {} if match is None else {name: part for name, part in match.groupdict().items() if part is not None}
-    )
+    parts = {} if match is None else {name: part for name, part in match.groupdict().items() if part is not None}
     sign = parts.pop("sign", "")
     if not parts:
         raise ValueError(value)
@@ -121,9 +117,7 @@ def _read_bytes(value: str) -> bytes:
     return b64decode(value, validate=True)
 
 
-DATETIME = AsText(
-    datetime, _write_datetime, _read_datetime, form="an ISO 8601 date and time with its offset from UTC"
-)
+DATETIME = AsText(datetime, _write_datetime, _read_datetime, form="an ISO 8601 date and time with its offset from UTC")
 DATE = AsText(date, date.isoformat, date.fromisoformat, form="an ISO 8601 date", never=datetime)
 TIMEDELTA = AsText(timedelta, _write_timedelta, _read_timedelta, form="an ISO 8601 duration such as P1DT30S")
 UUID_TEXT = AsText(UUID, UUID.__str__, UUID, form="a UUID")

@@ -71,13 +71,10 @@ class PayloadType:
         try:
             return step(value)
         except Misfit as misfit:
-            raise PayloadError(
-                f"{self.owner} {failure}: ${misfit.path} {misfit.problem}"
-            ) from misfit.__cause__
+            raise PayloadError(f"{self.owner} {failure}: ${misfit.path} {misfit.problem}") from misfit.__cause__
         except RecursionError:
             raise PayloadError(
-                f"{self.owner} {failure}: it is nested too deeply, or holds itself; flatten it, or store it "
-                "elsewhere"
+                f"{self.owner} {failure}: it is nested too deeply, or holds itself; flatten it, or store it elsewhere"
             ) from None
 
     def __repr__(self) -> str:

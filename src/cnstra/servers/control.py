@@ -67,10 +67,10 @@ class Listener:
         remove_old_socket(home)
         self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_short_folder()))
         self._socket = socket.socket(socket.AF_UNIX)
-        address = str(self._folder / "control")
-        self._socket.bind(address)
+        self._address = str(self._folder / "control")
+        self._socket.bind(self._address)
         self._socket.listen(64)
-        write_private(home.control, address)
+        write_private(home.control, self._address)
 
     def serve_one(self, handle: Callable[[Message], Message], *, seconds: float) -> None:
         """Answer one client with what `handle` returns; give up when none has come within `seconds`."""
@@ -87,7 +87,9 @@ class Listener:
     def close(self) -> None:
         """Answer nobody any more. May be called twice."""
         self._socket.close()
-        self._home.control.unlink(missing_ok=True)
+        with suppress(OSError):
+            if self._home.control.read_text() == self._address:
+                self._home.control.unlink()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

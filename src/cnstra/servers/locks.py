@@ -32,6 +32,7 @@ class FileLock:
     """A lock on the file at `path`, which is created when it is missing, readable by its owner only."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def try_shared(self) -> bool:
@@ -41,6 +42,13 @@ class FileLock:
     def try_exclusive(self) -> bool:
         """Take the lock alone; False when anybody else has it."""
         return self._try(fcntl.LOCK_EX)
+
+    def is_in_place(self) -> bool:
+        """Whether the file is still the one at its path: nobody who looks there meets a lock on a deleted file."""
+        try:
+            return os.path.samestat(os.fstat(self.fileno()), self._path.stat())
+        except OSError:
+            return False
 
     def fileno(self) -> int:
         """The descriptor: a child process that inherits it holds the lock, too."""

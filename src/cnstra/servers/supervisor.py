@@ -39,8 +39,9 @@ _KINDS: dict[str, type[PostgresServer] | type[ValkeyServer]] = {
 class Supervisor:
     """The servers of one home."""
 
-    def __init__(self, home: Home, *, durable: bool) -> None:
+    def __init__(self, home: Home, alive: FileLock, *, durable: bool) -> None:
         self._home = home
+        self._alive = alive
         self._secrets = home.secrets(durable=durable)
         self._account = servers_account()
         self._data = home.data_folder(self._account)
@@ -94,17 +95,17 @@ class Supervisor:
         self._stopping = True
 
     def run(self, listener: Listener) -> None:
-        """Serve until told to end, or until nobody is left."""
+        """Serve until told to end, until nobody is left, or until somebody has deleted the home."""
         while not self._stopping:
             listener.serve_one(self.handle, seconds=_TICK)
             # Taken alone, the lock stays with us to our end: newcomers wait, and start a new supervisor.
-            if not self._keep and self._holders.try_exclusive():
+            if not self._alive.is_in_place() or (not self._keep and self._holders.try_exclusive()):
                 self.end()
 
     def stop_servers(self) -> None:
         """Stop each server, also when another does not stop; throw away data that were not meant to last."""
         with ExitStack() as stack:
-            if not self._secrets.durable:
+            if not self._secrets.durable and self._alive.is_in_place():  # else they are somebody else's by now
                 stack.callback(self._home.discard, self._data)
             for server in self._servers.values():
                 stack.callback(server.stop, Stop.FAST)
@@ -134,7 +135,7 @@ def main(arguments: list[str]) -> int:
         listener = Listener(home)
         at_the_end.callback(listener.close)
         try:
-            supervisor = Supervisor(home, durable=options.durable)
+            supervisor = Supervisor(home, alive, durable=options.durable)
             at_the_end.callback(supervisor.stop_servers)
             _end_on_signals(supervisor)
             _report(supervisor.join(options.server, keep=options.keep, durable=options.durable))

@@ -32,6 +32,7 @@ from unnest(%(run_ids)s::uuid[], %(graphs)s::text[], %(versions)s::text[], %(pin
             %(idempotency_keys)s::text[])
      n (run_id, graph, graph_version, pinned, collateral, payload, status, outstanding, active, last_activation, priority,
         policy, tags, idempotency_key)
+order by n.run_id
 on conflict do nothing
 returning run_id
 

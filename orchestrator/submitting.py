@@ -1,0 +1,172 @@
+"""What may be said of a run when it is submitted or looked for, checked at the door.
+
+Whatever is refused here is refused before anything is stored, with an error that names what, and what to do.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, TypedDict
+
+from tenacity import BaseRetrying
+
+from cnstra.orchestrator import values
+from cnstra.orchestrator.emission import encoded, targets_of
+from cnstra.orchestrator.errors import ConfigurationError, PayloadError, RunNotFound, SubmitError
+from cnstra.orchestrator.graph import CNS, Signal
+from cnstra.orchestrator.machine.states import RunStatus
+from cnstra.orchestrator.ports import Entropy
+from cnstra.orchestrator.retry import to_data
+from cnstra.orchestrator.store import RunFilter, Submission
+
+_INT4 = 2**31 - 1
+
+
+class BatchOptions(TypedDict, total=False):
+    """What may be said of each run of a batch.
+
+    ``priority``: higher ones are claimed first, 0 is usual. ``delay``: a timedelta after which they begin. ``tags``: strings
+    by strings, to find them by. ``retry``: the run's own policy; when an activation has failed for good, it restarts the
+    failed ones with the saved context.
+    """
+
+    priority: int
+    delay: timedelta | None
+    tags: Mapping[str, str] | None
+    retry: BaseRetrying | None
+
+
+class SubmitOptions(BatchOptions, total=False):
+    """What may be said of one run.
+
+    ``run_id``: a UUIDv7 of your own, as UUID or str. ``idempotency_key``: a second submit of the same signal under it
+    answers the same run, while that is kept. The others are those of ``BatchOptions``.
+    """
+
+    run_id: uuid.UUID | str | None
+    idempotency_key: str | None
+
+
+class ListOptions(TypedDict, total=False):
+    """Which runs to list. ``tag`` is ``"key"``, ``"key=value"`` or a pair; ``since`` an aware datetime; ``limit`` 100."""
+
+    status: str | None
+    tag: str | tuple[str, str] | None
+    since: datetime | None
+    limit: int
+
+
+def submission_of(cns: CNS, signal: Signal[Any], options: SubmitOptions, entropy: Entropy) -> Submission:
+    """The run that a signal starts, as the store keeps it.
+
+    Raises ``SubmitError``, ``PayloadError``, ``PolicyError``, or ``GraphError`` for a graph without a name.
+    """
+    graph = cns.durable_name
+    if not isinstance(signal, Signal):
+        raise SubmitError(f"submit takes signals, got {type(signal).__name__}; make one: collateral.create_signal(...)")
+    name = signal.collateral.name
+    known = cns.collateral(name)
+    if known is not None and known is not signal.collateral:
+        raise SubmitError(
+            f"collateral {name!r} of the signal is not the one of that name in CNS {graph!r}; "
+            "make the signal from the graph's own collateral"
+        )
+    payload = encoded(signal, f"submit to {graph!r}")
+    targets = targets_of(cns, name, payload)
+    if not targets:
+        raise SubmitError(f"nobody in CNS {graph!r} hears {name!r}, so a run of it would do nothing; add a dendrite")
+    own_id, policy = options.get("run_id"), options.get("retry")
+    return Submission(
+        run_id=entropy.run_id() if own_id is None else run_uuid(own_id, exact=True),
+        graph=graph,
+        graph_version=cns.version,
+        pinned=cns.pinned,
+        collateral=name,
+        payload=payload,
+        targets=tuple(targets),
+        priority=_priority(options.get("priority", 0)),
+        tags=_tags(options.get("tags")),
+        idempotency_key=_idempotency_key(options.get("idempotency_key")),
+        policy=None if policy is None else to_data(policy, where="submit(retry=)"),
+        delay=_delay(options.get("delay")),
+    )
+
+
+def filter_of(options: ListOptions) -> RunFilter:
+    """Which runs to list. Raises ``ConfigurationError`` for what no run can be."""
+    return RunFilter(
+        status=_status(options.get("status")),
+        tag=tag_filter(options.get("tag")),
+        since=_aware(options.get("since")),
+        limit=options.get("limit", 100),
+    )
+
+
+def run_uuid(given: uuid.UUID | str, *, exact: bool = False) -> uuid.UUID:
+    """A run id as a UUID. Raises ``RunNotFound`` for what is none; ``exact`` demands a UUIDv7, for a new run."""
+    try:
+        value = given if isinstance(given, uuid.UUID) else uuid.UUID(given)
+    except (ValueError, TypeError, AttributeError):
+        problem = f"{given!r} is no run id; a run id is a UUID such as 0192f0c1-2b3c-7d4e-8f5a-6b7c8d9e0f10"
+        raise (SubmitError if exact else RunNotFound)(problem) from None
+    if exact and value.version != 7:
+        raise SubmitError(
+            f"run_id {value} is a UUID of version {value.version}, and run ids are UUIDv7, which sort by time; "
+            "leave it out, and give your own id as idempotency_key"
+        )
+    return value
+
+
+def tag_filter(tag: str | tuple[str, str] | None) -> tuple[str, str | None] | None:
+    """A tag to look for: ``"key"``, ``"key=value"`` or ``(key, value)``."""
+    if tag is None or isinstance(tag, tuple):
+        return tag
+    key, separator, value = tag.partition("=")
+    return key, value if separator else None
+
+
+def _status(status: str | None) -> str | None:
+    if status is not None and status not in list(RunStatus):
+        raise ConfigurationError(f"no run has status {status!r}; one of {', '.join(RunStatus)} is")
+    return status
+
+
+def _aware(since: datetime | None) -> datetime | None:
+    if since is not None and since.tzinfo is None:
+        raise ConfigurationError(
+            f"since={since!r} has no time zone, so it names no moment; give it one: datetime.now(UTC)"
+        )
+    return since
+
+
+def _priority(priority: int) -> int:
+    if type(priority) is not int or not -_INT4 <= priority <= _INT4:
+        raise SubmitError(f"priority {priority!r} is no integer of 32 bits; higher ones are claimed first, 0 is usual")
+    return priority
+
+
+def _idempotency_key(key: str | None) -> str | None:
+    if key is None:
+        return None
+    if not isinstance(key, str) or not key or len(key) > 400 or not key.isprintable():
+        raise SubmitError(f"idempotency_key {key!r} must be a printable string of 1 to 400 characters")
+    return key
+
+
+def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
+    found = dict(tags or {})
+    for key, value in found.items():
+        if not isinstance(key, str) or not isinstance(value, str) or not key:
+            raise SubmitError(f"tag {key!r}: {value!r} must be a string for a string")
+    values.dump(found, where="tags", error=PayloadError)
+    return found
+
+
+def _delay(delay: timedelta | None) -> timedelta | None:
+    if delay is None:
+        return None
+    if not isinstance(delay, timedelta) or not timedelta(0) <= delay <= timedelta(days=36_525):
+        raise SubmitError(f"delay {delay!r} must be a timedelta from nothing to a century")
+    return delay

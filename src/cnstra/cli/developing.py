@@ -1,0 +1,86 @@
+"""``cnstra migrate``, ``up``, ``down`` and ``demo``: from nothing to something that runs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import psycopg
+
+import cnstra
+from cnstra import servers
+from cnstra.cli import places
+from cnstra.cli.options import AsJson, DatabaseUrl, HomeFolder
+from cnstra.cli.printing import note, say, say_json
+from cnstra.exits import Exit
+from cnstra.orchestrator.errors import ConfigurationError, SchemaError
+from cnstra.servers.home import Home
+from cnstra.stores.postgres import migrate as apply
+from cnstra.stores.postgres.reaching import reach
+
+
+def migrate(as_json: AsJson = False, database_url: DatabaseUrl = None) -> Exit:
+    """Bring the database's schema, cnstra, to this release's. May be repeated.
+
+    Workers of the release before go on while and after it runs. --json gives the names of the migrations taken.
+    """
+    taken = _migrated(places.database(database_url))
+    if as_json:
+        say_json({"migrations": taken})
+    else:
+        say("\n".join(taken) or "nothing to do: the schema is that of this release")
+    return Exit.DONE
+
+
+def up(as_json: AsJson = False, home: HomeFolder = None) -> Exit:
+    """Start Postgres and Valkey for development, or join them, and migrate; they run until cnstra down.
+
+    Prints what to set in a shell: eval "$(cnstra up)". In the same folder the other commands find the servers by
+    themselves. What CNSTRA_DATABASE_URL or CNSTRA_BROKER_URL names is used in place of a server of its own.
+    """
+    folder = None if home is None else Path(home)
+    running = servers.up(folder)
+    _migrated(running.database_url)
+    if as_json:
+        say_json({"database_url": running.database_url, "broker_url": running.broker_url})
+    else:
+        say(f"export CNSTRA_DATABASE_URL={shlex.quote(running.database_url)}")
+        say(f"export CNSTRA_BROKER_URL={shlex.quote(running.broker_url)}")
+        note(f"the servers in {Home.at(folder).path} run until: cnstra down")
+    return Exit.DONE
+
+
+def down(as_json: AsJson = False, home: HomeFolder = None) -> Exit:
+    """Stop the development servers, whoever uses them; their data stay.
+
+    --json says whether any ran.
+    """
+    stopped = servers.down(None if home is None else Path(home))
+    if as_json:
+        say_json({"stopped": stopped})
+    else:
+        note("stopped" if stopped else "no servers ran")
+    return Exit.DONE
+
+
+def demo() -> Exit:
+    """Run the example of a checkout, the order saga, on servers of its own, through the crash of a worker."""
+    examples = Path(cnstra.__file__).resolve().parents[2] / "examples"
+    if not (examples / "order_saga" / "demo.py").is_file():
+        raise ConfigurationError(
+            f"there is no demo in {examples}: it comes with a checkout of the project, and runs there by make demo"
+        )
+    path = os.pathsep.join(part for part in (str(examples), os.environ.get("PYTHONPATH")) if part)
+    command = [sys.executable, "-P", "-m", "order_saga.demo"]
+    os.execve(sys.executable, command, os.environ | {"PYTHONPATH": path})  # noqa: S606 - no shell is wanted
+
+
+def _migrated(database_url: str) -> list[str]:
+    reach(database_url)
+    try:
+        return apply(database_url)
+    except psycopg.Error as error:
+        text = error.diag.message_primary or " ".join(str(error).split())
+        raise SchemaError(f"the migration was undone: {text}") from error

@@ -1,0 +1,114 @@
+"""``cnstra runs`` and ``cnstra show``: looking at runs, without their graph."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from cnstra.cli import places
+from cnstra.cli.options import AsJson, DatabaseUrl, RunId
+from cnstra.cli.printing import note, say, say_json, table
+from cnstra.cli.story import told
+from cnstra.exits import Exit
+from cnstra.orchestrator.errors import RunNotFound
+from cnstra.orchestrator.submitting import run_uuid, tag_filter
+from cnstra.orchestrator.machine.states import RunStatus
+from cnstra.orchestrator.store import RunFilter
+from cnstra.stores.postgres import PostgresStore
+from cnstra.stores.postgres.diagnosing import Diagnosing
+from cnstra.stores.postgres.reaching import reach
+
+_Status = StrEnum("_Status", {status.value: status.value for status in RunStatus})  # type: ignore[misc]
+_SHORT = ("run_id", "graph", "status", "attempt", "submitted_at", "finished_at", "error")
+_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def runs(
+    status: Annotated[
+        _Status | None, typer.Option(envvar="CNSTRA_RUNS_STATUS", help="Only runs that stand so.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CNSTRA_RUNS_SINCE",
+            metavar="WHEN",
+            help="Only runs submitted since then: 90s, 15m, 1h, 7d, 2w ago, or 2026-01-31, or 2026-01-31T12:00+01:00. "
+            "UTC where it does not say.",
+        ),
+    ] = None,
+    tag: Annotated[
+        str | None,
+        typer.Option(envvar="CNSTRA_RUNS_TAG", metavar="KEY[=VALUE]", help="Only runs with this tag."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(envvar="CNSTRA_RUNS_LIMIT", min=1, metavar="N", help="Only so many.")
+    ] = 100,
+    as_json: AsJson = False,
+    database_url: DatabaseUrl = None,
+) -> Exit:
+    """List runs, the newest first.
+
+    --json gives a list of all columns of the view cnstra.runs.
+    """
+    which = RunFilter(
+        status=None if status is None else status.value,
+        tag=tag_filter(tag),
+        since=None if since is None else _moment(since, datetime.now(UTC)),
+        limit=limit,
+    )
+    with _store(database_url) as store:
+        found = store.run(store.run_rows(which))
+    if as_json:
+        say_json(found)
+    elif found:
+        say(table(_SHORT, ([row[column] for column in _SHORT] for row in found)))
+    else:
+        note("no runs fit")
+    return Exit.DONE
+
+
+def show(run: RunId, as_json: AsJson = False, database_url: DatabaseUrl = None) -> Exit:
+    """Tell everything about one run: how it stands, why, what is left to do, each try's error, its context.
+
+    --json gives the columns of the view cnstra.runs, with a list activations of those of cnstra.activations.
+    """
+    run_id = run_uuid(run)
+    with _store(database_url) as store:
+        story = store.run(Diagnosing().story(run_id))
+    if story is None:
+        raise RunNotFound(f"no run {run_id} is stored here; look at `cnstra runs`, and at CNSTRA_DATABASE_URL")
+    if as_json:
+        say_json({**story.run, "activations": story.activations})
+    else:
+        say(told(story))
+    return Exit.DONE
+
+
+@contextmanager
+def _store(given: str | None) -> Iterator[PostgresStore]:
+    database_url = places.database(given)
+    reach(database_url)
+    store = PostgresStore(database_url, connections=1)
+    try:
+        store.run(store.check_schema())
+        yield store
+    finally:
+        store.close()
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    ago = _AGO.fullmatch(text.strip())
+    try:
+        if ago is not None:
+            return now - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
+        moment = datetime.fromisoformat(text.strip())
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"--since {text!r} is no time such as 1h or 2026-01-31") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,0 +1,42 @@
+"""The options that several commands share. Each names its environment twin: ``CNSTRA_`` and the option's name; those of
+one command alone have the command's name in between where a forgotten variable could do harm.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+App = Annotated[
+    str,
+    typer.Argument(metavar="APP", help="The graph: module:attribute of a CNS, found from the current folder."),
+]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        envvar="CNSTRA_DATABASE_URL",
+        metavar="URL",
+        help="The Postgres database; without it, the one that cnstra up started.",
+    ),
+]
+BrokerUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--broker-url",
+        envvar="CNSTRA_BROKER_URL",
+        metavar="URL",
+        help="The Redis or Valkey that rings the workers; without it, the one that cnstra up started.",
+    ),
+]
+HomeFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--home", envvar="CNSTRA_HOME", metavar="FOLDER", help="Where the servers live; without it, ./.cnstra."
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", envvar="CNSTRA_JSON", help="Print one JSON document, and nothing else, on stdout.")
+]

@@ -1,0 +1,33 @@
+"""Where the servers are, for commands: as given by an option or the environment, else those that ``cnstra up`` started.
+
+The library does not look for the latter: a program that forgot its URL must not find a developer's servers.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from cnstra import settings
+from cnstra.servers import Servers, hold
+from cnstra.servers.home import Home
+
+
+def database(given: str | None) -> str:
+    """The database's URL. Raises ``ConfigurationError`` when nobody said it and no development server runs."""
+    running = None if given else _running()
+    return settings.database_url(given or (running.database_url if running else None))
+
+
+def broker(given: str | None) -> str:
+    """The broker's URL. Raises ``ConfigurationError`` when nobody said it and no development server runs."""
+    running = None if given else _running()
+    return settings.broker_url(given or (running.broker_url if running else None))
+
+
+@cache
+def _running() -> Servers | None:
+    """The development servers of the usual home, if they run; starts none."""
+    if not Home.at(None).supervised:
+        return None
+    with hold(durable=False) as held:  # joins what runs, and asks for nothing to be kept
+        return Servers(database_url=held.database_url, broker_url=held.broker_url)

@@ -1,0 +1,83 @@
+"""``cnstra worker``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from cnstra.cli import places
+from cnstra.cli.debugging import debugging
+from cnstra.cli.options import App, BrokerUrl, DatabaseUrl
+from cnstra.exits import Exit
+from cnstra.running import Orders, run
+from cnstra.running.logs import LEVELS
+from cnstra.workers.settings import WorkerSettings
+
+_USUAL = WorkerSettings()
+_LogLevel = StrEnum("_LogLevel", {level: level for level in LEVELS})  # type: ignore[misc]
+
+
+def worker(
+    app: App,
+    processes: Annotated[
+        int, typer.Option(envvar="CNSTRA_PROCESSES", min=1, metavar="N", help="How many processes serve.")
+    ] = 1,
+    threads: Annotated[
+        int,
+        typer.Option(
+            envvar="CNSTRA_THREADS", min=1, metavar="M", help="How many sync handlers a process runs at the same time."
+        ),
+    ] = _USUAL.threads,
+    queues: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CNSTRA_QUEUES", metavar="A,B", help="Serve only the neurons on these queues; without it, on all."
+        ),
+    ] = None,
+    lease: Annotated[
+        float,
+        typer.Option(
+            envvar="CNSTRA_LEASE",
+            min=0.1,
+            metavar="SECONDS",
+            help="A worker that is not heard of for so long is taken for lost, and its work is done by others.",
+        ),
+    ] = _USUAL.lease.total_seconds(),
+    drain: Annotated[
+        float,
+        typer.Option(
+            envvar="CNSTRA_DRAIN",
+            min=0.0,
+            metavar="SECONDS",
+            help="How long running handlers may go on after SIGTERM or SIGINT; a second signal ends them at once.",
+        ),
+    ] = _USUAL.drain.total_seconds(),
+    log_level: Annotated[
+        _LogLevel, typer.Option(envvar="CNSTRA_LOG_LEVEL", help="What is logged, to standard error.")
+    ] = _LogLevel.info,
+    database_url: DatabaseUrl = None,
+    broker_url: BrokerUrl = None,
+) -> Exit:
+    """Carry out the runs of a graph, until told to stop.
+
+    Prints one line, ready, when it takes work.
+    """
+    orders = Orders(
+        app=app,
+        database_url=places.database(database_url),
+        broker_url=places.broker(broker_url),
+        processes=processes,
+        threads=threads,
+        queues=None if queues is None else _names(queues),
+        lease=lease,
+        drain=drain,
+        log_level=log_level.value,
+        debug=debugging(),
+    )
+    return run(orders)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

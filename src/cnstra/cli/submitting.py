@@ -1,0 +1,131 @@
+"""``cnstra submit``."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from cnstra.cli import places
+from cnstra.cli.options import App, AsJson, BrokerUrl, DatabaseUrl
+from cnstra.cli.printing import compact, note, say, say_json
+from cnstra.client import Orchestrator, Run
+from cnstra.exits import Exit
+from cnstra.loading import load
+from cnstra.orchestrator.errors import SubmitError
+from cnstra.orchestrator.graph import CNS, Signal
+from cnstra.stores.postgres.reaching import reach
+
+
+def submit(
+    app: App,
+    collateral: Annotated[str, typer.Argument(metavar="COLLATERAL", help="The name of the collateral to begin with.")],
+    payload: Annotated[
+        str, typer.Argument(metavar="[JSON]", help="Its payload, as JSON; - reads it from standard input.")
+    ] = "null",
+    wait: Annotated[bool, typer.Option("--wait", envvar="CNSTRA_SUBMIT_WAIT", help="Wait until the run ends.")] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            envvar="CNSTRA_SUBMIT_TIMEOUT", min=0.0, metavar="SECONDS", help="Wait no longer; the run goes on."
+        ),
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CNSTRA_SUBMIT_IDEMPOTENCY_KEY",
+            metavar="KEY",
+            help="A second submit under the same key answers the same run.",
+        ),
+    ] = None,
+    priority: Annotated[
+        int, typer.Option(envvar="CNSTRA_SUBMIT_PRIORITY", metavar="N", help="Higher ones are claimed first.")
+    ] = 0,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="CNSTRA_SUBMIT_TAG", metavar="KEY=VALUE", help="A tag to find the run by; may be given repeatedly."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    database_url: DatabaseUrl = None,
+    broker_url: BrokerUrl = None,
+) -> Exit:
+    """Start a run. When this returns, the run is kept, whatever dies.
+
+    Prints the run's id; with --wait, also how it ended and what came out of it.
+    """
+    cns = load(app)
+    signal = _signal(cns, collateral, payload)
+    tags = _tags(tag or [])
+    database, broker = places.database(database_url), places.broker(broker_url)
+    reach(database)
+    with Orchestrator(cns, database=database, broker=broker) as orchestrator:
+        run = orchestrator.submit(signal, idempotency_key=idempotency_key, priority=priority, tags=tags)
+        if not wait:
+            say_json({"run_id": run.id, "status": run.status()}) if as_json else say(str(run.id))
+            return Exit.DONE
+        if not as_json:
+            say(str(run.id))
+            sys.stdout.flush()
+        return _await(run, timeout, as_json=as_json)
+
+
+def _await(run: Run, timeout: float | None, *, as_json: bool) -> Exit:
+    late = ""
+    try:
+        run.wait(timeout)
+    except TimeoutError as error:
+        late = str(error)
+    found = run.describe()
+    if as_json:
+        shown = ("run_id", "status", "attempt", "outputs", "error", "error_type")
+        say_json({name: found[name] for name in shown})
+    else:
+        say(found["status"])
+        for output in found["outputs"]:
+            say(f"{output['collateral']} {compact(output['payload'])}")
+    if late:
+        note(f"cnstra: {late}")
+    elif found["status"] != "completed":
+        note(f"cnstra: run {run.id} is {found['status']}: {found['error_type']}: {found['error']}; see cnstra show {run.id}")
+    return Exit.DONE if found["status"] == "completed" else Exit.NOT_COMPLETED
+
+
+# -- the signal ----------------------------------------------------------------------------------------------------
+
+
+def _signal(cns: CNS, name: str, text: str) -> Signal[Any]:
+    known = cns.collateral(name)
+    if known is None or not cns.subscribers(name):
+        heard = sorted(found for found in cns.collaterals if cns.subscribers(found))
+        likely = difflib.get_close_matches(name, heard, n=1)
+        raise SubmitError(
+            f"nobody in CNS {cns.name!r} hears a collateral {name!r}; "
+            + (f"did you mean {likely[0]!r}?" if likely else f"heard are {', '.join(heard)}")
+        )
+    return known.create_signal(known.payload.decode(_value(sys.stdin.read() if text == "-" else text)))
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise SubmitError(f"the payload is no JSON: {error}; strings need double quotes, as in '\"o-17\"'") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is none of its values")
+
+
+def _tags(given: list[str]) -> dict[str, str]:
+    tags = {}
+    for tag in given:
+        key, equals, value = tag.partition("=")
+        if not key or not equals:
+            raise SubmitError(f"tag {tag!r} is no KEY=VALUE")
+        tags[key] = value
+    return tags

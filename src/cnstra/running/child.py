@@ -1,0 +1,70 @@
+"""One of several processes of a worker: ``python -m cnstra.running.child ORDERS REPORT NUMBER``, started by the parent.
+
+ORDERS and REPORT are descriptors of pipes. The first line of the orders says what to do, later ones when to stop; the
+reports are one JSON document a line: that it is ready, or why it could not start.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from typing import Any
+
+from cnstra.exits import Exit, code_of, line_of
+from cnstra.loading import load
+from cnstra.running import logs
+from cnstra.running.life import Life, unenforced
+from cnstra.running.orders import Orders
+from cnstra.running.process import Process, insist_on_ending
+from cnstra.running.signals import end_quietly_on_sigterm
+
+_log = logging.getLogger("cnstra.worker")
+
+
+def main(arguments: list[str]) -> int:
+    """Be a child, until told to stop."""
+    end_quietly_on_sigterm()
+    told, report, number = (int(argument) for argument in arguments[:3])
+    for descriptor in (told, report):
+        os.set_inheritable(descriptor, False)
+    orders = Orders.unpacked(_line(told))
+    logs.set_up(orders.log_level, urls=[orders.database_url, orders.broker_url])
+
+    def say(**what: Any) -> None:
+        os.write(report, json.dumps(what).encode() + b"\n")
+
+    code = Exit.FAILED
+    try:
+        cns = load(orders.app)
+        if number == 1:
+            for line in unenforced(cns):
+                _log.warning("%s", line)
+        life = Life(cns, orders, ready=lambda: say(ready=True))
+        code = Process(life, drain=orders.drain, orders=told).run()
+    except Exception as error:
+        if orders.debug:
+            traceback.print_exc()
+        code = code_of(error)
+        say(error=line_of(error), code=code)
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    insist_on_ending(code)
+    return code
+
+
+def _line(descriptor: int) -> bytes:
+    """The first line in the pipe; what follows stays there."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        byte = os.read(descriptor, 1)
+        if not byte:
+            raise SystemExit("the parent is gone")
+        line += byte
+    return bytes(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

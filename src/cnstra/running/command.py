@@ -1,0 +1,51 @@
+"""What ``cnstra worker`` does once its command line is understood."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import suppress
+
+from cnstra.exits import Exit, code_of
+from cnstra.loading import load
+from cnstra.running import logs
+from cnstra.running.life import Life, unenforced
+from cnstra.running.orders import Orders
+from cnstra.running.parent import Parent
+from cnstra.running.process import Process, insist_on_ending
+from cnstra.running.signals import end_quietly_on_sigterm
+
+_log = logging.getLogger("cnstra.worker")
+
+
+def run(orders: Orders) -> Exit:
+    """Serve, in this process or by children, until told to stop. Prints the line ``ready`` when work is taken.
+
+    Raises ``ConfigurationError``, ``GraphError``, ``SchemaError``, ``StoreUnavailable`` or ``EndedWith`` when it cannot
+    start. Does not return when it was cut short: then the process has ended.
+    """
+    orders.settings()
+    end_quietly_on_sigterm()
+    logs.set_up(orders.log_level, urls=[orders.database_url, orders.broker_url])
+    if orders.processes > 1:
+        return Parent(orders, ready=_say_ready).run()
+    try:
+        code = _serve(orders)
+    except Exception as error:
+        insist_on_ending(code_of(error))
+        raise
+    insist_on_ending(code)
+    return code
+
+
+def _serve(orders: Orders) -> Exit:
+    cns = load(orders.app)
+    for line in unenforced(cns):
+        _log.warning("%s", line)
+    return Process(Life(cns, orders, ready=_say_ready), drain=orders.drain).run()
+
+
+def _say_ready() -> None:
+    with suppress(OSError, ValueError):  # nobody listens
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()

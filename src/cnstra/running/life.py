@@ -1,0 +1,124 @@
+"""The life of one worker process: load, start, take work, drain, end; on a thread, so that the main thread can wait for
+orders meanwhile.
+
+Starts while Postgres is away, for a while; while the broker is away, anyway: the listener goes on trying, and sweeps
+find the work. Warns of what a graph asks for and workers do not do yet. Ends no process: that is its caller's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from cnstra.orchestrator.errors import ConfigurationError, StoreUnavailable
+from cnstra.orchestrator.graph import CNS
+from cnstra.orchestrator.ports import SystemEntropy
+from cnstra.running.orders import Orders
+from cnstra.stores.postgres import PostgresStore
+from cnstra.stores.postgres.reaching import reach
+from cnstra.workers.doorbell import DramatiqBell, DramatiqListener
+from cnstra.workers.worker import Worker
+
+_log = logging.getLogger("cnstra.worker")
+
+PATIENCE = 60.0
+"""Seconds for which a worker waits at its start for a Postgres that is away."""
+_PAUSE = 0.5
+
+
+class Life:
+    """One worker's life. ``ended`` becomes readable when it is over; then ``drained`` or ``error`` says how.
+
+    Raises ``ConfigurationError`` when the orders do not fit the graph.
+    """
+
+    def __init__(self, cns: CNS, orders: Orders, *, ready: Callable[[], None]) -> None:
+        _check_queues(cns, orders.queues)
+        broker_url = orders.broker_url
+        self._cns = cns
+        self._database_url = orders.database_url
+        self._ready = ready
+        self._worker = Worker(
+            cns,
+            PostgresStore(orders.database_url),
+            DramatiqBell(broker_url),
+            lambda queues, rung: DramatiqListener(broker_url, queues, rung),
+            orders.settings(),
+            SystemEntropy(),
+        )
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cnstra-life", daemon=True)
+        self.ended, self._ended = os.pipe()
+        self.drained = False
+        self.error: BaseException | None = None
+
+    def begin(self) -> None:
+        """Start to live."""
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Take no more work, give back what was not begun, let handlers end. Idempotent."""
+        self._stopping.set()
+
+    def cut_short(self, seconds: float) -> None:
+        """End the lease, so that others take the work over at once; give up after ``seconds``."""
+        ending = threading.Thread(target=self._worker.abandon, name="cnstra-abandon", daemon=True)
+        ending.start()
+        ending.join(seconds)
+
+    def _run(self) -> None:
+        try:
+            if self._start():
+                self._ready()
+                self._stopping.wait()
+                _log.info("draining: no more work is taken, what was not begun is given back")
+                self.drained = self._worker.stop()
+            else:
+                self.drained = True
+        except BaseException as error:
+            self.error = error
+        finally:
+            os.write(self._ended, b".")
+
+    def _start(self) -> bool:
+        """Take work, as soon as Postgres is there; False when it was told to stop before."""
+        until = time.monotonic() + PATIENCE
+        away = False
+        while not self._stopping.is_set():
+            try:
+                reach(self._database_url)
+                self._worker.start()
+            except StoreUnavailable as error:
+                if time.monotonic() > until:
+                    raise
+                if not away:
+                    _log.warning("waiting up to %.0f s for Postgres: %s", PATIENCE, error)
+                away = True
+                self._stopping.wait(_PAUSE)
+            else:
+                _log.info("%s, process %d, takes work", self._cns, os.getpid())
+                return True
+        return False
+
+
+def _check_queues(cns: CNS, queues: tuple[str, ...] | None) -> None:
+    unknown = sorted(set(queues or ()) - set(cns.queues))
+    if unknown:
+        raise ConfigurationError(
+            f"no neuron of CNS {cns.name!r} is on queue {', '.join(map(repr, unknown))}; "
+            f"its queues are {', '.join(cns.queues)}"
+        )
+
+
+def unenforced(cns: CNS) -> Iterator[str]:
+    """What the graph asks for and durable workers do not enforce yet, a line each."""
+    for neuron in cns.neurons.values():
+        if neuron.concurrency is not None:
+            yield f"neuron {neuron.name!r}: concurrency={neuron.concurrency} is not enforced by workers yet"
+        for name, dendrite in neuron.dendrites.items():
+            if dendrite.max_duration is not None:
+                where = f"neuron {neuron.name!r}, dendrite on {name!r}"
+                yield f"{where}: max_duration={dendrite.max_duration} is not enforced by workers yet"

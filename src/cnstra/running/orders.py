@@ -1,0 +1,52 @@
+"""What a worker is told to do, and how a parent tells it to a child: over a pipe, so that no list of processes and no
+environment shows a password.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+
+from cnstra.workers.settings import WorkerSettings
+
+DRAIN = b"drain"
+"""Take no more work, let handlers end."""
+NOW = b"now"
+"""End at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Orders:
+    """One worker: which graph, which servers, how much. ``lease`` and ``drain`` are seconds."""
+
+    app: str
+    database_url: str
+    broker_url: str
+    processes: int
+    threads: int
+    queues: tuple[str, ...] | None
+    lease: float
+    drain: float
+    log_level: str
+    debug: bool = False
+
+    def settings(self) -> WorkerSettings:
+        """The same in the words of the worker. Raises ``ConfigurationError``."""
+        return WorkerSettings(
+            queues=self.queues,
+            threads=self.threads,
+            lease=timedelta(seconds=self.lease),
+            drain=timedelta(seconds=self.drain),
+        )
+
+    def packed(self) -> bytes:
+        """One line, for a pipe."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def unpacked(cls, line: bytes) -> Orders:
+        """What ``packed`` made a line of."""
+        given = json.loads(line)
+        queues = given.pop("queues")
+        return cls(**given, queues=None if queues is None else tuple(queues))

@@ -1,0 +1,121 @@
+"""The main thread of one worker process: it waits for signals, for its parent's orders, and for the end of its life.
+
+The first request to stop drains; a second one, or the end of the time to drain, ends the process at once, whatever
+handlers do. A parent that has died leaves a pipe at its end: then the process is gone as if killed, too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import sys
+import threading
+import time
+from typing import NoReturn
+
+from cnstra.exits import Exit
+from cnstra.running.life import Life
+from cnstra.running.orders import DRAIN, NOW
+from cnstra.running.signals import SignalPipe
+
+_log = logging.getLogger("cnstra.worker")
+
+GRACE = 3.0
+"""Seconds after the end of the time to drain in which what was drained may still be settled, and the lease ended."""
+_LEASE_ENDS_WITHIN = 2.0
+
+
+class Process:
+    """Conducts one ``Life``. ``orders`` is the pipe to a parent, which alone may cut short; without one, signals do."""
+
+    def __init__(self, life: Life, *, drain: float, orders: int | None = None) -> None:
+        self._life = life
+        self._drain = drain
+        self._orders = orders
+        self._deadline: float | None = None
+
+    def run(self) -> Exit:
+        """Live until told to stop. Raises what the life ended with; does not return when it was cut short."""
+        with SignalPipe() as signals, selectors.DefaultSelector() as selector:
+            selector.register(signals, selectors.EVENT_READ, self._signalled)
+            selector.register(self._life.ended, selectors.EVENT_READ, None)
+            if self._orders is not None:
+                selector.register(self._orders, selectors.EVENT_READ, self._ordered)
+            self._life.begin()
+            while True:
+                left = None if self._deadline is None else self._deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    self._cut_short("the time to drain is over")
+                for key, _ in selector.select(left):
+                    if key.data is None:
+                        return self._over()
+                    for request in key.data(signals):
+                        self._obey(request)
+
+    def _signalled(self, signals: SignalPipe) -> list[bytes]:
+        again = NOW if self._orders is None else DRAIN
+        requests = []
+        for number in signals.read():
+            _log.info("received %s", number.name)
+            requests.append(DRAIN if self._deadline is None and not requests else again)
+        return requests
+
+    def _ordered(self, _signals: SignalPipe) -> list[bytes]:
+        assert self._orders is not None
+        told = os.read(self._orders, 4096)
+        if not told:
+            os.kill(os.getpid(), signal.SIGKILL)  # the parent is gone, and nobody would end us
+        return told.split()
+
+    def _obey(self, request: bytes) -> None:
+        if request == NOW:
+            self._cut_short("told to stop a second time")
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._drain + GRACE
+            self._life.drain()
+
+    def _over(self) -> Exit:
+        if self._life.error is not None:
+            raise self._life.error
+        if not self._life.drained:
+            leave(Exit.CUT_SHORT, "the time to drain is over, and handlers still run")
+        _log.info("drained")
+        return Exit.DONE
+
+    def _cut_short(self, why: str) -> NoReturn:
+        self._life.cut_short(_LEASE_ENDS_WITHIN)
+        leave(Exit.CUT_SHORT, why)
+
+
+def leave(code: Exit, why: str) -> NoReturn:
+    """End this process at once, whatever its threads are in."""
+    _log.warning("ending at once: %s; other workers take over what was running", why)
+    _flush()
+    os._exit(code)
+
+
+def insist_on_ending(code: int) -> None:
+    """A thread of the user's own that does not end must not keep the interpreter from ending."""
+
+    def insist() -> None:
+        _flush()
+        os._exit(code)
+
+    insisting = threading.Timer(GRACE, insist)
+    insisting.daemon = True
+    insisting.start()
+
+
+def _flush() -> None:
+    """Flush the logs and the standard streams, unless somebody who is stuck holds them."""
+
+    def flush() -> None:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+    flushing = threading.Thread(target=flush, daemon=True)
+    flushing.start()
+    flushing.join(1.0)

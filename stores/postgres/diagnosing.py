@@ -1,0 +1,73 @@
+"""Answers for people: everything about one run, and how the whole is doing. Nothing in here writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from cnstra.stores.postgres.transactions import Ask, Steps, operation
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """One run: its rows of the views ``runs``, ``activations``, ``tries`` and ``context``."""
+
+    run: Row
+    activations: list[Row]
+    tries: list[Row]
+    context: Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How the whole is doing, each a list of rows. ``supervisor_age`` is in seconds; negative while somebody supervises."""
+
+    workers: list[Row]
+    backlog: list[Row]
+    unknown_work: list[Row]
+    stranded_claims: list[Row]
+    overdue_timers: list[Row]
+    overdue_attempts: list[Row]
+    supervisor_age: float | None
+
+
+class Diagnosing:
+    """The operations of somebody who looks for what is wrong."""
+
+    @operation
+    def story(self, _repeated: bool, run_id: UUID) -> Steps[Story | None]:
+        """None when the run does not exist."""
+        one = {"run_id": run_id}
+        rows = yield Ask("run_row", one, as_dicts=True)
+        if not rows:
+            return None
+        return Story(
+            run=rows[0],
+            activations=(yield Ask("activation_rows", one, as_dicts=True)),
+            tries=(yield Ask("tries_of_run", one, as_dicts=True)),
+            context=(yield Ask("context_of_run", one, as_dicts=True))[0],
+        )
+
+    @operation
+    def server_facts(self, _repeated: bool) -> Steps[Row]:
+        rows: list[Row] = yield Ask("server_facts", {}, as_dicts=True)
+        return rows[0]
+
+    @operation
+    def health(self, _repeated: bool, overdue: timedelta) -> Steps[Health]:
+        late = {"overdue": overdue}
+        ages = yield Ask("supervisor_age", {})
+        return Health(
+            workers=(yield Ask("workers_by_graph", {}, as_dicts=True)),
+            backlog=(yield Ask("backlog", {}, as_dicts=True)),
+            unknown_work=(yield Ask("unknown_work", {}, as_dicts=True)),
+            stranded_claims=(yield Ask("stranded_claims", late, as_dicts=True)),
+            overdue_timers=(yield Ask("overdue_timers", late, as_dicts=True)),
+            overdue_attempts=(yield Ask("overdue_attempts", late, as_dicts=True)),
+            supervisor_age=ages[0][0] if ages else None,
+        )

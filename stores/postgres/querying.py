@@ -1,0 +1,53 @@
+"""A user's own SQL: one query over the views, in a session that only reads.
+
+The session is read-only against accidents, not against ill will: whoever has the URL can write by other means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from cnstra.orchestrator.errors import CnstraError
+from cnstra.stores.postgres.reaching import connect
+
+READ_ONLY = "-c default_transaction_read_only=on"
+"""The session's setting, as an option of libpq."""
+
+
+class QueryError(CnstraError):
+    """Postgres refused the query; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """What a query gave."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[Any, ...]]
+
+
+def query(database_url: str, text: str) -> Table:
+    """The rows of a query; of several, those of the last. Raises ``QueryError``, and what ``reach`` raises."""
+    with connect(database_url, options=READ_ONLY) as connection, connection.cursor(row_factory=tuple_row) as cursor:
+        try:
+            cursor.execute(text.encode())
+            while cursor.nextset():
+                pass
+            if cursor.description is None:
+                return Table(columns=(), rows=())
+            return Table(columns=tuple(column.name for column in cursor.description), rows=cursor.fetchall())
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            raise QueryError(f"{_primary(error)}; `cnstra sql` only reads") from None
+        except psycopg.Error as error:
+            raise QueryError(_primary(error)) from None
+
+
+def _primary(error: psycopg.Error) -> str:
+    place = f" (at character {error.diag.statement_position})" if error.diag.statement_position else ""
+    hint = f"; {error.diag.message_hint}" if error.diag.message_hint else ""
+    return f"{error.diag.message_primary or error}{place}{hint}"

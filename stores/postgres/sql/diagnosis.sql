@@ -1,0 +1,73 @@
+-- What people ask when something is wrong: everything about one run, and how the whole is doing. Nothing in here writes.
+
+-- == one run ==
+
+-- name: tries_of_run
+-- Every try of a run's activations, with what it raised.
+select * from cnstra.tries where run_id = %(run_id)s order by activation_id, try_number
+
+-- name: context_of_run
+-- A run's context as it is.
+select version, data, local from cnstra.context where run_id = %(run_id)s
+
+-- == the whole ==
+
+-- name: server_facts
+-- What the server is, whether it only reads, and whether a commit is on disk when it says so.
+select current_setting('server_version') as version, current_setting('server_version_num')::int as number,
+       pg_is_in_recovery() as replica, current_setting('fsync') as fsync,
+       current_setting('synchronous_commit') as synchronous_commit,
+       current_setting('full_page_writes') as full_page_writes, clock_timestamp() as now
+
+-- name: workers_by_graph
+-- How many workers hold a lease, and when one was seen last.
+select w.graph, count(*) filter (where w.expires_at >= CLOCK()) as alive, max(w.last_seen_at) as last_seen_at
+from cnstra.worker w
+where w.lost_at is null
+group by w.graph
+order by w.graph
+
+-- name: supervisor_age
+-- Seconds since somebody last supervised; null when nobody ever has.
+select extract(epoch from CLOCK() - s.until)::float8 from cnstra.supervisor s where s.until > '-infinity'
+
+-- name: backlog
+-- What is ready, by graph and queue, and for how many seconds the oldest of it has been.
+select a.graph, a.queue, count(*) as ready, extract(epoch from CLOCK() - min(a.available_at))::float8 as oldest
+from cnstra.activation a
+where a.status = 'ready' and a.blocked is null
+group by a.graph, a.queue
+order by a.graph, a.queue
+
+-- name: unknown_work
+-- Work that no worker has the code for, and some runs that wait with it.
+select a.graph, a.neuron, a.collateral, a.pin, count(*) as activations, (array_agg(a.run_id order by a.run_id))[1:3] as runs
+from cnstra.activation a
+where a.blocked = 'unknown'
+group by a.graph, a.neuron, a.collateral, a.pin
+order by a.graph, a.neuron, a.collateral
+
+-- name: stranded_claims
+-- Work that is running by a worker whose lease ran out a while ago, or is gone: nobody has taken it back.
+select a.graph, count(*) as activations, (array_agg(a.run_id order by a.run_id))[1:3] as runs
+from cnstra.activation a
+left join cnstra.worker w on w.worker = a.worker
+where a.status = 'running' and (w.worker is null or coalesce(w.lost_at, w.expires_at) < CLOCK() - %(overdue)s::interval)
+group by a.graph
+order by a.graph
+
+-- name: overdue_timers
+-- Work whose time came a while ago, and that nobody has made ready.
+select a.graph, count(*) as activations, (array_agg(a.run_id order by a.run_id))[1:3] as runs
+from cnstra.activation a
+where a.status = 'scheduled' and a.available_at < CLOCK() - %(overdue)s::interval
+group by a.graph
+order by a.graph
+
+-- name: overdue_attempts
+-- Runs whose next attempt was due a while ago, and that nobody has begun.
+select r.graph, count(*) as runs_overdue, (array_agg(r.run_id order by r.run_id))[1:3] as runs
+from cnstra.run r
+where r.next_retry_at < CLOCK() - %(overdue)s::interval
+group by r.graph
+order by r.graph

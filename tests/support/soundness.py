@@ -1,0 +1,81 @@
+"""What must hold of every run that has ended, whatever died on its way: checked in SQL and against the ledger."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from support.stage import Stage
+
+
+def assert_sound(stage: Stage, run_id: UUID, *, same_try_twice: bool = False) -> None:
+    """The run's rows agree with each other and with the calls that were made.
+
+    ``same_try_twice`` allows two calls under one try number, which only a database that forgot a claim can bring about.
+    """
+    run = stage.row("select * from cnstra.run where run_id = %s", run_id)
+    activations = stage.rows("select * from cnstra.activations where run_id = %s order by activation_id", run_id)
+    try:
+        _assert_counts(run, activations)
+        _assert_versions(stage, run_id, run["context_version"])
+        _assert_causality(activations)
+        _assert_tries(stage, run_id, activations)
+        _assert_calls(stage, run_id, len(activations), same_try_twice=same_try_twice)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{stage.report(run_id)}") from None
+
+
+def _assert_counts(run: dict[str, Any], activations: list[dict[str, Any]]) -> None:
+    """The run's counts are those of its activations; nothing is left over."""
+    counts = {name: run[name] for name in ("outstanding", "active", "failed", "alone")}
+    failed = sum(one["status"] == "failed" for one in activations)
+    assert counts == {"outstanding": 0, "active": 0, "failed": failed, "alone": None}, counts
+    numbers = [one["activation_id"] for one in activations]
+    assert numbers == list(range(1, run["last_activation"] + 1)), numbers
+    assert {one["status"] for one in activations} <= {"done", "failed"}, activations
+
+
+def _assert_versions(stage: Stage, run_id: UUID, newest: int) -> None:
+    """G7: each committed hop that wrote raised the version by exactly 1, and the history says which."""
+    history = stage.rows(
+        "select version, activation_id from cnstra.context_history where run_id = %s order by version", run_id
+    )
+    written = stage.rows(
+        "select context_version_written as version, activation_id from cnstra.activations "
+        "where run_id = %s and context_version_written is not null order by 1",
+        run_id,
+    )
+    assert [row["version"] for row in history] == list(range(1, newest + 1)), history
+    assert history == written, (history, written)
+
+
+def _assert_causality(activations: list[dict[str, Any]]) -> None:
+    """G5: a handler saw at least the version that the activation which emitted its signal had written."""
+    by_number = {one["activation_id"]: one for one in activations}
+    for one in activations:
+        parent = by_number.get(one["parent_activation_id"])
+        if parent is not None and one["status"] == "done":
+            least = max(parent["context_version_written"] or 0, parent["context_version_read"] or 0)
+            assert one["context_version_read"] >= least, (one, parent)
+
+
+def _assert_tries(stage: Stage, run_id: UUID, activations: list[dict[str, Any]]) -> None:
+    """Every try of every activation is on record, once, without a gap."""
+    tries = stage.rows(
+        "select activation_id, array_agg(try_number order by try_number) as numbers "
+        "from cnstra.tries where run_id = %s group by activation_id",
+        run_id,
+    )
+    recorded = {row["activation_id"]: row["numbers"] for row in tries}
+    expected = {one["activation_id"]: list(range(1, one["tries"] + 1)) for one in activations}
+    assert recorded == expected, (recorded, expected)
+
+
+def _assert_calls(stage: Stage, run_id: UUID, activations: int, *, same_try_twice: bool) -> None:
+    """G4: an activation's key is the same in all of its calls, and no other's."""
+    entries = stage.ledger.entries(run_id)
+    assert {entry.activation_id for entry in entries} <= set(range(1, activations + 1)), entries
+    pairs = {(entry.activation_id, entry.key) for entry in entries}
+    assert len(pairs) == len({key for _, key in pairs}) == len({number for number, _ in pairs}), pairs
+    tries = [(entry.activation_id, entry.try_number) for entry in entries]
+    assert same_try_twice or len(tries) == len(set(tries)), f"one try was called twice: {sorted(tries)}"

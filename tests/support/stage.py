@@ -1,0 +1,257 @@
+"""Where the fault tests happen: real servers, real worker processes, a client, a ledger, and questions to the database."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+
+from cnstra import CNS, Orchestrator, Run, RunResult
+from support.faulty_worker import FaultyOrders, main, settings
+from support.ledger import Ledger
+from support.points import Fault
+from support.waiting import eventually
+
+PATIENCE = 90.0
+"""Seconds after which a test that waits has failed. None asserts how long anything takes."""
+
+# Workers are forked from a server that has the product imported, so that a test may start many of them.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["cnstra.client", "cnstra.workers.worker", "cnstra.workers.doorbell"])
+
+
+class WorkerProcess:
+    """A worker in a process of its own, to be killed in every way."""
+
+    def __init__(self, orders: FaultyOrders) -> None:
+        self._log = orders.log
+        self._told: list[tuple[str, dict[str, Any]]] = []
+        self._channel, theirs = _processes.Pipe()
+        self._process = _processes.Process(target=main, args=(orders, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def ready(self) -> WorkerProcess:
+        """Wait until it takes work."""
+        self._wait_for("ready")
+        return self
+
+    def reached(self, point: str) -> list[int]:
+        """Wait until it has reached a point where a fault happens; the activations that it is about."""
+        return list(self._wait_for("reached", point=point)["activations"])
+
+    def arm(self, fault: Fault) -> None:
+        """Let a fault happen to it, from now on."""
+        self._channel.send(("arm", fault))
+        self._wait_for("armed", fault=fault)
+
+    def release(self, point: str) -> None:
+        """Let it go on from a point at which it waits."""
+        self._channel.send(("release", point))
+
+    def kill(self) -> None:
+        """SIGKILL; returns when nothing of it is left."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.died()
+
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def frozen(self) -> None:
+        """Wait until it has stopped: all of its threads."""
+
+        def stopped() -> bool:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+        eventually(stopped, PATIENCE, what=f"worker process {self.pid} is stopped")
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def died(self) -> int:
+        """Wait until it has ended; its exit code, negative for a signal."""
+        self._process.join(PATIENCE)
+        assert self._process.exitcode is not None, f"worker process {self.pid} does not end\n{self.log()}"
+        return self._process.exitcode
+
+    @property
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
+    def drain(self) -> bool:
+        """Let it end in good order; whether all of its handlers did."""
+        self._channel.send(("drain", None))
+        completely = self._wait_for("drained")["completely"]
+        self.died()
+        return bool(completely)
+
+    def log(self) -> str:
+        """What it has logged."""
+        return self._log.read_text() if self._log.exists() else ""
+
+    def close(self) -> None:
+        """Leave nothing of it behind."""
+        if self._process.is_alive():
+            os.kill(self.pid, signal.SIGKILL)
+        self._process.join()
+        self._process.close()
+        self._channel.close()
+
+    def _wait_for(self, what: str, **details: Any) -> dict[str, Any]:
+        def told() -> tuple[str, dict[str, Any]] | None:
+            self._hear(self._channel)
+            for kind, said in self._told:
+                if kind == what and details.items() <= said.items():
+                    return kind, said
+            assert self._process.is_alive(), f"worker process {self.pid} ended before {what} {details}\n{self.log()}"
+            return None
+
+        try:
+            found = eventually(told, PATIENCE, what=f"{what} {details} of worker process {self.pid}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log()}") from None
+        return found[1] if found else {}
+
+    def _hear(self, channel: Connection) -> None:
+        try:
+            while channel.poll():
+                self._told.append(channel.recv())
+        except (EOFError, OSError):
+            pass
+
+
+class Stage:
+    """One test's database, broker, ledger and workers."""
+
+    def __init__(self, database_url: str, broker_url: str, folder: Path) -> None:
+        self.database_url = database_url
+        self.broker_url = broker_url
+        self.ledger = Ledger(folder / "ledger")
+        self.workers: list[WorkerProcess] = []
+        self._folder = folder
+        self._clients: list[Orchestrator] = []
+
+    def start(
+        self,
+        cns: CNS,
+        *faults: Fault,
+        database_url: str | None = None,
+        tricks: Sequence[str] = (),
+        **changes: Any,
+    ) -> WorkerProcess:
+        """A worker that takes work, and to which the faults happen from then on.
+
+        The graph must be one of ``support.graphs``; ``changes`` are of the worker's settings.
+        """
+        worker = WorkerProcess(
+            FaultyOrders(
+                app=_name_of(cns),
+                database_url=database_url or self.database_url,
+                broker_url=self.broker_url,
+                ledger=self.ledger.path,
+                log=self._folder / f"worker-{len(self.workers) + 1}.log",
+                settings=settings(**changes),
+                tricks=tuple(tricks),
+            )
+        )
+        self.workers.append(worker)
+        worker.ready()
+        for fault in faults:
+            worker.arm(fault)
+        return worker
+
+    def client(self, cns: CNS | None, *, database_url: str | None = None) -> Orchestrator:
+        """A client; closed at the end."""
+        client = Orchestrator(cns, database=database_url or self.database_url, broker=self.broker_url)
+        self._clients.append(client)
+        return client
+
+    def ended(self, run: Run) -> RunResult:
+        """Wait until the run has ended; when it does not, say what everybody knows of it."""
+        try:
+            return run.wait(PATIENCE)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}\n{self.report(run.id)}") from None
+
+    def completed(self, run: Run) -> RunResult:
+        """Wait until the run has ended, which must be well."""
+        result = self.ended(run)
+        assert result.status == "completed", f"{result}\n{self.report(run.id)}"
+        return result
+
+    def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
+        """Ask the database."""
+        with (
+            psycopg.connect(self.database_url, autocommit=True) as connection,
+            connection.cursor(row_factory=dict_row) as cursor,
+        ):
+            cursor.execute(query.encode(), parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def row(self, query: str, *parameters: Any) -> dict[str, Any]:
+        """Ask for exactly one row."""
+        (row,) = self.rows(query, *parameters)
+        return row
+
+    def activation(self, run: Run, number: int) -> dict[str, Any]:
+        """One activation, as users see it."""
+        return self.row("select * from cnstra.activations where run_id = %s and activation_id = %s", run.id, number)
+
+    def lose(self, worker: WorkerProcess) -> None:
+        """Let the worker's lease run out now, instead of waiting for it, and its office as supervisor."""
+        self.rows(
+            "update cnstra.supervisor s set until = '-infinity' from cnstra.worker w where w.pid = %s and s.worker = w.worker",
+            worker.pid,
+        )
+        lost = self.rows("update cnstra.worker set expires_at = '-infinity' where pid = %s returning worker", worker.pid)
+        assert lost, f"worker process {worker.pid} has no lease"
+
+    def report(self, run_id: UUID) -> str:
+        """All that is known of a run, for whoever has to find out why a test failed."""
+        tables = ("run", "activation", "try", "context_entry")
+        lines = [
+            f"{table}: {row['text']}"
+            for table in tables
+            for row in self.rows(f"select t::text as text from cnstra.{table} t where run_id = %s order by t", run_id)
+        ]
+        lines += [f"worker: {row['text']}" for row in self.rows("select w::text as text from cnstra.worker w")]
+        lines += [f"log of {worker.pid}:\n{worker.log()[-6000:]}" for worker in self.workers]
+        return "\n".join(lines)
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.close()
+        for client in self._clients:
+            client.close()
+
+
+def _name_of(cns: CNS) -> str:
+    from support import graphs
+
+    for name, value in vars(graphs).items():
+        if value is cns:
+            return f"support.graphs:{name}"
+    raise LookupError(f"{cns} does not stand in support.graphs, where worker processes find their graphs")
+
+
+@contextmanager
+def on_stage(database_url: str, broker_url: str, folder: Path) -> Iterator[Stage]:
+    """A stage for the length of a block."""
+    stage = Stage(database_url, broker_url, folder)
+    try:
+        yield stage
+    finally:
+        stage.close()

@@ -1,0 +1,421 @@
+"""Stores of runs under test, each with a clock that the test moves, and the words in which tests speak to them.
+
+A ``World`` has a store, and makes the submits, workers, claims and events of a test. ``MemoryWorld`` and ``PostgresWorld``
+differ in how they make operations meet.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+from itertools import count
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+import psycopg
+
+from cnstra.orchestrator.context import Context, Identity, view_of
+from cnstra.orchestrator.machine.records import (
+    AttemptDue,
+    Claimed,
+    Due,
+    FailedTry,
+    Failure,
+    Lost,
+    Output,
+    RetryAsked,
+    Returned,
+    Succeeded,
+    Target,
+)
+from cnstra.orchestrator.ports import uuid7
+from cnstra.orchestrator.slots import OnStale
+from cnstra.orchestrator.store import (
+    Accepted,
+    Applied,
+    AppliedBatch,
+    ClaimRequest,
+    Findings,
+    Operation,
+    RunEvent,
+    Store,
+    Submission,
+    Work,
+    WorkerInfo,
+)
+from cnstra.stores.memory import MemoryStore
+from cnstra.stores.postgres import PostgresStore
+from cnstra.stores.postgres.statements import statements
+from cnstra.stores.postgres.transactions import PostgresOperation, TransactionRunner
+from support.clocks import DATABASE_CLOCK, DatabaseClock, ManualClock
+from support.waiting import eventually
+
+T = TypeVar("T")
+Handler = Callable[[Context[Any, Any]], object]
+
+GRAPH = "shop"
+VERSION = "v1"
+QUEUE = "default"
+EVERYTHING = (("stock", "order"), ("bank", "order"), ("ship", "order"), ("report", "order"))
+LEASE = 10.0
+BOOM = Failure(error_type="shop.Boom", error="it broke", traceback="Traceback: it broke")
+GONE = Failure(error_type="cnstra.orchestrator.errors.WorkerLost", error="its worker died")
+
+_random = count(1)
+
+
+def target(neuron: str, *, payload: str = "{}", queue: str = QUEUE, here: bool = False, ordinal: int = 0) -> Target:
+    """A dendrite of ``neuron`` on the collateral ``order``."""
+    return Target(
+        ordinal=ordinal,
+        neuron=neuron,
+        dendrite="handle",
+        collateral="order",
+        queue=queue,
+        payload=payload,
+        here=here,
+    )
+
+
+# -- events ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Hop:
+    """One try of a claimed activation: its handler's context, and the event that comes of it."""
+
+    work: Work
+    context: Context[Any, Any]
+    on_stale: OnStale = OnStale.CONFLICT
+    targets: tuple[Target, ...] = ()
+    outputs: tuple[Output, ...] = ()
+
+    def event(self) -> RunEvent:
+        """The hop as a settlement; anew after ``take_in``."""
+        return RunEvent(
+            run_id=self.work.run_id,
+            event=Succeeded(
+                fence=self.work.fence,
+                targets=self.targets,
+                outputs=self.outputs,
+                changes=view_of(self.context).changes(self.on_stale),
+                version_read=self.work.snapshot.version,
+            ),
+        )
+
+    def take_in(self, applied: Applied) -> RunEvent:
+        """The hop again, on top of what others wrote meanwhile."""
+        view_of(self.context).rebase(applied.newest)
+        return self.event()
+
+
+def hop(
+    work: Work,
+    handler: Handler = lambda context: None,
+    *,
+    on_stale: OnStale = OnStale.CONFLICT,
+    targets: Sequence[Target] = (),
+    outputs: Sequence[str] = (),
+) -> Hop:
+    """Call a handler with the context of claimed work. ``outputs`` are payloads of signals that nobody hears."""
+    context = context_of(work)
+    handler(context)
+    return Hop(
+        work,
+        context,
+        on_stale,
+        tuple(targets),
+        tuple(
+            Output(ordinal=ordinal, collateral="told", payload=payload)
+            for ordinal, payload in enumerate(outputs, start=len(targets))
+        ),
+    )
+
+
+def context_of(work: Work) -> Context[Any, Any]:
+    """The context that the handler of claimed work is given."""
+    return Context(
+        work.snapshot,
+        Identity(
+            run_id=str(work.run_id),
+            activation_id=work.activation_id,
+            neuron=work.neuron,
+            attempt=work.attempt,
+            try_number=work.try_number,
+        ),
+    )
+
+
+def succeeded(work: Work, handler: Handler = lambda context: None, **options: Any) -> RunEvent:
+    """The handler returned."""
+    return hop(work, handler, **options).event()
+
+
+def failed(work: Work, *, retry_after: float | None = None, revive_after: float | None = None) -> RunEvent:
+    """The handler raised: ``retry_after`` is what its policy decided, ``revive_after`` what the run's did."""
+    event = FailedTry(fence=work.fence, failure=BOOM, retry_after=retry_after, revive_after=revive_after)
+    return RunEvent(run_id=work.run_id, event=event)
+
+
+def returned(work: Work) -> RunEvent:
+    """The worker gives it back uncalled."""
+    return RunEvent(run_id=work.run_id, event=Returned(fence=work.fence))
+
+
+def lost(run_id: UUID, fence: Claimed, *, backoff: float = 1.0) -> RunEvent:
+    """The worker died."""
+    return RunEvent(run_id=run_id, event=Lost(fence=fence, failure=GONE, backoff=backoff))
+
+
+def due(run_id: UUID, activation_id: int) -> RunEvent:
+    return RunEvent(run_id=run_id, event=Due(activation_id=activation_id))
+
+
+def attempt_due(run_id: UUID) -> RunEvent:
+    return RunEvent(run_id=run_id, event=AttemptDue())
+
+
+def retry_asked(run_id: UUID) -> RunEvent:
+    return RunEvent(run_id=run_id, event=RetryAsked())
+
+
+# -- the world -------------------------------------------------------------------------------------------------
+
+
+class World:
+    """A store, its clock, and what tests ask of them."""
+
+    def __init__(self, store: Store, clock: ManualClock) -> None:
+        self.store = store
+        self.clock = clock
+
+    # clients
+
+    def run_id(self) -> UUID:
+        """A new run id, of the clock's time."""
+        return uuid7(int(self.clock.now().timestamp() * 1000), next(_random).to_bytes(10))
+
+    def submission(self, *neurons: str | Target, **changes: Any) -> Submission:
+        """A run that begins with an activation of each of these neurons."""
+        targets = tuple(target(one) if isinstance(one, str) else one for one in neurons or ("stock",))
+        submission = Submission(
+            run_id=self.run_id(),
+            graph=GRAPH,
+            graph_version=VERSION,
+            pinned=False,
+            collateral="order",
+            payload="{}",
+            targets=targets,
+        )
+        return replace(submission, **changes)
+
+    def accept(self, *submissions: Submission) -> list[Accepted]:
+        accepted, _ = self.store.run(self.store.submit(submissions))
+        return accepted
+
+    def submit(self, *neurons: str | Target, **changes: Any) -> UUID:
+        """Keep such a run; its id."""
+        submission = self.submission(*neurons, **changes)
+        self.accept(submission)
+        return submission.run_id
+
+    def row(self, run_id: UUID) -> dict[str, Any]:
+        """The run as users see it."""
+        row = self.store.run(self.store.run_row(run_id))
+        assert row is not None
+        return dict(row)
+
+    def status(self, run_id: UUID) -> str | None:
+        return self.store.run(self.store.run_status(run_id))
+
+    def activations(self, run_id: UUID) -> dict[int, dict[str, Any]]:
+        """The run's activations as users see them, by number."""
+        rows = self.store.run(self.store.activation_rows(run_id))
+        return {row["activation_id"]: dict(row) for row in rows}
+
+    def values(self, run_id: UUID, version: int | None = None) -> Any:
+        """The run's shared value at a version, the newest by default."""
+        snapshot = self.store.run(self.store.context_at(run_id, version))
+        assert snapshot is not None
+        identity = Identity(run_id=str(run_id), activation_id=0, neuron="nobody", attempt=1, try_number=1)
+        return Context[Any, Any](snapshot, identity).get()
+
+    # workers
+
+    def worker(self, *dendrites: tuple[str, str], **changes: Any) -> Worker:
+        """A worker that has begun its lease; it knows everything by default."""
+        info = WorkerInfo(
+            worker=self.run_id(),
+            host="here",
+            pid=7,
+            graph=GRAPH,
+            graph_version=VERSION,
+            queues=(QUEUE,),
+            dendrites=dendrites or EVERYTHING,
+            lease=timedelta(seconds=LEASE),
+        )
+        worker = Worker(self.store, replace(info, **changes))
+        self.store.run(self.store.register(worker.info))
+        return worker
+
+    def apply(self, *events: RunEvent) -> AppliedBatch:
+        return self.store.run(self.store.apply(events))
+
+    def settle(self, event: RunEvent) -> Applied:
+        """Apply one event; what became of it."""
+        (answer,) = self.apply(event).answers
+        return answer
+
+    # supervisors
+
+    def look(self, worker: Worker, *, lease: float = 2.0, unclaimed_after: float = 1.0, limit: int = 100) -> Findings:
+        return self.store.run(
+            self.store.look(worker.info.worker, timedelta(seconds=lease), timedelta(seconds=unclaimed_after), limit)
+        )
+
+    def set_unknown_aside(self, unclaimed_after: float = 1.0, limit: int = 100) -> None:
+        self.store.run(self.store.set_unknown_aside(timedelta(seconds=unclaimed_after), limit))
+
+    def fire(self, run_id: UUID, activation_id: int) -> Applied:
+        """Tell the store that a scheduled activation's time may have come."""
+        return self.settle(due(run_id, activation_id))
+
+    # what differs
+
+    def at_once(self, *operations: Operation[T], hold: str = "") -> list[T]:
+        """Carry operations out so that they meet. ``hold`` locks, in a database, what all of them need."""
+        raise NotImplementedError
+
+    def replayed(self, operation: Operation[T]) -> T:
+        """Carry an operation out, lose its reply, and carry it out again, as a runner does."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class Worker:
+    """One incarnation of a worker process."""
+
+    store: Store
+    info: WorkerInfo
+    nonces: Iterator[int] = field(default_factory=lambda: iter(_random))
+
+    def request(self, limit: int = 100, **changes: Any) -> ClaimRequest:
+        request = ClaimRequest(
+            worker=self.info.worker,
+            nonce=next(self.nonces),
+            graph=self.info.graph,
+            graph_version=self.info.graph_version,
+            queues=self.info.queues,
+            dendrites=self.info.dendrites,
+            limit=limit,
+        )
+        return replace(request, **changes)
+
+    def claim(self, limit: int = 100, **changes: Any) -> list[Work]:
+        return self.store.run(self.store.claim(self.request(limit, **changes)))
+
+    def claim_one(self, **changes: Any) -> Work:
+        """Claim what must be the only claimable activation."""
+        (work,) = self.claim(**changes)
+        return work
+
+    def claim_by_neuron(self) -> dict[str, Work]:
+        """Claim everything that there is, each of another neuron."""
+        works = self.claim()
+        found = {work.neuron: work for work in works}
+        assert len(found) == len(works)
+        return found
+
+
+class MemoryWorld(World):
+    """The store in memory. Operations that meet wait for its lock."""
+
+    def __init__(self) -> None:
+        clock = ManualClock()
+        self.memory = MemoryStore(clock.now)
+        super().__init__(self.memory, clock)
+
+    def at_once(self, *operations: Operation[T], hold: str = "") -> list[T]:
+        with self.memory._lock:
+            threads = _Threads([partial(self.store.run, one) for one in operations])
+        return threads.results()
+
+    def replayed(self, operation: Operation[T]) -> T:
+        self.store.run(operation)
+        return self.store.run(operation)
+
+
+class PostgresWorld(World):
+    """The store in Postgres. Operations that meet wait for locks, all at the same time, each on its own connection."""
+
+    def __init__(self, database_url: str) -> None:
+        self.database_url = database_url
+        self.database_clock = DatabaseClock(database_url)
+        self.postgres = PostgresStore(database_url, clock=DATABASE_CLOCK)
+        super().__init__(self.postgres, self.database_clock)
+
+    def connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.database_url, autocommit=True)
+
+    @contextmanager
+    def held(self, statement: str) -> Iterator[psycopg.Connection[Any]]:
+        """Hold what a statement locks, in a transaction that is undone at the end."""
+        with self.connect() as connection:
+            connection.execute("begin")
+            connection.execute(statement.encode())
+            yield connection
+            connection.execute("rollback")
+
+    def waiting(self) -> list[int]:
+        """The backends of the store that wait for a lock."""
+        with self.connect() as connection:
+            rows = connection.execute(
+                "select pid from pg_stat_activity where datname = current_database() "
+                "and application_name = 'cnstra' and wait_event_type = 'Lock'"
+            ).fetchall()
+        return [pid for (pid,) in rows]
+
+    def at_once(self, *operations: Operation[T], hold: str = "") -> list[T]:
+        with self.held(hold or "select from cnstra.run order by run_id for no key update"):
+            threads = _Threads([partial(self.store.run, one) for one in operations])
+            eventually(lambda: len(self.waiting()) == len(operations), what="all operations wait for locks")
+        return threads.results()
+
+    def replayed(self, operation: Operation[T]) -> T:
+        self.store.run(operation)
+        runner = TransactionRunner(self.connect, statements(DATABASE_CLOCK))
+        with self.connect() as connection:
+            return runner.steps(connection, cast("PostgresOperation[T]", operation), repeated=True)
+
+    def close(self) -> None:
+        self.store.close()
+        self.database_clock.close()
+
+
+class _Threads:
+    """Calls under way, each on a thread; their results, or the first error."""
+
+    def __init__(self, calls: Sequence[Callable[[], Any]]) -> None:
+        self._calls = calls
+        self._results: list[Any] = [None] * len(calls)
+        self._errors: list[BaseException] = []
+        self._threads = [threading.Thread(target=self._call, args=[place]) for place in range(len(calls))]
+        for thread in self._threads:
+            thread.start()
+
+    def _call(self, place: int) -> None:
+        try:
+            self._results[place] = self._calls[place]()
+        except BaseException as error:
+            self._errors.append(error)
+
+    def results(self) -> list[Any]:
+        for thread in self._threads:
+            thread.join()
+        if self._errors:
+            raise self._errors[0]
+        return self._results
