@@ -58,6 +58,10 @@ class DataRefused(CnstraError):
     """The store of runs cannot hold what it was given; nothing was stored."""
 
 
+class QueryError(CnstraError):
+    """A query of the user's own that the database refused; nothing was changed."""
+
+
 class SchemaError(CnstraError):
     """The database's schema does not fit this release; ``cnstra migrate`` mends it."""
 

@@ -15,6 +15,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -343,6 +344,7 @@ class Hops:
             self._calling = False
             self._change.notify_all()
         self._claimer.join(_LONGEST_ANSWER)
+        self._empty_calls()
         with self._change:
             drained = self._change.wait_for(lambda: not self._held, max(until - time.monotonic(), 0.0))
         self._committer.stop(max(until - time.monotonic(), 1.0))
@@ -352,9 +354,18 @@ class Hops:
         self._loop_thread.join(1.0)
         return drained
 
+    def _empty_calls(self) -> None:
+        """Give back what waits for a thread: each may be in a handler until the time to drain is over."""
+        with suppress(queue.Empty):
+            while True:
+                job = self._calls.get_nowait()
+                if job is not None:
+                    job()
+
     def _run_loop(self) -> None:
         try:
-            self._loop.run_forever()
+            while not self._loop_ran():
+                pass
         finally:  # handlers that did not end in time are cancelled; their claims run out
             for task in self._tasks:
                 task.cancel()
@@ -362,6 +373,15 @@ class Hops:
                 self._loop.run_until_complete(asyncio.wait(self._tasks, timeout=_LONGEST_CANCEL))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
+
+    def _loop_ran(self) -> bool:
+        """Run the loop until it is stopped; False when a task that a handler had begun broke out of it."""
+        try:
+            self._loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets these two through, out of any task
+            _log.error("a task that a handler had begun raised %s; the worker goes on", type(error).__name__)
+            return False
+        return True
 
 
 async def _awaited(awaitable: Any) -> Any:

@@ -62,3 +62,7 @@ class Worker:
         drained = self._hops.stop(max(until - time.monotonic(), 0.0))
         self._lease.stop()
         return drained
+
+    def abandon(self) -> None:
+        """End the lease at once, whatever still runs: others take it over without waiting for the lease to run out."""
+        self._lease.stop()

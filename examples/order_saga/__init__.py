@@ -1,1 +1,1 @@
-"""A shop that takes orders, written with CNStra as a project of its own would be. Start at ``graph``; README.md tells more."""
+"""A shop that takes orders, written with CNStra as a project of its own would be. README.md tells where to start."""

@@ -60,9 +60,7 @@ class CardDeclined(Exception):
     """The card was not charged, and calling again at once will not change that."""
 
 
-async def charge(
-    amount: Decimal, *, card: int, day: date, batch: str, number: int, key: str, presentation: int
-) -> str:
+async def charge(amount: Decimal, *, card: int, day: date, batch: str, number: int, key: str, presentation: int) -> str:
     """Charge a card, once by ``key``; the charge's id, also when it had been charged before.
 
     Raises ``CardDeclined``, and ``ConnectionError`` when the bank cannot be reached or its answer was lost: then nobody
@@ -110,9 +108,7 @@ def _chance(*what: object) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 
 
-async def _one(
-    connection: psycopg.AsyncConnection, query: str, values: list[str] | dict[str, object]
-) -> int:
+async def _one(connection: psycopg.AsyncConnection, query: str, values: list[str] | dict[str, object]) -> int:
     row = await (await connection.execute(query.encode(), values)).fetchone()
     assert row is not None, "both statements return a row"
     return int(row[0])

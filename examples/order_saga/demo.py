@@ -24,24 +24,28 @@ from order_saga.stage import commands, report, servers, signals
 from order_saga.stage.commands import DemoError
 from order_saga.stage.crew import COMMAND, Crew
 from order_saga.stage.farewell import say_farewell
-from order_saga.stage.options import Options, parse_options
+from order_saga.stage.options import Options, demo_options
 from order_saga.stage.screen import Screen
 from order_saga.stage.watch import Watch
 
+_WORKERS = 2
+_RETRY = ("retry", "--failed", "--graph", "order_saga")
 _CHUNK = 250
 _OPEN = 1_000  # runs that have not ended, before more are submitted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo: 0 when everything was proved, 1 when not, 130 after Ctrl-C. By default as the command line says."""
-    description = "Real purchases become order sagas, through a crash; SQL proves that each was charged exactly once."
-    given = parse_options(arguments, prog="cnstra demo", description=description)
+    given = demo_options(arguments)
     os.environ[bank.SEED] = str(given.seed)
     try:
         with signals.as_exits():
             return 0 if _play(given, Screen()) else 1
     except (CnstraError, DemoError, PurchasesError, psycopg.Error) as error:
         sys.stderr.write(f"\ncnstra demo: {error}\n")
+        return 1
+    except BrokenPipeError:  # who reads has seen enough; nothing may be written when Python ends, either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\ncnstra demo: interrupted; its workers are stopped\n")
@@ -66,7 +70,7 @@ def _play(given: Options, screen: Screen) -> bool:
         screen.step("servers", f"Postgres and Valkey, in {given.home}")
         purchases, batch = given.purchases(), secrets.token_hex(3)
         screen.step("input", f"{len(purchases):,} purchases, as batch {batch!r}")
-        screen.command(["cnstra", "migrate"], commands.run(["migrate"], urls.environment))
+        screen.command(["migrate"], commands.run(["migrate"], urls.environment))
         bank.open_books(urls.database)
         warehouse.stock_up(urls.database, batch, _shelves(_orders(purchases, batch)))
         with psycopg.connect(urls.database, autocommit=True) as connection:
@@ -86,17 +90,17 @@ def _process(scene: _Scene) -> bool:
     screen = scene.screen
     with Crew(scene.urls.environment, scene.given.folder) as crew:
         watch = Watch(scene.connection, scene.batch, crew, screen)
-        first, second = crew.start(), crew.start()
-        screen.command(["cnstra", *COMMAND], f"worker {first} is ready")
-        screen.command(["cnstra", *COMMAND], f"worker {second} is ready\n")
+        for _ in range(_WORKERS):
+            screen.command(COMMAND, [f"ready, as process {crew.start()}"])
+        screen.say()
         _submit(scene, crew, watch)
-        watch.until(lambda still_open, _: still_open == 0, show=True)
+        watch.until_open(0, last=True)
 
         declined = {purchase.number for purchase in scene.purchases if bank.declines(purchase.customer)}
         as_expected = report.show([proof.only_declined_failed(scene.connection, scene.batch, declined)], screen)
-        command = ["retry", "--failed"]
-        screen.command(["cnstra", *command], commands.run(command, scene.urls.environment) + "\n")
-        watch.until(lambda still_open, _: still_open == 0, show=True)
+        screen.command(_RETRY, commands.run(_RETRY, scene.urls.environment))
+        screen.say()
+        watch.until_open(0, last=True)
     return as_expected
 
 
@@ -106,7 +110,7 @@ def _submit(scene: _Scene, crew: Crew, watch: Watch) -> None:
     size = min(_CHUNK, max(len(orders) // 8, 1))
     with Orchestrator(cns, database=scene.urls.database, broker=scene.urls.broker) as orchestrator:
         for start in range(0, len(orders), size):
-            watch.until(lambda still_open, _: still_open <= _OPEN - size)
+            watch.until_open(_OPEN - size)
             chunk = orders[start : start + size]
             orchestrator.submit_many(
                 [order_placed.create_signal(order) for order in chunk], tags={"batch": scene.batch}

@@ -88,9 +88,7 @@ def ship(order: Order, axon: ShippingAxon, ctx: Context) -> Signal[Parcel]:
     """Send what was reserved, now that it is paid."""
     paid = ctx["charge"]
     parcel = warehouse.ship(ctx["reservation"], charge=paid, key=ctx.idempotency_key)
-    return axon.shipped.create_signal(
-        Parcel(batch=order.batch, number=order.number, parcel=parcel, charge=paid)
-    )
+    return axon.shipped.create_signal(Parcel(batch=order.batch, number=order.number, parcel=parcel, charge=paid))
 
 
 cns = CNS([stock, reservation, payment, shipping], name="order_saga")

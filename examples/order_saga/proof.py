@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from textwrap import dedent
 from typing import Any
 
 import psycopg
@@ -18,7 +19,13 @@ from psycopg import sql
 
 from order_saga.purchases import Purchase, totals
 
+_LATEST = "select tags ->> 'batch' from cnstra.runs where graph = 'order_saga' order by submitted_at desc limit 1"
+
 Row = tuple[Any, ...]
+
+
+class NothingToProve(Exception):
+    """There is no batch of orders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +40,17 @@ class Finding:
 
 
 Claim = Callable[[psycopg.Connection, str, Sequence[Purchase]], Finding]
+
+
+def latest_batch(connection: psycopg.Connection) -> str:
+    """The batch that was submitted last. Raises ``NothingToProve``."""
+    try:
+        row = connection.execute(_LATEST).fetchone()
+    except psycopg.errors.UndefinedTable:
+        row = None
+    if row is None:
+        raise NothingToProve("no batch was ever submitted here; run the demo first, with the same CNSTRA_HOME")
+    return str(row[0])
 
 
 def prove(connection: psycopg.Connection, batch: str, purchases: Sequence[Purchase]) -> Iterator[Finding]:
@@ -112,12 +130,15 @@ def each_charged_once(connection: psycopg.Connection, batch: str, purchases: Seq
     paid = sum((purchase.amount for purchase in purchases), Decimal())
     differences = _unlike("what was charged", rows[0], (len(purchases), len(purchases), paid))
     _, charges = _ask(
-        connection, _query(connection, batch, "select number, customer, day, amount from bank.ledger where batch = {batch}")
+        connection,
+        _query(connection, batch, "select number, customer, day, amount from bank.ledger where batch = {batch}"),
     )
     wanted = Counter((purchase.number, purchase.customer, purchase.day, purchase.amount) for purchase in purchases)
     charged = Counter((number, customer, day, amount) for number, customer, day, amount in charges)
     differences += [f"not charged: {_named(*one)}" for one in sorted((wanted - charged).elements())]
-    differences += [f"charged, and should not have been: {_named(*one)}" for one in sorted((charged - wanted).elements())]
+    differences += [
+        f"charged, and should not have been: {_named(*one)}" for one in sorted((charged - wanted).elements())
+    ]
     return Finding(
         claim="every purchase was charged exactly once",
         query=query,
@@ -204,8 +225,8 @@ CLAIMS: tuple[Claim, ...] = (every_run_completed, each_charged_once, totals_agre
 
 def _query(connection: psycopg.Connection, batch: str, template: str) -> str:
     """A query's text, with the batch in it, to be shown as it is asked."""
-    lines = [line.strip() for line in template.strip().splitlines()]
-    return sql.SQL("\n".join(lines)).format(batch=sql.Literal(batch)).as_string(connection)  # type: ignore[arg-type]
+    text = dedent(template).strip()
+    return sql.SQL(text).format(batch=sql.Literal(batch)).as_string(connection)
 
 
 def _ask(connection: psycopg.Connection, query: str) -> tuple[list[str], list[Row]]:

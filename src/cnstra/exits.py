@@ -16,6 +16,7 @@ from cnstra.orchestrator.errors import (
     GraphError,
     PayloadError,
     PolicyError,
+    QueryError,
     RunNotFound,
     RunStateError,
     SchemaError,
@@ -55,7 +56,7 @@ MEANINGS = {
 _CODES: tuple[tuple[Exit, tuple[type[CnstraError], ...]], ...] = (
     (Exit.NOT_FOUND, (RunNotFound,)),
     (Exit.CONFIGURATION, (ConfigurationError, GraphError, SchemaError)),
-    (Exit.REFUSED, (SubmitError, PayloadError, PolicyError, ContextError, RunStateError, DataRefused)),
+    (Exit.REFUSED, (SubmitError, PayloadError, PolicyError, ContextError, RunStateError, DataRefused, QueryError)),
     (Exit.AWAY, (StoreUnavailable, BrokerAway)),
 )
 

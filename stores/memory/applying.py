@@ -9,7 +9,8 @@ from uuid import UUID
 
 from cnstra.orchestrator import batches
 from cnstra.orchestrator.batches import Ready
-from cnstra.orchestrator.machine.fold import BLOCKED_ALONE, fold
+from cnstra.orchestrator.machine.fold import fold
+from cnstra.orchestrator.machine.folding import BLOCKED_ALONE
 from cnstra.orchestrator.machine.records import Activation, Answer, Event, NewActivation, Plan, Sweep, Verdict
 from cnstra.orchestrator.machine.states import ACTIVATION_MOVES, ActivationMove, ActivationStatus, move
 from cnstra.orchestrator.store import AppliedBatch, RunEvent

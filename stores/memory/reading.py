@@ -85,7 +85,7 @@ def _fits(row: RunRow, which: RunFilter) -> bool:
 def _run_row(state: State, row: RunRow) -> Row:
     run, submission, activations = row.run, row.submission, state.of_run(row.run.run_id)
     done = [one.activation for one in activations if one.activation.status is ActivationStatus.DONE]
-    started = [at for one in activations if (at := one.activation.started_at) is not None]
+    starts = (run.started_at, *(one.activation.started_at for one in activations))
     return {
         "run_id": run.run_id,
         "graph": submission.graph,
@@ -103,7 +103,7 @@ def _run_row(state: State, row: RunRow) -> Row:
         "context_version": run.context_version,
         "outstanding": run.outstanding,
         "submitted_at": row.submitted_at,
-        "started_at": run.started_at or min(started, default=None),
+        "started_at": min((at for at in starts if at is not None), default=None),
         "finished_at": run.finished_at,
         "next_retry_at": run.next_retry_at,
         "deadline_at": None,

@@ -32,7 +32,11 @@ class Supervising:
             due=tuple(row.key for row in sorted(due, key=_available_at)[:limit]),
             attempts_due=tuple(run_id for _, run_id in sorted(attempts)[:limit]),
             workers_lost=any(row.lost_at is not None or row.expires_at < now for row in state.workers.values()),
-            unclaimed=rings_of((row.activation.queue, *row.key) for row in unclaimed[:limit]),
+            unclaimed=tuple(
+                ring
+                for of_queue in _by_graph_and_queue(state, unclaimed)
+                for ring in rings_of((row.activation.queue, *row.key) for row in of_queue[:limit])
+            ),
         )
 
     @operation

@@ -12,15 +12,11 @@ from typing import Any
 import psycopg
 from psycopg.rows import tuple_row
 
-from cnstra.orchestrator.errors import CnstraError
+from cnstra.orchestrator.errors import QueryError
 from cnstra.stores.postgres.reaching import connect
 
 READ_ONLY = "-c default_transaction_read_only=on"
 """The session's setting, as an option of libpq."""
-
-
-class QueryError(CnstraError):
-    """Postgres refused the query; nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ def reach(database_url: str) -> None:
 
 
 def connect(database_url: str, *, options: str = "") -> psycopg.Connection:
-    """A connection of one's own, with autocommit, and more ``options`` of the server for its session. Raises as ``reach``."""
+    """A connection of one's own, with autocommit; ``options`` are more settings for its session. Raises as ``reach``."""
     try:
         given = conninfo_to_dict(database_url)
     except psycopg.Error as error:

@@ -229,7 +229,7 @@ def test_a_worker_that_leaves_gives_up_what_it_holds(world: World) -> None:
 
 def test_returned_work_is_claimable_as_if_it_had_never_been_claimed(world: World) -> None:
     """An activation that was given back uncalled keeps its place and counts no try."""
-    first, second = world.submit("stock"), None
+    first = world.submit("stock")
     world.clock.advance(1)
     second = world.submit("stock")
     worker = world.worker()

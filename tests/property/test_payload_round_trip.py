@@ -191,7 +191,7 @@ def through_jsonb(value: Any) -> Any:
     if isinstance(value, list):
         return [through_jsonb(item) for item in value]
     if isinstance(value, float):
-        return int(value) if value.is_integer() and abs(value) >= 1e16 else value + 0.0
+        return int(Decimal(repr(value))) if value.is_integer() and abs(value) >= 1e16 else value + 0.0
     return value
 
 
@@ -272,7 +272,11 @@ def test_a_union_is_refused_or_gives_back_the_right_member(
         return
     value = one[1] if first else other[1]
     payload.check(value)
-    decoded = payload.decode(through_jsonb(json.loads(json.dumps(payload.encode(value)))))
+    encoded, refusal = outcome(payload.encode, value)
+    if refusal is not None:
+        assert "would be read back as an int" in refusal
+        return
+    decoded = payload.decode(through_jsonb(encoded))
     assert decoded == value
     assert isinstance(value, (int, float)) or type(decoded) is type(value)
 

@@ -24,7 +24,7 @@ import psycopg
 
 ROOT = Path(__file__).resolve().parents[2]
 
-RUN = frozenset({"python", "sh", "console", "sql"})
+RUN = frozenset({"python", "pycon", "sh", "console", "sql"})
 """Blocks of these languages are run."""
 SHOWN = frozenset({"text", "json", "mermaid"})
 """Blocks of these are what something printed, or a drawing."""
@@ -75,7 +75,8 @@ class Block:
 
     @property
     def needs_servers(self) -> bool:
-        return self.runs and (self.language != "python" or "Orchestrator(" in self.code or "CNSTRA_" in self.code)
+        talks = "Orchestrator(" in self.code or "CNSTRA_" in self.code
+        return self.runs and (talks or self.language not in ("python", "pycon"))
 
 
 def pages() -> list[Path]:
@@ -124,7 +125,7 @@ class Reader:
                 case "python" if block.file is not None:
                     compile(block.code, block.file, "exec", dont_inherit=True)
                     (self._terminal.folder / block.file).write_text(block.code)
-                case "python":
+                case "python" | "pycon":
                     self._python.run(block, self._terminal.folder, self._terminal.environment())
                 case "sh":
                     self._terminal.run(block.code)
@@ -284,7 +285,9 @@ class _Python:
         process = self._open()
         variables = {name: value for name, value in environment.items() if name.startswith("CNSTRA_")}
         request = {
-            "code": "\n" * (block.line - 1) + block.code,
+            "code": block.code,
+            "line": block.line,
+            "session": block.language == "pycon",
             "page": str(block.page),
             "folder": str(folder),
             "variables": variables,
@@ -333,23 +336,37 @@ class _Python:
                 pipe.close()
 
 
-# Blocks are executed in the module __main__, which is empty at first, as at a prompt. Their own output goes to stderr.
+# Blocks are executed in the module __main__, which is empty at first, as at a prompt. A session (``pycon``) is held against
+# what it shows; ``...`` stands for anything. What blocks print goes to stderr.
 _PROMPT = """
 def serve():
-    import importlib, json, os, sys, traceback, types
+    import doctest, importlib, json, os, sys, traceback, types
 
-    requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")  # of ours alone: blocks may print and read
+    requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     main = sys.modules["__main__"] = types.ModuleType("__main__")
+
+    def hold(code, line, page):
+        session = doctest.DocTestParser().get_doctest(code, {}, page, page, line - 1)
+        session.globs = main.__dict__
+        report = [] if session.examples else ["the session shows nothing"]
+        runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+        runner.run(session, out=report.append, clear_globs=False)
+        return "".join(report) or None
+
     for line in requests:
         request = json.loads(line)
         os.chdir(request["folder"])
         os.environ.update(request["variables"])
         importlib.invalidate_caches()
+        code, first, page = request["code"], request["line"], request["page"]
         problem = None
         try:
-            exec(compile(request["code"], request["page"], "exec", dont_inherit=True), main.__dict__)
+            if request["session"]:
+                problem = hold(code, first, page)
+            else:
+                exec(compile("\\n" * (first - 1) + code, page, "exec", dont_inherit=True), main.__dict__)
         except BaseException:
             problem = traceback.format_exc()
         sys.stdout.flush()

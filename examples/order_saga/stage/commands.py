@@ -20,17 +20,11 @@ def cnstra(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "cnstra", *arguments]
 
 
-def run(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
-    """Give a command and return what it printed. Raises ``DemoError`` when it failed."""
+def run(arguments: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """Give a command and return the lines that it printed. Raises ``DemoError`` when it failed."""
     done = subprocess.run(  # noqa: S603 - our own command
-        cnstra(*arguments),
-        cwd=EXAMPLES,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
+        cnstra(*arguments), cwd=EXAMPLES, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise DemoError(f"`cnstra {' '.join(arguments)}` ended with {done.returncode}:\n{done.stdout.strip()}")
-    return done.stdout.rstrip()
+        raise DemoError(f"`cnstra {' '.join(arguments)}` ended with {done.returncode}: {done.stderr.strip()}")
+    return (done.stdout + done.stderr).splitlines()

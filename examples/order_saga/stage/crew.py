@@ -46,7 +46,9 @@ class Crew:
         while not worker.ready:
             self.check()
             if time.monotonic() > end:
-                raise DemoError(f"worker {worker.process.pid} is not ready after {_READY_WITHIN:.0f} s; see {worker.log}")
+                raise DemoError(
+                    f"worker {worker.process.pid} is not ready after {_READY_WITHIN:.0f} s; see {worker.log}"
+                )
             time.sleep(0.05)
         return worker.process.pid
 

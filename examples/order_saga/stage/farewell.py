@@ -15,15 +15,21 @@ from order_saga.stage.options import Options
 from order_saga.stage.screen import Screen
 
 _INTERESTING = "select run_id from cnstra.runs where tags @> %s order by attempt desc, submitted_at limit 1"
-_BUSIEST = "select neuron, status, count(*), max(tries) as most_tries from cnstra.activations group by 1, 2 order by 1, 2"
+_BUSIEST = (
+    "select neuron, status, count(*), max(tries) as most_tries from cnstra.activations group by 1, 2 order by 1, 2"
+)
 
 
 def say_farewell(connection: psycopg.Connection, batch: str, given: Options, screen: Screen) -> None:
     """Tell where everything is, and what to look at."""
     row = connection.execute(_INTERESTING, [Jsonb({"batch": batch})]).fetchone()
-    lines = ["show", str(row[0])] if row else ["runs"]
+    commands = [["sql", _BUSIEST], ["runs", "--status", "completed"], ["show", str(row[0])] if row else ["runs"]]
+    if not _named_by_user():
+        commands = [*([] if given.keep else [["up"]]), *commands, ["down"]]
     screen.say(f"\n  Go on from here. {_where(given)}\n")
-    for command in (*_first(given), ["sql", _BUSIEST], ["runs", "--status", "completed"], lines, *_last(given)):
+    if not _named_by_user() and given.home != Path.cwd() / ".cnstra":
+        screen.say(f"    export CNSTRA_HOME={shlex.quote(str(given.home))}")
+    for command in commands:
         screen.say("    " + shlex.join([_program(), *command]))
 
 
@@ -33,15 +39,6 @@ def _where(given: Options) -> str:
     if given.keep:
         return f"The servers run on, with everything in {given.home}, until you stop them with `cnstra down`."
     return f"The servers stop with the demo; `cnstra up` starts them again, with all that is in {given.home}."
-
-
-def _first(given: Options) -> list[list[str]]:
-    return [] if _named_by_user() or given.keep else [["up"]]
-
-
-def _last(given: Options) -> list[list[str]]:
-    del given
-    return [] if _named_by_user() else [["down"]]
 
 
 def _named_by_user() -> bool:

@@ -1,4 +1,4 @@
-"""What the demo can be told on its command line."""
+"""What the demo and the proof can be told: on the command line, or by each option's twin in the environment."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Options:
 
     home: Path
     orders: int | None
-    seed: int
     file: Path | None
-    keep: bool
+    seed: int = 0
+    keep: bool = False
 
     @property
     def folder(self) -> Path:
@@ -38,20 +38,55 @@ class Options:
         return found
 
 
-def parse_options(arguments: Sequence[str] | None, *, prog: str, description: str) -> Options:
-    """The options on a command line; by default this process's own. Ends the process on ``--help`` and on a mistake."""
-    parser = argparse.ArgumentParser(prog=prog, description=description)
-    parser.add_argument("--orders", type=_positive, metavar="N", help="only the first N purchases (default: all)")
-    parser.add_argument(
-        "--seed", type=int, default=1, metavar="S", help="settles which calls of the bank fail (default: %(default)s)"
+def demo_options(arguments: Sequence[str] | None) -> Options:
+    """Those of the demo. Ends the process on ``--help``, and on a mistake."""
+    parser = _parser(
+        "cnstra demo", "Real purchases become order sagas, through a crash; SQL proves each was charged once."
     )
     parser.add_argument(
-        "--file", type=Path, metavar="PATH", help="purchases in CDNOW's format (default: CDNOW's, from the package index)"
+        "--seed",
+        type=int,
+        default=os.environ.get("CNSTRA_DEMO_SEED") or 1,
+        metavar="S",
+        help="settles which calls of the bank fail; without it, 1 [env var: CNSTRA_DEMO_SEED]",
     )
-    parser.add_argument("--keep", action="store_true", help="leave the servers running, until `cnstra down`")
-    given = parser.parse_args(arguments)
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        default=bool(os.environ.get("CNSTRA_DEMO_KEEP")),
+        help="leave the servers running, until cnstra down [env var: CNSTRA_DEMO_KEEP]",
+    )
+    return _options(parser, arguments)
+
+
+def proof_options(arguments: Sequence[str] | None) -> Options:
+    """Those of the proof that is repeated. Ends the process on ``--help``, and on a mistake."""
+    description = "Prove once more that every purchase of the latest batch was charged exactly once."
+    return _options(_parser("python -m order_saga.prove", description), arguments)
+
+
+def _parser(prog: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
+    parser.add_argument(
+        "--orders",
+        type=_positive,
+        default=os.environ.get("CNSTRA_DEMO_ORDERS") or None,
+        metavar="N",
+        help="only the first N purchases; without it, all [env var: CNSTRA_DEMO_ORDERS]",
+    )
+    parser.add_argument(
+        "--file",
+        type=Path,
+        default=os.environ.get("CNSTRA_DEMO_FILE") or None,
+        metavar="PATH",
+        help="purchases in CDNOW's format; without it, CDNOW's, from the package index [env var: CNSTRA_DEMO_FILE]",
+    )
+    return parser
+
+
+def _options(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> Options:
     home = Path(os.environ.get("CNSTRA_HOME") or ".cnstra").resolve()
-    return Options(home=home, orders=given.orders, seed=given.seed, file=given.file, keep=given.keep)
+    return Options(home=home, **vars(parser.parse_args(arguments)))
 
 
 def _positive(text: str) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from textwrap import indent
 
 import psycopg
 from psycopg import sql
@@ -14,9 +15,9 @@ _ROWS = 5
 _DIFFERENCES = 10
 
 _TOLL = """
-select coalesce(error_type, 'done') as how_a_try_ended, count(*) as tries, count(distinct worker) as workers
-from cnstra.tries join cnstra.runs r using (run_id) where tags @> jsonb_build_object('batch', {batch})
-group by tries.error_type order by tries desc
+select coalesce(t.error_type, 'done') as how_a_try_ended, count(*) as tries, count(distinct t.worker) as workers
+from cnstra.tries t join cnstra.runs r using (run_id) where r.tags @> jsonb_build_object('batch', {batch})
+group by t.error_type order by tries desc
 """
 _CALLS = """
 select asked as calls_of_the_bank, count(*) as charges from bank.ledger
@@ -53,8 +54,8 @@ def show_toll(connection: psycopg.Connection, batch: str, screen: Screen) -> Non
         _show_rows(query, [column.name for column in cursor.description or ()], cursor.fetchall(), screen)
 
 
-def _show_rows(query: str, columns: Iterable[str], rows: list[tuple[object, ...]], screen: Screen) -> None:
-    screen.say("\n".join(f"     sql> {line}" if place == 0 else f"          {line}" for place, line in enumerate(query.splitlines())))
+def _show_rows(query: str, columns: Iterable[str], rows: Sequence[tuple[object, ...]], screen: Screen) -> None:
+    screen.say(indent(f"sql> {indent(query, ' ' * 5).lstrip()}", " " * 5))
     screen.table(list(columns), rows[:_ROWS])
     if (more := len(rows) - _ROWS) > 0:
         screen.say(f"     … and {more:,} rows more")

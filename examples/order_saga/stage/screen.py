@@ -6,9 +6,11 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from io import TextIOWrapper
 from typing import TextIO
 
 _EVERY = 2.0  # seconds between two plain lines of progress
+_LINES = 4  # of what a command printed
 
 
 class Screen:
@@ -16,6 +18,8 @@ class Screen:
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = sys.stdout if out is None else out
+        if isinstance(self._out, TextIOWrapper):
+            self._out.reconfigure(errors="replace")  # a mark that this terminal lacks is no reason to stop
         self._updates = self._out.isatty() and os.environ.get("TERM") != "dumb"
         self._began = time.monotonic()
         self._shown = ""
@@ -29,11 +33,13 @@ class Screen:
         """A line of the list of what happens."""
         self.say(f"  {what:<9} {text}")
 
-    def command(self, arguments: Sequence[str], output: str) -> None:
-        """A command as the user could have given it, and what it printed."""
-        self.say(f"\n  $ {' '.join(arguments)}")
-        for line in output.splitlines():
-            self.say(f"  {line}")
+    def command(self, arguments: Sequence[str], output: Sequence[str]) -> None:
+        """A command as the user could have given it, and what it printed, without the middle of much."""
+        self.say(f"\n  $ cnstra {' '.join(arguments)}")
+        left_out = len(output) - _LINES
+        shown = output if left_out <= 0 else [*output[:2], f"… {left_out} lines …", *output[2 + left_out :]]
+        for line in shown:
+            self.say(f"    {line}")
 
     def progress(self, text: str, *, now: bool = False) -> None:
         """How it stands: in place of the last such line on a terminal, else as a line every other second, or ``now``."""

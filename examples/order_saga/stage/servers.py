@@ -48,8 +48,10 @@ def _urls(database: str, broker: str) -> Urls:
 
 
 def _disposable(broker: str) -> bool:
-    """A broker that the user has named may hold what is theirs: it is emptied only if it was empty when we came."""
+    """A broker that the user has named may hold what is theirs: it is emptied only when it holds nothing but doorbells."""
     if not os.environ.get("CNSTRA_BROKER_URL"):
         return True
     with redis.Redis.from_url(broker) as client:
-        return not client.info("keyspace")
+        held = sum(database["keys"] for database in client.info("keyspace").values())
+        doorbells = sum(1 for _ in client.scan_iter(match="cnstra:*", count=1_000))
+        return bool(held == doorbells)

@@ -14,7 +14,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 def as_exits() -> Iterator[None]:
     """In the block, these signals raise ``SystemExit``, the first time; after that we are ending already."""
 
-    def leave(number: int, frame: FrameType | None) -> None:
+    def leave(number: int, _frame: FrameType | None) -> None:
         for ignored in _SIGNALS:
             signal.signal(ignored, signal.SIG_IGN)
         raise SystemExit(128 + number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -32,14 +32,18 @@ class Watch:
         """Status to number of runs."""
         return Counter(dict(self._connection.execute(_COUNTS, [Jsonb({"batch": self._batch})]).fetchall()))
 
-    def until(self, reached: Callable[[int, int], bool]) -> None:
-        """Show progress until ``reached(open, ended)``. Raises ``DemoError`` when a worker ends, or nothing moves."""
+    def until_open(self, at_most: int, *, last: bool = False) -> None:
+        """Show progress until no more than so many runs have not ended; as the ``last`` progress of an act, in full.
+
+        Raises ``DemoError`` when a worker ends of itself, or nothing moves any more.
+        """
         before, moved = Counter[str](), time.monotonic()
         while True:
             counts = self.counts()
-            ended = sum(counts[status] for status in _ENDED)
-            done = reached(counts.total() - ended, ended)
-            self._screen.progress(_line(counts), now=done)
+            still_open = counts.total() - sum(counts[status] for status in _ENDED)
+            done = still_open <= at_most
+            if counts:
+                self._screen.progress(_line(counts), now=done and last)
             if done:
                 return
             self._crew.check()

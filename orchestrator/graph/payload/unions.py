@@ -7,6 +7,7 @@ wrong one.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from itertools import combinations
 from typing import Any
 
@@ -56,7 +57,10 @@ class Union:
     def encode(self, value: Any) -> Any:
         for member in self.members:
             if member.fits(value):
-                return member.encode(value)
+                encoded = member.encode(value)
+                if type(encoded) is float and INTEGER in self.kinds:
+                    _refuse_if_read_as_another_integer(encoded)
+                return encoded
         raise Misfit(f"must be {self.expected}, got {type_name(value)}")
 
     def decode(self, value: Any) -> Any:
@@ -74,6 +78,12 @@ class Union:
 
     def describe(self, seen: set[int], /) -> str:
         return "|".join(sorted(member.describe(seen) for member in self.members))
+
+
+def _refuse_if_read_as_another_integer(value: float) -> None:
+    # jsonb keeps the decimal digits that Python writes: 1e23 becomes the integer 10**23, which no float is.
+    if value.is_integer() and Decimal(repr(value)) != value:
+        raise Misfit(f"is the float {value!r}, which would be read back as an int; declare float alone")
 
 
 def _flat(members: tuple[Coder, ...]) -> tuple[Coder, ...]:

@@ -27,7 +27,7 @@ def sql(
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
 ) -> Exit:
-    """Ask the database: a table of what a query gives, or a prompt.
+    """Ask the database, by a query or at a prompt.
 
     The session only reads. The views are cnstra.runs, activations, tries, context, context_history, workers and
     queue_depth; --json gives a list of objects.

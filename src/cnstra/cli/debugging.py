@@ -18,7 +18,7 @@ def debugging() -> bool:
 
 
 def _ask(wanted: bool) -> bool:
-    global _asked  # noqa: PLW0603 - read where an error ends the program, when there is no context any more
+    global _asked  # read where an error ends the program, when there is no context any more
     _asked = _asked or wanted
     return wanted
 

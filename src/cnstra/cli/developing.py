@@ -22,9 +22,10 @@ from cnstra.stores.postgres.reaching import reach
 
 
 def migrate(as_json: AsJson = False, database_url: DatabaseUrl = None) -> Exit:
-    """Bring the database's schema, cnstra, to this release's. May be repeated.
+    """Bring the database's schema to this release's.
 
-    Workers of the release before go on while and after it runs. --json gives the names of the migrations taken.
+    May be repeated. Workers of the release before go on while and after it runs. --json gives the names of the
+    migrations taken.
     """
     taken = _migrated(places.database(database_url))
     if as_json:
@@ -35,10 +36,11 @@ def migrate(as_json: AsJson = False, database_url: DatabaseUrl = None) -> Exit:
 
 
 def up(as_json: AsJson = False, home: HomeFolder = None) -> Exit:
-    """Start Postgres and Valkey for development, or join them, and migrate; they run until cnstra down.
+    """Start servers for development, and migrate.
 
-    Prints what to set in a shell: eval "$(cnstra up)". In the same folder the other commands find the servers by
-    themselves. What CNSTRA_DATABASE_URL or CNSTRA_BROKER_URL names is used in place of a server of its own.
+    Private Postgres and Valkey, which run until cnstra down; those that run already are joined. In the same folder the
+    other commands find them by themselves. What CNSTRA_DATABASE_URL or CNSTRA_BROKER_URL names is used in place of a
+    server of its own. Prints what to set in a shell: eval "$(cnstra up)".
     """
     folder = None if home is None else Path(home)
     running = servers.up(folder)
@@ -53,9 +55,9 @@ def up(as_json: AsJson = False, home: HomeFolder = None) -> Exit:
 
 
 def down(as_json: AsJson = False, home: HomeFolder = None) -> Exit:
-    """Stop the development servers, whoever uses them; their data stay.
+    """Stop the development servers.
 
-    --json says whether any ran.
+    Whoever uses them; their data stay. --json says whether any ran.
     """
     stopped = servers.down(None if home is None else Path(home))
     if as_json:
@@ -66,7 +68,10 @@ def down(as_json: AsJson = False, home: HomeFolder = None) -> Exit:
 
 
 def demo() -> Exit:
-    """Run the example of a checkout, the order saga, on servers of its own, through the crash of a worker."""
+    """Run the order saga, through the crash of a worker.
+
+    The example of a checkout, on servers of its own.
+    """
     examples = Path(cnstra.__file__).resolve().parents[2] / "examples"
     if not (examples / "order_saga" / "demo.py").is_file():
         raise ConfigurationError(

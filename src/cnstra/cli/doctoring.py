@@ -10,7 +10,7 @@ from cnstra.exits import Exit
 
 
 def doctor(as_json: AsJson = False, database_url: DatabaseUrl = None, broker_url: BrokerUrl = None) -> Exit:
-    """Examine servers, versions, schema, clocks, workers and stuck runs.
+    """Look for what is wrong with servers and runs.
 
     Each line is ok, a warning, or a problem; with a problem the exit code is 1. --json gives healthy and a list checks.
     """

@@ -26,7 +26,10 @@ def graph(
     app: App,
     format: Annotated[Format, typer.Option(envvar="CNSTRA_GRAPH_FORMAT", help="What is to read it.")] = Format.mermaid,
 ) -> Exit:
-    """Draw a graph: neurons as boxes, collaterals as arrows; what begins a run and what comes out of it are rounded."""
+    """Draw a graph as text.
+
+    Neurons are boxes, collaterals are arrows; what begins a run, and what comes out of it, is rounded.
+    """
     say(drawn(load(app), format))
     return Exit.DONE
 
@@ -62,7 +65,9 @@ def _mermaid(cns: CNS) -> str:
     for source, collateral, target in _arrows(cns):
         end = f'{ends[collateral]}(["{_entities(collateral)}"])'
         if source is None or target is None:
-            lines.append(f"    {end if source is None else neurons[source]} --> {end if target is None else neurons[target]}")
+            lines.append(
+                f"    {end if source is None else neurons[source]} --> {end if target is None else neurons[target]}"
+            )
         else:
             lines.append(f'    {neurons[source]} -- "{_entities(collateral)}" --> {neurons[target]}')
     return "\n".join(lines)

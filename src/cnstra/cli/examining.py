@@ -170,7 +170,9 @@ def _stuck(health: Health, alive: Mapping[str, int]) -> Iterator[Finding]:
     for row in health.backlog:
         if row["oldest"] < _PATIENCE:
             continue
-        waits = f"{row['ready']} of graph {row['graph']} on queue {row['queue']}, the oldest for {duration(row['oldest'])}"
+        waits = (
+            f"{row['ready']} of graph {row['graph']} on queue {row['queue']}, the oldest for {duration(row['oldest'])}"
+        )
         if row["graph"] in alive:
             yield _warning("runs", f"ready and not claimed: {waits}; start more workers")
         else:

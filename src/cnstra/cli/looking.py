@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -17,14 +16,13 @@ from cnstra.cli.printing import note, say, say_json, table
 from cnstra.cli.story import told
 from cnstra.exits import Exit
 from cnstra.orchestrator.errors import RunNotFound
-from cnstra.orchestrator.submitting import run_uuid, tag_filter
 from cnstra.orchestrator.machine.states import RunStatus
 from cnstra.orchestrator.store import RunFilter
+from cnstra.orchestrator.submitting import run_uuid, tag_filter
 from cnstra.stores.postgres import PostgresStore
 from cnstra.stores.postgres.diagnosing import Diagnosing
 from cnstra.stores.postgres.reaching import reach
 
-_Status = StrEnum("_Status", {status.value: status.value for status in RunStatus})  # type: ignore[misc]
 _SHORT = ("run_id", "graph", "status", "attempt", "submitted_at", "finished_at", "error")
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -32,7 +30,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 def runs(
     status: Annotated[
-        _Status | None, typer.Option(envvar="CNSTRA_RUNS_STATUS", help="Only runs that stand so.")
+        RunStatus | None, typer.Option(envvar="CNSTRA_RUNS_STATUS", help="Only runs that stand so.")
     ] = None,
     since: Annotated[
         str | None,
@@ -47,9 +45,7 @@ def runs(
         str | None,
         typer.Option(envvar="CNSTRA_RUNS_TAG", metavar="KEY[=VALUE]", help="Only runs with this tag."),
     ] = None,
-    limit: Annotated[
-        int, typer.Option(envvar="CNSTRA_RUNS_LIMIT", min=1, metavar="N", help="Only so many.")
-    ] = 100,
+    limit: Annotated[int, typer.Option(envvar="CNSTRA_RUNS_LIMIT", min=1, metavar="N", help="Only so many.")] = 100,
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
 ) -> Exit:
@@ -75,7 +71,9 @@ def runs(
 
 
 def show(run: RunId, as_json: AsJson = False, database_url: DatabaseUrl = None) -> Exit:
-    """Tell everything about one run: how it stands, why, what is left to do, each try's error, its context.
+    """Tell everything about one run.
+
+    How it stands and why, what is left to do, each try's error, its context.
 
     --json gives the columns of the view cnstra.runs, with a list activations of those of cnstra.activations.
     """

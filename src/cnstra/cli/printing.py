@@ -19,7 +19,7 @@ def say(text: str = "") -> None:
 
 def note(text: str) -> None:
     """One line for whoever watches, to standard error: it is in nobody's way who reads the output."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(" ".join(text.split()) + "\n")
 
 
 def say_json(document: Any) -> None:

@@ -14,9 +14,10 @@ from typing import Annotated
 
 import typer
 
-from cnstra.cli import commands
+from cnstra.cli.commands import add_to
 from cnstra.cli.debugging import Debug, debugging
 from cnstra.exits import MEANINGS, Exit, code_of, line_of
+from cnstra.orchestrator.errors import CnstraError
 
 _EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"{code:>5}  {meaning}" for code, meaning in MEANINGS.items())
 
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-commands.add_to(app)
+add_to(app)
 
 
 def _version(wanted: bool) -> None:
@@ -75,8 +76,8 @@ def _ended_by(error: Exception) -> int:
     if debugging():
         traceback.print_exception(error)
     code = code_of(error)
-    surprise = "" if code != Exit.FAILED or debugging() else "; --debug shows the traceback"
-    _complain(line_of(error) + surprise)
+    expected = isinstance(error, CnstraError) or debugging()
+    _complain(line_of(error) + ("" if expected else "; --debug shows the traceback"))
     return code
 
 

@@ -27,9 +27,9 @@ def retry(
     database_url: DatabaseUrl = None,
     broker_url: BrokerUrl = None,
 ) -> Exit:
-    """Begin the next attempt of a failed run, or of all: what failed runs again, on the saved context.
+    """Begin the next attempt of a failed run, or of all.
 
-    Prints the ids of the runs. Finished steps are not called again.
+    What failed runs again, on the saved context; what is done is not called again. Prints the ids of the runs.
     """
     if (run is None) != failed:
         raise typer.BadParameter("give either a RUN or --failed")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,11 +11,9 @@ from cnstra.cli.debugging import debugging
 from cnstra.cli.options import App, BrokerUrl, DatabaseUrl
 from cnstra.exits import Exit
 from cnstra.running import Orders, run
-from cnstra.running.logs import LEVELS
 from cnstra.workers.settings import WorkerSettings
 
 _USUAL = WorkerSettings()
-_LogLevel = StrEnum("_LogLevel", {level: level for level in LEVELS})  # type: ignore[misc]
 
 
 def worker(
@@ -55,8 +52,9 @@ def worker(
         ),
     ] = _USUAL.drain.total_seconds(),
     log_level: Annotated[
-        _LogLevel, typer.Option(envvar="CNSTRA_LOG_LEVEL", help="What is logged, to standard error.")
-    ] = _LogLevel.info,
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(envvar="CNSTRA_LOG_LEVEL", help="What is logged, to standard error."),
+    ] = "info",
     database_url: DatabaseUrl = None,
     broker_url: BrokerUrl = None,
 ) -> Exit:
@@ -73,7 +71,7 @@ def worker(
         queues=None if queues is None else _names(queues),
         lease=lease,
         drain=drain,
-        log_level=log_level.value,
+        log_level=log_level,
         debug=debugging(),
     )
     return run(orders)

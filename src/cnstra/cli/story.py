@@ -58,10 +58,8 @@ def _frontier(story: Story) -> str:
     left = [activation for activation in story.activations if activation["status"] not in _DONE]
     if not left:
         return ""
-    lines = [f"not done ({len(left)} of {len(story.activations)}):"]
-    for activation in left:
-        lines.append(f"  {_name(activation)} is {activation['status']}{_why(activation)}")
-    return "\n".join(lines)
+    lines = [f"  {_name(activation)} is {activation['status']}{_why(activation)}" for activation in left]
+    return "\n".join([f"not done ({len(left)} of {len(story.activations)}):", *lines])
 
 
 def _why(activation: Row) -> str:
@@ -78,9 +76,7 @@ def _why(activation: Row) -> str:
 
 def _activations(story: Story) -> str:
     columns = ("#", "after", "neuron", "collateral", "status", "tries", "started", "finished", "context")
-    return "activations:\n" + _indented(
-        table(columns, ([*_row(activation)] for activation in story.activations)), 2, 2
-    )
+    return "activations:\n" + _indented(table(columns, ([*_row(activation)] for activation in story.activations)), 2, 2)
 
 
 def _row(activation: Row) -> Iterator[Any]:
@@ -102,7 +98,9 @@ def _errors(story: Story) -> str:
     lines = ["failed tries:"]
     for found in failed:
         problem = _cut(_first_line(found["error_type"], found["error"]))
-        lines.append(f"  {names[found['activation_id']]}, try {found['try_number']}, {when(found['finished_at'])}: {problem}")
+        lines.append(
+            f"  {names[found['activation_id']]}, try {found['try_number']}, {when(found['finished_at'])}: {problem}"
+        )
         if last[found["activation_id"]] is found and found["error_traceback"]:
             lines.append(_indented(found["error_traceback"].rstrip(), 6, 6))
     return "\n".join(lines)

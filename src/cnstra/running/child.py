@@ -7,7 +7,6 @@ reports are one JSON document a line: that it is ready, or why it could not star
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 import traceback
@@ -16,12 +15,10 @@ from typing import Any
 from cnstra.exits import Exit, code_of, line_of
 from cnstra.loading import load
 from cnstra.running import logs
-from cnstra.running.life import Life, unenforced
+from cnstra.running.life import Life, warn_of_unenforced
 from cnstra.running.orders import Orders
 from cnstra.running.process import Process, insist_on_ending
 from cnstra.running.signals import end_quietly_on_sigterm
-
-_log = logging.getLogger("cnstra.worker")
 
 
 def main(arguments: list[str]) -> int:
@@ -39,11 +36,13 @@ def main(arguments: list[str]) -> int:
     code = Exit.FAILED
     try:
         cns = load(orders.app)
-        if number == 1:
-            for line in unenforced(cns):
-                _log.warning("%s", line)
-        life = Life(cns, orders, ready=lambda: say(ready=True))
-        code = Process(life, drain=orders.drain, orders=told).run()
+
+        def ready() -> None:
+            if number == 1:
+                warn_of_unenforced(cns)
+            say(ready=True)
+
+        code = Process(Life(cns, orders, ready=ready), drain=orders.drain, orders=told).run()
     except Exception as error:
         if orders.debug:
             traceback.print_exc()

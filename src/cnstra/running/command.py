@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from contextlib import suppress
 
 from cnstra.exits import Exit, code_of
 from cnstra.loading import load
 from cnstra.running import logs
-from cnstra.running.life import Life, unenforced
+from cnstra.running.life import Life, warn_of_unenforced
 from cnstra.running.orders import Orders
 from cnstra.running.parent import Parent
 from cnstra.running.process import Process, insist_on_ending
 from cnstra.running.signals import end_quietly_on_sigterm
-
-_log = logging.getLogger("cnstra.worker")
 
 
 def run(orders: Orders) -> Exit:
@@ -40,9 +37,12 @@ def run(orders: Orders) -> Exit:
 
 def _serve(orders: Orders) -> Exit:
     cns = load(orders.app)
-    for line in unenforced(cns):
-        _log.warning("%s", line)
-    return Process(Life(cns, orders, ready=_say_ready), drain=orders.drain).run()
+
+    def ready() -> None:
+        warn_of_unenforced(cns)
+        _say_ready()
+
+    return Process(Life(cns, orders, ready=ready), drain=orders.drain).run()
 
 
 def _say_ready() -> None:

@@ -2,7 +2,7 @@
 orders meanwhile.
 
 Starts while Postgres is away, for a while; while the broker is away, anyway: the listener goes on trying, and sweeps
-find the work. Warns of what a graph asks for and workers do not do yet. Ends no process: that is its caller's.
+find the work. Ends no process: that is its caller's.
 """
 
 from __future__ import annotations
@@ -113,8 +113,13 @@ def _check_queues(cns: CNS, queues: tuple[str, ...] | None) -> None:
         )
 
 
-def unenforced(cns: CNS) -> Iterator[str]:
-    """What the graph asks for and durable workers do not enforce yet, a line each."""
+def warn_of_unenforced(cns: CNS) -> None:
+    """Log what the graph asks for and durable workers do not enforce yet."""
+    for line in _unenforced(cns):
+        _log.warning("%s", line)
+
+
+def _unenforced(cns: CNS) -> Iterator[str]:
     for neuron in cns.neurons.values():
         if neuron.concurrency is not None:
             yield f"neuron {neuron.name!r}: concurrency={neuron.concurrency} is not enforced by workers yet"

@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
-LEVELS = ("debug", "info", "warning", "error")
-
 # They report every attempt to reach a server that is away; ours say once that it is, and once that it is back.
 _CHATTY = {"psycopg.pool": logging.ERROR, "dramatiq": logging.WARNING}
 
@@ -29,15 +27,17 @@ def set_up(level: str, *, urls: Iterable[str]) -> None:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_Lines(urls))
         root.addHandler(handler)
+
+
 _IN_OPTIONS = re.compile(r"password=([^\s&']+)")
 
 
 class _Lines(logging.Formatter):
-    converter = time.gmtime
     default_msec_format = "%s.%03dZ"
 
     def __init__(self, urls: Iterable[str]) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self.converter = time.gmtime
         self._secrets = sorted({secret for url in urls for secret in _secrets(url)}, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:

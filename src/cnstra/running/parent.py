@@ -114,7 +114,7 @@ class Parent:
 
     def _ended(self, place: _Place, child: Child) -> None:
         if self._told is not None:
-            if child.code != Exit.DONE:
+            if child.ready and child.code != Exit.DONE:  # one that was not had nothing to drain
                 self._code = Exit.CUT_SHORT
             return
         if child.refusal is not None and not self._was_ready:

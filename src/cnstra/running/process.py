@@ -18,7 +18,7 @@ from typing import NoReturn
 from cnstra.exits import Exit
 from cnstra.running.life import Life
 from cnstra.running.orders import DRAIN, NOW
-from cnstra.running.signals import SignalPipe
+from cnstra.running.signals import STOPPING, SignalPipe
 
 _log = logging.getLogger("cnstra.worker")
 
@@ -56,7 +56,7 @@ class Process:
 
     def _signalled(self, signals: SignalPipe) -> list[bytes]:
         again = NOW if self._orders is None else DRAIN
-        requests = []
+        requests: list[bytes] = []
         for number in signals.read():
             _log.info("received %s", number.name)
             requests.append(DRAIN if self._deadline is None and not requests else again)
@@ -97,7 +97,9 @@ def leave(code: Exit, why: str) -> NoReturn:
 
 
 def insist_on_ending(code: int) -> None:
-    """A thread of the user's own that does not end must not keep the interpreter from ending."""
+    """From here on this process ends, with ``code``: signals do not change that, nor does a thread of the user's own."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
     def insist() -> None:
         _flush()

@@ -9,7 +9,7 @@ select r.run_id, r.graph, r.graph_version, r.status, r.attempt, r.entry_collater
            cross join lateral jsonb_array_elements(a.outputs) with ordinality o (signal, place)
            where a.run_id = r.run_id and a.status = 'done'), '[]') as outputs,
        r.error, r.error_type, r.context_version, r.outstanding, r.submitted_at,
-       coalesce(r.started_at, (select min(a.started_at) from cnstra.activation a where a.run_id = r.run_id)) as started_at,
+       least(r.started_at, (select min(a.started_at) from cnstra.activation a where a.run_id = r.run_id)) as started_at,
        r.finished_at, r.next_retry_at, r.deadline_at, r.priority, r.tags, r.idempotency_key, r.gate, r.parent_run_id,
        case when r.finished_at is not null then null
             when exists (select from cnstra.activation a where a.run_id = r.run_id and a.blocked = 'unknown')

@@ -291,6 +291,7 @@ REFUSED: list[tuple[Any, Any, str, str]] = [
     (dict[int, int], {"1": 1}, "$", "has a key that must be int, got str"),
     (dict[str, int], {"odd key": "x"}, '$["odd key"]', "must be int, got str"),
     (int | None, "x", "$", "must be int | None, got str"),
+    (int | float, 1e23, "$", "is the float 1e+23, which would be read back as an int"),
     (Order, Order("1", [Line("a", Decimal(1)), Line("b", 1.5)]), "$.lines[1].price", "must be Decimal, got float"),
     (Order, Order("1", [{"sku": "a"}]), "$.lines[0]", "Line, got dict"),
     (Order, Order("1", parent=Order(7)), "$.parent.id", "must be str, got int"),

@@ -1,0 +1,183 @@
+"""A worker starts: it says so once, or says in one line why it cannot."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from cnstra import Orchestrator
+from cnstra.servers import HeldServers
+from support.apps.sagas import Job, begin
+from support.commands import NOWHERE, Servers, cnstra
+
+PATIENCE = 60.0
+
+
+def test_a_worker_prints_ready_and_nothing_else_and_does_the_work(start_worker, client: Orchestrator) -> None:
+    """The line is what scripts wait for, so it comes when work is taken, and alone."""
+    worker = start_worker("sagas:cns").ready()
+
+    result = client.submit(begin.create_signal(Job())).wait(PATIENCE)
+    worker.signal(signal.SIGTERM)
+
+    assert result.status == "completed"
+    assert worker.ended() == 0
+    assert worker.rest_of_output() == ""
+
+
+def test_a_worker_of_several_processes_prints_ready_once(start_worker, client: Orchestrator) -> None:
+    """Once for all of its processes, when each of them takes work."""
+    worker = start_worker("sagas:cns", "--processes", "2").ready()
+
+    alive = client.list_runs()
+    worker.signal(signal.SIGTERM)
+
+    assert alive == []
+    assert worker.log.count(" takes work") == 2
+    assert worker.ended() == 0
+    assert worker.rest_of_output() == ""
+
+
+def test_a_worker_names_what_the_graph_asks_for_and_workers_do_not_do(start_worker) -> None:
+    """Somebody who relies on a limit learns that it does not hold."""
+    worker = start_worker("sagas:cns").ready()
+
+    assert worker.logged("neuron 'first': concurrency=2 is not enforced by workers yet")
+    assert worker.logged("neuron 'second', dendrite on 'first.done': max_duration=0:00:30 is not enforced")
+
+
+def test_a_log_line_names_time_level_logger_and_no_password(start_worker, both: Servers) -> None:
+    """Logs go to places where passwords must not be."""
+    worker = start_worker("sagas:cns", "--log-level", "debug").ready()
+    worker.signal(signal.SIGTERM)
+    worker.ended()
+
+    password = both.database_url.partition("@")[0].rpartition(":")[2]
+    assert all(len(line.split()) >= 5 and line[4] == "-" and line[23] == "Z" for line in worker.log.splitlines())
+    assert " INFO cnstra.worker: " in worker.log
+    assert password not in worker.log
+
+
+BAD_APPS = {
+    "sagas": "APP is module:attribute, as in sagas:cns, and 'sagas' is not",
+    "sagas.py:cns": "APP is module:attribute, as in sagas:cns, and 'sagas.py:cns' is not",
+    "nowhere:cns": "there is no module 'nowhere'; looked in ",
+    "nowhere.else:cns": "there is no module 'nowhere'; looked in ",
+    "sagas:cnz": "APP 'sagas:cnz': sagas has no 'cnz'; did you mean sagas:cns or sagas:nameless?",
+    "sagas:something_else": "it is a int, and no CNS; did you mean sagas:cns",
+    "json:cns": "json has no 'cns'; json has no CNS at all",
+    "sagas:nameless": "a CNS without a name cannot run durably",
+    "broken:cns": "importing broken failed: ValueError: no good at all",
+    "lacking:cns": "importing lacking failed: ModuleNotFoundError: No module named 'a_module_that_nobody_has'",
+    "leaving:cns": "importing leaving failed: SystemExit: done",
+    "refused:cns": "neuron 'deaf', made at",
+}
+
+
+@pytest.mark.parametrize("app", BAD_APPS)
+def test_a_bad_app_is_named_in_one_line(app: str) -> None:
+    """What is wrong with it, what there is instead; and the code that says that another try gives the same."""
+    ended = cnstra("worker", app, servers=NOWHERE)
+
+    assert ended.code == 5
+    assert ended.out == ""
+    assert ended.complaint.startswith("cnstra: ")
+    assert BAD_APPS[app] in ended.complaint
+
+
+def test_a_bad_app_is_named_once_by_a_worker_of_several_processes() -> None:
+    """Each child fails; their parent gives up, with the code and the line of one."""
+    ended = cnstra("worker", "broken:cns", "--processes", "2", servers=NOWHERE)
+
+    assert ended.code == 5
+    assert ended.complaint == "cnstra: APP 'broken:cns': importing broken failed: ValueError: no good at all"
+
+
+def test_the_traceback_is_shown_on_request() -> None:
+    """One line says what is wrong, and not where in somebody's module."""
+    ended = cnstra("worker", "broken:cns", "--debug", servers=NOWHERE)
+
+    assert ended.code == 5
+    assert 'raise ValueError("no good\\nat all")' in ended.err
+
+
+def test_a_queue_that_no_neuron_is_on_is_refused() -> None:
+    """Else a worker with a typing error would idle for ever."""
+    ended = cnstra("worker", "sagas:cns", "--queues", "slow,fast", servers=NOWHERE)
+
+    assert ended.code == 5
+    assert ended.complaint == ("cnstra: no neuron of CNS 'sagas' is on queue 'fast'; its queues are default, slow")
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_database_without_the_schema_is_refused_at_once(
+    empty_database_url: str, broker_url: str, processes: str
+) -> None:
+    """Waiting would not help; ``cnstra migrate`` does."""
+    servers = Servers(database_url=empty_database_url, broker_url=broker_url)
+
+    refused = cnstra("worker", "sagas:cns", "--processes", processes, servers=servers)
+
+    assert refused.code == 5
+    assert "run `cnstra migrate`" in refused.complaint
+
+
+def test_no_servers_at_all_are_a_matter_of_configuration(tmp_path: Path) -> None:
+    """Whoever forgot the URLs learns their names."""
+    ended = cnstra("worker", "sagas:cns", folder=tmp_path)
+
+    assert ended.code == 5
+    assert "CNSTRA_DATABASE_URL" in ended.complaint
+
+
+def test_a_worker_waits_at_its_start_for_a_postgres_that_is_away(start_worker, own_servers: HeldServers) -> None:
+    """Machines that start together come up in any order."""
+    servers = Servers(database_url=own_servers.database_url, broker_url=own_servers.broker_url)
+    assert cnstra("migrate", servers=servers).code == 0
+    own_servers.stop_postgres()
+    worker = start_worker("sagas:cns", servers=servers)
+    worker.logged("waiting up to 60 s for Postgres: ")
+
+    own_servers.start_postgres()
+
+    worker.ready()
+    assert worker.log.count("for Postgres") == 1
+
+
+def test_a_worker_that_waits_for_postgres_can_be_told_to_stop(start_worker) -> None:
+    """It has taken nothing, so there is nothing to drain."""
+    worker = start_worker("sagas:cns", servers=NOWHERE)
+    worker.logged("waiting up to 60 s for Postgres: ")
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.ended() == 0
+    assert worker.rest_of_output() == ""
+
+
+def test_a_worker_starts_and_serves_while_the_broker_is_away(start_worker, database_url: str) -> None:
+    """The broker only rings: without it, sweeps find the work."""
+    servers = Servers(database_url=database_url, broker_url=NOWHERE.broker_url)
+    worker = start_worker("sagas:cns", servers=servers).ready()
+
+    ended = cnstra("submit", "sagas:cns", "begin", "{}", "--wait", servers=servers)
+
+    assert ended.code == 0
+    assert worker.running
+
+
+def test_a_worker_goes_on_when_its_servers_come_back(start_worker, own_servers: HeldServers) -> None:
+    """Neither a crash of Postgres nor one of the broker ends a worker, or makes it deaf."""
+    servers = Servers(database_url=own_servers.database_url, broker_url=own_servers.broker_url)
+    assert cnstra("migrate", servers=servers).code == 0
+    worker = start_worker("sagas:cns", servers=servers).ready()
+    for restart in (own_servers.restart_postgres, own_servers.restart_valkey):
+        restart()
+        ended = cnstra("submit", "sagas:cns", "begin", "{}", "--wait", servers=servers)
+        assert ended.code == 0, ended.err
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.ended() == 0
