@@ -84,3 +84,9 @@ class Poisoned(CnstraError):
 
 class BrokerAway(CnstraError):
     """The broker does not answer. Runs go on: only the workers' being told at once waits for it."""
+
+
+# Users import errors from the facade, and read their names in SQL: both are to be the same.
+for _error in [found for found in globals().values() if isinstance(found, type)]:
+    if issubclass(_error, CnstraError):
+        _error.__module__ = "cnstra"

@@ -367,10 +367,11 @@ class Hops:
             while not self._loop_ran():
                 pass
         finally:  # handlers that did not end in time are cancelled; their claims run out
-            for task in self._tasks:
+            left = asyncio.all_tasks(self._loop)  # and what they had begun
+            for task in left:
                 task.cancel()
-            if self._tasks:
-                self._loop.run_until_complete(asyncio.wait(self._tasks, timeout=_LONGEST_CANCEL))
+            if left:
+                self._loop.run_until_complete(asyncio.wait(left, timeout=_LONGEST_CANCEL))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 

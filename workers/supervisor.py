@@ -93,11 +93,7 @@ class Supervisor:
         """Claims of workers that are lost: another try, after a while."""
         while True:
             lost = self._store.run(self._store.lost_claims(MOST_PER_LOOK))
-            for claim in lost:
-                _log.warning(
-                    "run %s, activation %d: worker %s (%s, pid %d) was lost with it; it is tried again",
-                    claim.run_id, claim.fence.activation_id, claim.worker, claim.host, claim.pid,
-                )  # fmt: skip
+            _report(lost)
             if lost:
                 self._apply([RunEvent(run_id=claim.run_id, event=self._lost(claim)) for claim in lost])
             if len(lost) < MOST_PER_LOOK:
@@ -116,3 +112,20 @@ class Supervisor:
         if applied.rings:
             self._bell.ring(applied.rings)
             self._nudge()
+
+
+def _report(lost: list[LostClaim]) -> None:
+    """One line a worker, however much it held; each activation has its own among the tries."""
+    workers = {claim.worker: [each for each in lost if each.worker == claim.worker] for claim in lost}
+    for worker, claims in workers.items():
+        first = claims[0]
+        _log.warning(
+            "worker %s (%s, pid %d) was lost with %d activations, which are tried again: run %s, activation %d%s",
+            worker,
+            first.host,
+            first.pid,
+            len(claims),
+            first.run_id,
+            first.fence.activation_id,
+            "" if len(claims) == 1 else ", and others",
+        )

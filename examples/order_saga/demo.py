@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
+import redis
 
 from cnstra import CnstraError, Orchestrator
 from order_saga import bank, proof, warehouse
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with signals.as_exits():
             return 0 if _play(given, Screen()) else 1
-    except (CnstraError, DemoError, PurchasesError, psycopg.Error) as error:
+    except (CnstraError, DemoError, PurchasesError, psycopg.Error, redis.RedisError) as error:
         sys.stderr.write(f"\ncnstra demo: {error}\n")
         return 1
     except BrokenPipeError:  # who reads has seen enough; nothing may be written when Python ends, either
@@ -67,7 +68,7 @@ class _Scene:
 def _play(given: Options, screen: Screen) -> bool:
     screen.say("The order saga: real purchases, each charged exactly once, whatever dies.\n")
     with servers.running(given.home, keep=given.keep) as urls:
-        screen.step("servers", f"Postgres and Valkey, in {given.home}")
+        screen.step("servers", servers.described(given.home))
         purchases, batch = given.purchases(), secrets.token_hex(3)
         screen.step("input", f"{len(purchases):,} purchases, as batch {batch!r}")
         screen.command(["migrate"], commands.run(["migrate"], urls.environment))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 import psycopg
+import redis
 
 from cnstra import CnstraError
 from order_saga import proof
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             batch = proof.latest_batch(connection)
             screen.say(f"Batch {batch!r}")
             proved = report.show(proof.prove(connection, batch, given.purchases()), screen)
-    except (CnstraError, PurchasesError, proof.NothingToProve, psycopg.Error) as error:
+    except (CnstraError, PurchasesError, proof.NothingToProve, psycopg.Error, redis.RedisError) as error:
         sys.stderr.write(f"order_saga.prove: {error}\n")
         return 1
     report.conclude(screen, proved=proved)

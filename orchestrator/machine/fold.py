@@ -41,7 +41,7 @@ from cnstra.orchestrator.slots import resolve
 CONFLICTS_BEFORE_ALONE = 3
 """After so many conflicts an activation runs alone among the run's writers."""
 
-_CONFLICT = "cnstra.orchestrator.errors.ContextConflict"
+_CONFLICT = "cnstra.ContextConflict"
 
 
 def begin(

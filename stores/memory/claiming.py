@@ -53,7 +53,7 @@ class Claiming:
             lease = state.workers.get(request.worker)
             if lease is None or lease.lost_at is not None:
                 return []
-            ready = sorted(_claimable(state, request), key=lambda row: _turn(state, row))
+            ready = sorted(_claimable(state, request), key=lambda row: turn(state, row))
             claimed = [_handed_out(row, request, now) for row in ready[: request.limit]]
             for row in claimed:
                 state.put(row)
@@ -90,7 +90,7 @@ def _claimable(state: State, request: ClaimRequest) -> Iterable[ActivationRow]:
     )
 
 
-def _turn(state: State, row: ActivationRow) -> tuple[int, datetime, UUID, int]:
+def turn(state: State, row: ActivationRow) -> tuple[int, datetime, UUID, int]:
     """By priority, then by age; the rest only makes the order the same each time."""
     return -state.runs[row.run_id].run.priority, row.activation.available_at or row.created_at, *row.key
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import islice
 from uuid import UUID
 
 from cnstra.orchestrator.batches import rings_of
 from cnstra.orchestrator.machine.states import ActivationStatus
 from cnstra.orchestrator.store import Findings, LostClaim
-from cnstra.stores.memory.claiming import UNKNOWN, fence_of, forget_lost, knows, serves
+from cnstra.stores.memory.claiming import UNKNOWN, fence_of, forget_lost, knows, serves, turn
 from cnstra.stores.memory.operations import operation
 from cnstra.stores.memory.state import ActivationRow, State
 
@@ -26,16 +25,13 @@ class Supervising:
         state.supervisor, state.supervised_until = worker, now + lease
         due = [row for row in state.with_status(ActivationStatus.SCHEDULED) if _available_at(row) <= now]
         attempts = [(at, run_id) for run_id, row in state.runs.items() if (at := row.run.next_retry_at) and at <= now]
-        unclaimed = _waiting_since(state, now - unclaimed_after)
         return Findings(
             elected=True,
             due=tuple(row.key for row in sorted(due, key=_available_at)[:limit]),
             attempts_due=tuple(run_id for _, run_id in sorted(attempts)[:limit]),
             workers_lost=any(row.lost_at is not None or row.expires_at < now for row in state.workers.values()),
-            unclaimed=tuple(
-                ring
-                for of_queue in _by_graph_and_queue(state, unclaimed)
-                for ring in rings_of((row.activation.queue, *row.key) for row in of_queue[:limit])
+            unclaimed=rings_of(
+                (row.activation.queue, *row.key) for row in _waiting_since(state, now - unclaimed_after, limit)
             ),
         )
 
@@ -60,25 +56,21 @@ class Supervising:
     @operation
     def set_unknown_aside(self, state: State, unclaimed_after: timedelta, limit: int) -> None:
         workers = [lease.info for lease in state.live_workers()]
-        unknown = (
-            row
-            for row in _waiting_since(state, state.now() - unclaimed_after)
-            if not any(serves(state, worker, row) and knows(state, worker, row) for worker in workers)
-        )
-        for row in list(islice(unknown, limit)):
-            state.put(replace(row, activation=replace(row.activation, blocked=UNKNOWN)))
+        for row in _waiting_since(state, state.now() - unclaimed_after, limit):
+            if not any(serves(state, worker, row) and knows(state, worker, row) for worker in workers):
+                state.put(replace(row, activation=replace(row.activation, blocked=UNKNOWN)))
 
 
-def _waiting_since(state: State, before: datetime) -> list[ActivationRow]:
-    """Claimable activations that have been so for long, of the queues that live workers serve."""
+def _waiting_since(state: State, before: datetime, limit: int) -> list[ActivationRow]:
+    """Activations that have been claimable for long: the first so many of each queue that a live worker serves."""
     workers = [lease.info for lease in state.live_workers()]
-    return [
-        row
-        for row in state.with_status(ActivationStatus.READY)
-        if row.activation.blocked is None
-        and _available_at(row) < before
-        and any(serves(state, worker, row) for worker in workers)
-    ]
+    queues: dict[tuple[str, str], list[ActivationRow]] = {}
+    for row in sorted(state.with_status(ActivationStatus.READY), key=lambda row: turn(state, row)):
+        waits = row.activation.blocked is None and _available_at(row) < before
+        if waits and any(serves(state, worker, row) for worker in workers):
+            graph = state.runs[row.run_id].submission.graph
+            queues.setdefault((graph, row.activation.queue), []).append(row)
+    return [row for of_queue in queues.values() for row in of_queue[:limit]]
 
 
 def _available_at(row: ActivationRow) -> datetime:

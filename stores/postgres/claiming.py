@@ -21,6 +21,7 @@ class Claiming:
             "queues": list(worker.queues),
             "dendrites": dendrite_keys(worker.dendrites),
         }
+        yield Ask("keep_aside_closed", {})
         yield Ask(
             "register",
             known | {"worker": worker.worker, "host": worker.host, "pid": worker.pid, "lease": worker.lease},

@@ -1,7 +1,7 @@
 """The schema: applying migrations, laying the views anew, and refusing a schema that does not fit.
 
 Migrations are append-only files ``NNNN_what.sql``, each applied once, in order, all in one transaction under a lock that
-ends with it. The views are dropped and made again each time, as they hold no data.
+ends with it. The views are laid over the old ones each time, as they hold no data.
 """
 
 from __future__ import annotations
@@ -51,15 +51,8 @@ def migrate(database_url: str) -> list[str]:
         for number, name in taken:
             connection.execute(sql_text(f"migrations/{name}").encode())
             connection.execute("insert into cnstra.migration (number, name) values (%s, %s)", [number, name])
-        _lay_views(connection)
+        connection.execute(sql_text("views.sql").encode())
         return [name for _, name in taken]
-
-
-def _lay_views(connection: psycopg.Connection) -> None:
-    rows = connection.execute("select viewname from pg_views where schemaname = 'cnstra'").fetchall()
-    for (name,) in rows:
-        connection.execute(psycopg.sql.SQL("drop view cnstra.{}").format(psycopg.sql.Identifier(name)))
-    connection.execute(sql_text("views.sql").encode())
 
 
 def fitting(version: int) -> None:

@@ -44,6 +44,10 @@ _POOL: dict[str, Any] = {"timeout": 5.0, "reconnect_timeout": 10.0, "name": "cns
 # planner may choose to hash or scan whole tables where an index gives the one row.
 _PLANNING = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off -c jit=off"
 
+# A process that is stopped inside a transaction keeps its locks: on a run, on its own lease, on the row that elects the
+# supervisor. The server ends such a transaction soon, so that others can go on; the process, if it ever does, repeats it.
+_STALLING = "-c idle_in_transaction_session_timeout=3s"
+
 # A server that vanishes without a word must not hold a thread for the quarter of an hour that TCP would wait.
 _NETWORK = {
     "connect_timeout": 5,
@@ -63,7 +67,7 @@ def _connecting(database_url: str) -> dict[str, Any]:
             "the database's URL cannot be used: it is to read postgresql://user:password@host:port/database; "
             "special characters in a password must be percent-encoded"
         ) from None
-    options = " ".join(str(part) for part in (_PLANNING, given.get("options")) if part)
+    options = " ".join(str(part) for part in (_PLANNING, _STALLING, given.get("options")) if part)
     defaults: dict[str, Any] = {"application_name": "cnstra", **_NETWORK}
     return {name: value for name, value in defaults.items() if name not in given} | {
         "autocommit": True,

@@ -50,4 +50,5 @@ class Supervising:
 
     @operation
     def set_unknown_aside(self, _repeated: bool, unclaimed_after: timedelta, limit: int) -> Steps[None]:
+        yield Ask("keep_registration_closed", {})
         yield Ask("set_unknown_aside", {"unclaimed_after": unclaimed_after, "limit": limit})

@@ -38,7 +38,10 @@ _PASSING = frozenset({"08", "40", "53", "55", "57"})
 
 
 class Ask(NamedTuple):
-    """One statement that an operation wants carried out: its name, its parameters; rows as dicts or tuples."""
+    """One statement that an operation wants carried out: its name, its parameters; rows as dicts or tuples.
+
+    What people read comes as dicts, and is planned anew for what they ask; the hot statements are planned once.
+    """
 
     statement: str
     parameters: Mapping[str, Any]
@@ -82,13 +85,15 @@ def _again(error: BaseException, attempt: int) -> bool:
         return attempt < 1
     if isinstance(error, psycopg.OperationalError):
         return error.sqlstate is None or error.sqlstate[:2] in _PASSING
-    return isinstance(error, psycopg.InterfaceError)
+    # The second: this process was stopped inside the transaction, and the server did not wait for it.
+    return isinstance(error, psycopg.InterfaceError | psycopg.errors.IdleInTransactionSessionTimeout)
 
 
 def translated(error: BaseException, what: str) -> CnstraError:
     """The database's error in the words of the port, without the data that it may quote."""
     state = getattr(error, "sqlstate", None)
-    if isinstance(error, psycopg.DataError | psycopg.IntegrityError) or (state or "")[:2] == "54":
+    refused = psycopg.DataError | psycopg.IntegrityError | UnicodeError  # the last: half a surrogate pair is no text
+    if isinstance(error, refused) or (state or "")[:2] == "54":
         primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
         return DataRefused(f"{what}: Postgres cannot hold the data: {primary or type(error).__name__}")
     if isinstance(
@@ -122,7 +127,7 @@ class TransactionRunner:
             try:
                 with self._lend() as connection, connection.transaction():
                     return self.steps(connection, operation, repeated=attempt > 0)
-            except (psycopg.Error, InterferenceError) as error:
+            except (psycopg.Error, InterferenceError, UnicodeError) as error:
                 if not _again(error, attempt):
                     raise translated(error, operation.name) from error
             time.sleep(_pause(attempt))
@@ -144,7 +149,7 @@ class TransactionRunner:
             except StopIteration as stop:
                 return cast("T", stop.value)
             with connection.cursor(row_factory=cast("Any", dict_row if ask.as_dicts else tuple_row)) as cursor:
-                cursor.execute(self._statements[ask.statement], ask.parameters, prepare=True)
+                cursor.execute(self._statements[ask.statement], ask.parameters, prepare=not ask.as_dicts)
                 rows = cursor.fetchall() if cursor.description else []
 
 
@@ -166,7 +171,7 @@ class AsyncTransactionRunner:
             try:
                 async with self._lend() as connection, connection.transaction():
                     return await self.steps(connection, operation, repeated=attempt > 0)
-            except (psycopg.Error, InterferenceError) as error:
+            except (psycopg.Error, InterferenceError, UnicodeError) as error:
                 if not _again(error, attempt):
                     raise translated(error, operation.name) from error
             await asyncio.sleep(_pause(attempt))
@@ -188,5 +193,5 @@ class AsyncTransactionRunner:
             except StopIteration as stop:
                 return cast("T", stop.value)
             async with connection.cursor(row_factory=cast("Any", dict_row if ask.as_dicts else tuple_row)) as cursor:
-                await cursor.execute(self._statements[ask.statement], ask.parameters, prepare=True)
+                await cursor.execute(self._statements[ask.statement], ask.parameters, prepare=not ask.as_dicts)
                 rows = await cursor.fetchall() if cursor.description else []

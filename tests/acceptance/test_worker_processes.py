@@ -55,7 +55,7 @@ def test_a_process_that_was_killed_is_replaced_and_its_work_is_done(
     assert run.describe()["activations"][0]["tries"] == 2
     assert worker.logged(f"(pid {victim}) was killed by SIGKILL; another takes its place")
     eventually(lambda: len(worker.children()) == 2, what="two processes again")
-    worker.signal(signal.SIGTERM)
+    worker.send(signal.SIGTERM)
     assert worker.ended() == 0
 
 
@@ -64,7 +64,7 @@ def test_the_children_of_a_parent_that_was_killed_are_gone(start_worker, databas
     worker = start_worker("sagas:cns", "--processes", "2").ready()
     children = worker.children()
 
-    worker.signal(signal.SIGKILL)
+    worker.send(signal.SIGKILL)
 
     gone, alive = psutil.wait_procs(children, timeout=PATIENCE)
     assert len(gone) == 2
@@ -79,7 +79,7 @@ def test_a_child_that_is_in_a_handler_goes_with_its_parent(start_worker, client:
     gate.reached()
     children = worker.children()
 
-    worker.signal(signal.SIGKILL)
+    worker.send(signal.SIGKILL)
 
     assert psutil.wait_procs(children, timeout=PATIENCE)[1] == []
 
@@ -91,7 +91,7 @@ def test_a_signal_to_the_whole_group_drains_once(start_worker, client: Orchestra
     run = client.submit(begin.create_signal(Job("wait", gate.path)))
     gate.reached()
 
-    worker.signal_group(signal.SIGINT)
+    worker.send_to_group(signal.SIGINT)
     eventually(lambda: len(worker.children()) == 1, what="the end of the child that has nothing to do")
     gate.open()
 
@@ -120,7 +120,7 @@ def test_processes_that_die_at_once_are_tried_again_and_again_and_can_be_stopped
     with WorkerCommand(log, "dying:cns", "--processes", "2", servers=NOWHERE, environment=environment) as worker:
         eventually(lambda: len(deaths.read_text().splitlines()) >= 6, what="three deaths in each place")
 
-        worker.signal(signal.SIGTERM)
+        worker.send(signal.SIGTERM)
 
         assert worker.ended() == 0
         assert "ended with code 17; another takes its place in " in worker.log

@@ -20,7 +20,7 @@ def test_a_worker_prints_ready_and_nothing_else_and_does_the_work(start_worker, 
     worker = start_worker("sagas:cns").ready()
 
     result = client.submit(begin.create_signal(Job())).wait(PATIENCE)
-    worker.signal(signal.SIGTERM)
+    worker.send(signal.SIGTERM)
 
     assert result.status == "completed"
     assert worker.ended() == 0
@@ -32,7 +32,7 @@ def test_a_worker_of_several_processes_prints_ready_once(start_worker, client: O
     worker = start_worker("sagas:cns", "--processes", "2").ready()
 
     alive = client.list_runs()
-    worker.signal(signal.SIGTERM)
+    worker.send(signal.SIGTERM)
 
     assert alive == []
     assert worker.log.count(" takes work") == 2
@@ -51,7 +51,7 @@ def test_a_worker_names_what_the_graph_asks_for_and_workers_do_not_do(start_work
 def test_a_log_line_names_time_level_logger_and_no_password(start_worker, both: Servers) -> None:
     """Logs go to places where passwords must not be."""
     worker = start_worker("sagas:cns", "--log-level", "debug").ready()
-    worker.signal(signal.SIGTERM)
+    worker.send(signal.SIGTERM)
     worker.ended()
 
     password = both.database_url.partition("@")[0].rpartition(":")[2]
@@ -151,7 +151,7 @@ def test_a_worker_that_waits_for_postgres_can_be_told_to_stop(start_worker) -> N
     worker = start_worker("sagas:cns", servers=NOWHERE)
     worker.logged("waiting up to 60 s for Postgres: ")
 
-    worker.signal(signal.SIGTERM)
+    worker.send(signal.SIGTERM)
 
     assert worker.ended() == 0
     assert worker.rest_of_output() == ""
@@ -178,6 +178,6 @@ def test_a_worker_goes_on_when_its_servers_come_back(start_worker, own_servers: 
         ended = cnstra("submit", "sagas:cns", "begin", "{}", "--wait", servers=servers)
         assert ended.code == 0, ended.err
 
-    worker.signal(signal.SIGTERM)
+    worker.send(signal.SIGTERM)
 
     assert worker.ended() == 0

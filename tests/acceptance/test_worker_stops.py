@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from cnstra import Orchestrator, Run
+from cnstra.servers import HeldServers
 from support.apps.sagas import Job, begin, begin_async
+from support.commands import Servers, cnstra
 from support.waiting import eventually
 
 PATIENCE = 60.0
@@ -31,7 +33,7 @@ def test_draining_lets_the_running_handler_end_and_gives_back_what_was_not_begun
     waiting = client.submit(begin.create_signal(Job()))
     eventually(lambda: activation(waiting)["status"] == "running", what="a claim of what has to wait for its thread")
 
-    worker.signal(signal.SIGTERM)
+    worker.send(signal.SIGTERM)
     eventually(lambda: activation(waiting)["status"] == "ready", what="a claim that was given back")
     still = activation(running)["status"]
     gate.open()
@@ -48,7 +50,7 @@ def test_what_a_drained_worker_left_is_done_by_the_next_one(start_worker, client
     before = start_worker("sagas:cns").ready()
     run = client.submit(begin.create_signal(Job("wait", gate.path)))
     gate.reached()
-    before.signal(signal.SIGTERM)
+    before.send(signal.SIGTERM)
     before.logged("draining")
     gate.open()
     assert before.ended() == 0
@@ -67,10 +69,10 @@ def test_a_second_signal_ends_a_worker_at_once_and_with_its_lease(
     worker = start_worker("sagas:cns", "--lease", "3600", "--drain", "3600").ready()
     run = client.submit(begin.create_signal(Job("wait", gate.path)))
     gate.reached()
-    worker.signal(signal.SIGTERM)
+    worker.send(signal.SIGTERM)
     worker.logged("draining")
 
-    worker.signal(signal.SIGINT)
+    worker.send(signal.SIGINT)
 
     assert worker.ended() == 8
     start_worker("sagas:cns").ready()
@@ -90,7 +92,7 @@ def test_a_handler_that_is_stuck_in_c_does_not_outstay_the_time_to_drain(
     client.submit(entry.create_signal(Job("stick in C", gate.path)))
     gate.reached()
 
-    worker.signal(signal.SIGTERM)
+    worker.send(signal.SIGTERM)
 
     assert worker.ended() == 8
     assert worker.logged("ending at once")
@@ -105,10 +107,22 @@ def test_a_handler_that_holds_the_interpreter_is_ended_by_the_parent(
     client.submit(begin.create_signal(Job("stick with the GIL", gate.path)))
     gate.reached()
 
-    worker.signal(signal.SIGTERM)
+    worker.send(signal.SIGTERM)
 
     assert worker.ended() == 8
     assert worker.logged("does not end, and is killed")
+
+
+def test_a_worker_can_be_stopped_while_postgres_is_away(start_worker, own_servers: HeldServers) -> None:
+    """It cannot end its lease then, and does not wait for that."""
+    servers = Servers(database_url=own_servers.database_url, broker_url=own_servers.broker_url)
+    assert cnstra("migrate", servers=servers).code == 0
+    worker = start_worker("sagas:cns", "--drain", "0", servers=servers).ready()
+    own_servers.stop_postgres()
+
+    worker.send(signal.SIGTERM)
+
+    assert worker.ended() in (0, 8)
 
 
 @pytest.mark.parametrize("entry", [begin, begin_async], ids=["sync", "async"])
@@ -123,7 +137,7 @@ def test_whatever_a_handler_raises_the_worker_lives_on(
 
     failed = client.submit(entry.create_signal(Job(deed))).wait(PATIENCE)
     after = client.submit(entry.create_signal(Job())).wait(PATIENCE)
-    worker.signal(signal.SIGTERM)
+    worker.send(signal.SIGTERM)
 
     assert failed.status == "failed"
     assert (failed.error_type or "").endswith(kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from cnstra.orchestrator.machine.records import Verdict
 from cnstra.orchestrator.ports import Ring
@@ -105,7 +106,7 @@ def test_what_is_aside_is_not_rung_for(world: World) -> None:
 
 def test_a_look_notices_a_lease_that_has_run_out(world: World) -> None:
     """From then on, until the worker and its claims are gone."""
-    supervisor, other = world.worker(lease=10 * world.worker().info.lease), world.worker()
+    supervisor, other = world.worker(lease=timedelta(seconds=10 * LEASE)), world.worker()
     world.submit("stock")
     work = other.claim_one()
     world.clock.advance(LEASE)
@@ -222,8 +223,8 @@ def test_a_queue_without_workers_is_left_alone(world: World) -> None:
 def test_a_lost_worker_knows_nothing(world: World) -> None:
     """What only a worker knew that is gone counts as unknown."""
     run_id = world.submit("bank")
-    knowing = world.worker()
-    world.worker(("stock", "order"), lease=100 * knowing.info.lease)
+    world.worker()
+    world.worker(("stock", "order"), lease=timedelta(seconds=10 * LEASE))
     world.clock.advance(LEASE + 1)
     world.set_unknown_aside()
     assert world.row(run_id)["blocked"] is None
@@ -242,11 +243,14 @@ def test_g13_an_old_version_is_set_aside_where_only_new_workers_are(world: World
     assert new.claim_one().run_id == free
 
 
-def test_a_sweep_sets_no_more_aside_than_asked(world: World) -> None:
-    """Sweeps are short; the rest is for the next one."""
+def test_a_sweep_looks_at_no_more_than_asked(world: World) -> None:
+    """Sweeps are short: the first in the order of claiming are looked at, the rest by the next one."""
+    runs = []
     for _ in range(5):
-        world.submit("bank")
+        runs.append(world.submit("bank"))
+        world.clock.advance(0.1)
     world.worker(("stock", "order"))
     world.clock.advance(2)
-    world.set_unknown_aside(limit=3)
-    assert len(world.worker().claim()) == 5  # the newcomer readmits three, and finds two
+    for aside in (3, 5):
+        world.set_unknown_aside(limit=3)
+        assert [world.row(run_id)["blocked"] for run_id in runs] == ["unknown"] * aside + [None] * (5 - aside)

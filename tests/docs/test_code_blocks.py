@@ -1,10 +1,11 @@
 """Every code block of the README and of the documentation does what its page says.
 
-A test is a reader who pastes the blocks of one page, in order, beginning in an empty folder: ``python`` blocks into one prompt
-(those whose first line is ``# file: shop.py`` into that file), ``sh`` blocks into one terminal, where ``cnstra worker … &``
-runs on in the background, ``console`` blocks likewise, with what each command prints, and ``sql`` blocks at the prompt of the
-page's database. The servers are real: an empty database with the schema and an empty broker, named in the environment; a page
-that says ``cnstra up`` gets neither, and starts its own.
+A test is a reader who pastes the blocks of one page, in order, beginning in an empty folder: ``python`` blocks into one
+prompt, or into a file where the first line is ``# file: shop.py``; ``pycon`` sessions likewise, held against what they
+show; ``sh`` blocks into one terminal, where ``cnstra worker … &`` runs on in the background; ``console`` blocks there, too,
+with what each command prints; ``sql`` blocks at the prompt of the page's database. The servers are real: an empty database
+with the schema and an empty broker, named in the environment. A page that says ``cnstra up`` gets neither, and starts its
+own.
 
 Blocks of ``make`` commands belong to a clone of the repository, and are not run: the targets must exist.
 """

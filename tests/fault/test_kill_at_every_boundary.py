@@ -21,7 +21,8 @@ _AFTER_THE_COMMIT = ["settle.done", "ring.begin", "ring.done"]
 def _die_and_resume(stage: Stage, fault: Fault, *, streak: int) -> dict[int, int]:
     """Let a worker die of the fault during a run, another take over; how often each step was called."""
     client = stage.client(graphs.chain)
-    doomed = stage.start(graphs.chain, fault, streak=streak)
+    doomed = stage.start(graphs.chain, streak=streak)
+    doomed.arm(fault)
     run = client.submit(graphs.set_out.create_signal(10))
 
     doomed.reached(fault.point)

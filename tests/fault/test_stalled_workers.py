@@ -87,8 +87,10 @@ def test_g3_a_claim_that_a_stalled_worker_had_not_committed_is_free_again(stage:
     zombie.frozen()
     heir = stage.start(graphs.chain)
     stage.completed(run)
-    stage.lose(zombie)
     before = _everything(stage, run)
+    stage.lose(zombie)
+    left = "select from cnstra.workers where pid = %s"
+    eventually(lambda: not stage.rows(left, zombie.pid), PATIENCE, what="the zombie is taken for lost")
 
     zombie.thaw()
 
@@ -100,7 +102,8 @@ def test_g3_a_claim_that_a_stalled_worker_had_not_committed_is_free_again(stage:
 
 def test_g1_a_supervisor_that_stalls_inside_its_look_around_is_replaced(stage: Stage) -> None:
     """Its transaction holds the row by which supervisors are elected; timers fire all the same."""
-    zombie = stage.start(graphs.chain, Fault(point="look.commit", action="stop"), lease=_LEASE)
+    zombie = stage.start(graphs.chain, lease=_LEASE)
+    zombie.arm(Fault(point="look.commit", action="stop"))
     zombie.reached("look.commit")
     zombie.frozen()
     run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10), delay=timedelta(milliseconds=1))
@@ -136,10 +139,10 @@ def test_g3_the_only_worker_sleeps_through_its_lease_and_another_takes_over(stag
 
 def test_g3_an_epoch_that_is_given_out_twice_fences_by_its_nonce(stage: Stage) -> None:
     """A failover forgets a claim, and the next one has the same epoch: the first holder's settlement is refused."""
-    inside = Fault(point="call.inside", action="block", activation=1)
-    first = stage.start(graphs.chain, inside, lease=_LEASE)
+    first = stage.start(graphs.chain, Fault(point="call.inside", action="stop", activation=1))
     run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
     first.reached("call.inside")
+    first.frozen()
     claim = "select epoch, nonce, worker from cnstra.activation where run_id = %s and activation_id = 1"
     forgotten = stage.row(claim, run.id)
 
@@ -149,14 +152,14 @@ def test_g3_an_epoch_that_is_given_out_twice_fences_by_its_nonce(stage: Stage) -
         "first_try_at = null, started_at = null where run_id = %s",
         run.id,
     )
-    second = stage.start(graphs.chain, inside)
+    second = stage.start(graphs.chain, Fault(point="call.inside", action="block", activation=1))
     second.reached("call.inside")
 
     given = stage.row(claim, run.id)
     assert given["epoch"] == forgotten["epoch"]
     assert given["nonce"] != forgotten["nonce"]
     before = _everything(stage, run)
-    first.release("call.inside")
+    first.thaw()
     eventually(lambda: _REFUSED in first.log(), PATIENCE, what="the first holder's settlement is refused")
     assert _everything(stage, run) == before
     second.release("call.inside")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cnstra.orchestrator.graph import CNS, Neuron, collateral, neuron
+
+# The first example builds classes and imports libraries, on machines of any load: time says nothing here.
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 Edges = dict[int, set[int]]
 GRAPHS = st.integers(1, 8).flatmap(
@@ -38,6 +41,7 @@ def reachable(edges: Edges, start: int) -> set[int]:
     return seen
 
 
+@settings(CALM)
 @given(GRAPHS)
 def test_components_are_the_neurons_that_reach_each_other(edges: Edges) -> None:
     """Each neuron stands in one component, with exactly those that it reaches and that reach it."""
@@ -50,6 +54,7 @@ def test_components_are_the_neurons_that_reach_each_other(edges: Edges) -> None:
             assert members == {other for other in reach[node] if node in reach[other]}
 
 
+@settings(CALM)
 @given(GRAPHS)
 def test_a_component_comes_after_those_that_it_reaches(edges: Edges) -> None:
     """What a neuron can still start stands before it, or in its own component."""
@@ -59,6 +64,7 @@ def test_a_component_comes_after_those_that_it_reaches(edges: Edges) -> None:
         assert all(place[target] <= place[node] for target in targets)
 
 
+@settings(CALM)
 @given(GRAPHS, st.randoms())
 def test_the_fingerprint_does_not_depend_on_the_order_of_definition(edges: Edges, random: Random) -> None:
     """The same structure, its neurons in another order, has the same version; one edge more has another."""

@@ -20,7 +20,7 @@ import attrs
 import msgspec
 import pydantic
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from cnstra.orchestrator.errors import GraphError, PayloadError
@@ -88,6 +88,9 @@ class Model(pydantic.BaseModel):
     label: str = pydantic.Field("", alias="Label")
 
 
+# The first example builds classes and imports libraries, on machines of any load: time says nothing here.
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 Typed = tuple[Any, st.SearchStrategy[Any]]
 """A declared type, and values of it."""
 
@@ -127,13 +130,15 @@ HASHABLE_LEAVES: list[Typed] = [
     (Parcel, st.builds(Parcel, DECIMALS, st.binary(max_size=4))),
     (Model, st.builds(Model, amount=INTEGERS, due=st.none() | MOMENTS, Label=TEXT)),
 ]
+NONE: Typed = (None, st.none())
+KEYED: Typed = (Keys, st.fixed_dictionaries({}, optional={"count": INTEGERS, "note": TEXT}))
 LEAVES: list[Typed] = [
     *HASHABLE_LEAVES,
-    (None, st.none()),
+    NONE,
+    KEYED,
     (Any, JSON_VALUES),
     (object, JSON_VALUES),
     (dict, st.dictionaries(TEXT, JSON_VALUES, max_size=2)),
-    (Keys, st.fixed_dictionaries({}, optional={"count": INTEGERS, "note": TEXT})),
 ]
 HAVE_NONE = (None, Any, object, Colour, Literal[1, "x", None, True])
 NAMES = st.text("abcxyz", min_size=1, max_size=3).filter(lambda name: not keyword.iskeyword(name))
@@ -167,6 +172,7 @@ def _nested(inner: st.SearchStrategy[Typed]) -> st.SearchStrategy[Typed]:
 
 TYPES = st.recursive(st.sampled_from(LEAVES), _nested, max_leaves=4)
 FULLY_TYPED = st.recursive(st.sampled_from(HASHABLE_LEAVES), _nested, max_leaves=4)
+OBJECTS = st.sampled_from([NONE, KEYED])
 
 
 @st.composite
@@ -217,6 +223,7 @@ def is_exact_json(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
+@settings(CALM)
 @given(typed_values())
 def test_what_is_accepted_is_json_and_comes_back(typed: tuple[Any, Any]) -> None:
     """A value of its declared type becomes exact JSON, and comes back from JSON text equal, with the same types."""
@@ -228,6 +235,7 @@ def test_what_is_accepted_is_json_and_comes_back(typed: tuple[Any, Any]) -> None
     assert same(payload.decode(json.loads(json.dumps(encoded, allow_nan=False))), value)
 
 
+@settings(CALM)
 @given(typed_values(FULLY_TYPED))
 def test_jsonb_changes_nothing_that_a_declared_type_sees(typed: tuple[Any, Any]) -> None:
     """What jsonb normalises (order of keys, form of numbers) does not reach a value of a declared type."""
@@ -236,6 +244,7 @@ def test_jsonb_changes_nothing_that_a_declared_type_sees(typed: tuple[Any, Any])
     assert same(payload.decode(through_jsonb(payload.encode(value))), value)
 
 
+@settings(CALM)
 @given(typed_values())
 def test_the_same_value_has_the_same_json(typed: tuple[Any, Any]) -> None:
     """Encoding twice gives equal JSON that shares nothing mutable, so that payloads can be compared and kept."""
@@ -246,6 +255,7 @@ def test_the_same_value_has_the_same_json(typed: tuple[Any, Any]) -> None:
     assert first is not second or not isinstance(first, (list, dict))
 
 
+@settings(CALM)
 @given(typed_values(), typed_values())
 def test_a_value_of_another_type_is_refused_or_comes_back_equal(one: tuple[Any, Any], other: tuple[Any, Any]) -> None:
     """No value, of whatever type, goes through a declared type and comes back as something else."""
@@ -257,13 +267,12 @@ def test_a_value_of_another_type_is_refused_or_comes_back_equal(one: tuple[Any, 
     assert payload.decode(json.loads(json.dumps(encoded, allow_nan=False))) == other[1]
 
 
-@settings(max_examples=300)
-@given(typed_values(), typed_values(), st.booleans())
+@settings(CALM, max_examples=300)
+@given(typed_values(FULLY_TYPED | OBJECTS), typed_values(FULLY_TYPED | OBJECTS), st.booleans())
 def test_a_union_is_refused_or_gives_back_the_right_member(
     one: tuple[Any, Any], other: tuple[Any, Any], first: bool
 ) -> None:
     """Of two types that may stand in a union, no value of one is ever read as the other."""
-    assume(Any not in (one[0], other[0]) and object not in (one[0], other[0]))
     assume((one[0], other[0]) != (None, None))
     declared = one[0] | other[0] if one[0] is not None else other[0] | None
     payload, refusal = outcome(PayloadType, declared, "collateral 'x'")
@@ -281,6 +290,7 @@ def test_a_union_is_refused_or_gives_back_the_right_member(
     assert isinstance(value, (int, float)) or type(decoded) is type(value)
 
 
+@settings(CALM)
 @given(TYPES, JSON_VALUES)
 def test_any_json_is_read_as_the_declared_type_or_refused(typed: Typed, given_json: Any) -> None:
     """JSON from outside, such as a command line's, gives a value that fits, or a PayloadError, nothing else."""
@@ -309,6 +319,7 @@ POISONS: list[tuple[Callable[[], Any], str]] = [
 ]
 
 
+@settings(CALM)
 @given(st.lists(st.integers(0, 3) | st.sampled_from(["plain", "odd key"]), max_size=5), st.sampled_from(POISONS))
 def test_whatever_is_not_json_is_found_at_its_path(
     steps: list[int | str], poison: tuple[Callable[[], Any], str]
@@ -328,6 +339,7 @@ def test_whatever_is_not_json_is_found_at_its_path(
     assert problem in str(caught.value)
 
 
+@settings(CALM)
 @given(JSON_VALUES)
 def test_exact_json_is_copied_unchanged(value: Any) -> None:
     """Data that is JSON already is equal after encoding, with the same types."""

@@ -129,11 +129,11 @@ class WorkerCommand:
         assert line == "ready\n", f"printed {line!r}, and logged:\n{self.log}"
         return self
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """To the command's own process alone."""
         self._process.send_signal(number)
 
-    def signal_group(self, number: signal.Signals) -> None:
+    def send_to_group(self, number: signal.Signals) -> None:
         """To all of its processes, as a terminal or an init system does."""
         os.killpg(self.pid, number)
 

@@ -31,7 +31,7 @@ from cnstra.workers.doorbell import DramatiqBell, DramatiqListener
 from cnstra.workers.settings import WorkerSettings
 from cnstra.workers.worker import Worker
 from support import ledger
-from support.points import points
+from support.points import Fault, points
 
 T = TypeVar("T")
 
@@ -46,6 +46,7 @@ class FaultyOrders:
     ledger: Path
     log: Path
     settings: WorkerSettings
+    faults: tuple[Fault, ...] = ()
     tricks: tuple[str, ...] = ()
 
 
@@ -180,6 +181,8 @@ def main(orders: FaultyOrders, connection: Connection) -> None:
     channel = _Channel(connection)
     ledger.open_ledger(orders.ledger)
     points.listen(channel.tell)
+    for fault in orders.faults:
+        points.arm(fault)
     for trick in orders.tricks:
         found(trick)()
     worker = put_together(orders)

@@ -21,8 +21,10 @@ from support.ledger import Ledger
 from support.points import Fault
 from support.waiting import eventually
 
-PATIENCE = 90.0
+PATIENCE = float(os.environ.get("CNSTRA_TESTS_PATIENCE", "90"))
 """Seconds after which a test that waits has failed. None asserts how long anything takes."""
+
+_IMPATIENT = f"-c lock_timeout={PATIENCE:.0f}s"
 
 # Workers are forked from a server that has the product imported, so that a test may start many of them.
 _processes = multiprocessing.get_context("forkserver")
@@ -152,7 +154,7 @@ class Stage:
         tricks: Sequence[str] = (),
         **changes: Any,
     ) -> WorkerProcess:
-        """A worker that takes work, and to which the faults happen from then on.
+        """A worker that takes work. The faults may happen to it from its first claim on; see also its ``arm``.
 
         The graph must be one of ``support.graphs``; ``changes`` are of the worker's settings.
         """
@@ -164,14 +166,12 @@ class Stage:
                 ledger=self.ledger.path,
                 log=self._folder / f"worker-{len(self.workers) + 1}.log",
                 settings=settings(**changes),
+                faults=faults,
                 tricks=tuple(tricks),
             )
         )
         self.workers.append(worker)
-        worker.ready()
-        for fault in faults:
-            worker.arm(fault)
-        return worker
+        return worker.ready()
 
     def client(self, cns: CNS | None, *, database_url: str | None = None) -> Orchestrator:
         """A client; closed at the end."""
@@ -195,7 +195,7 @@ class Stage:
     def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
         """Ask the database."""
         with (
-            psycopg.connect(self.database_url, autocommit=True) as connection,
+            psycopg.connect(self.database_url, autocommit=True, options=_IMPATIENT) as connection,
             connection.cursor(row_factory=dict_row) as cursor,
         ):
             cursor.execute(query.encode(), parameters or None)

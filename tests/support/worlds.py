@@ -63,7 +63,7 @@ QUEUE = "default"
 EVERYTHING = (("stock", "order"), ("bank", "order"), ("ship", "order"), ("report", "order"))
 LEASE = 10.0
 BOOM = Failure(error_type="shop.Boom", error="it broke", traceback="Traceback: it broke")
-GONE = Failure(error_type="cnstra.orchestrator.errors.WorkerLost", error="its worker died")
+GONE = Failure(error_type="cnstra.WorkerLost", error="its worker died")
 
 _random = count(1)
 
@@ -341,7 +341,7 @@ class MemoryWorld(World):
 
     def at_once(self, *operations: Operation[T], hold: str = "") -> list[T]:
         with self.memory._lock:
-            threads = _Threads([partial(self.store.run, one) for one in operations])
+            threads = Threads([partial(self.store.run, one) for one in operations])
         return threads.results()
 
     def replayed(self, operation: Operation[T]) -> T:
@@ -381,7 +381,7 @@ class PostgresWorld(World):
 
     def at_once(self, *operations: Operation[T], hold: str = "") -> list[T]:
         with self.held(hold or "select from cnstra.run order by run_id for no key update"):
-            threads = _Threads([partial(self.store.run, one) for one in operations])
+            threads = Threads([partial(self.store.run, one) for one in operations])
             eventually(lambda: len(self.waiting()) == len(operations), what="all operations wait for locks")
         return threads.results()
 
@@ -396,7 +396,7 @@ class PostgresWorld(World):
         self.database_clock.close()
 
 
-class _Threads:
+class Threads:
     """Calls under way, each on a thread; their results, or the first error."""
 
     def __init__(self, calls: Sequence[Callable[[], Any]]) -> None:

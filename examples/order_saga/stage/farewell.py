@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import sys
@@ -13,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from order_saga.stage.options import Options
 from order_saga.stage.screen import Screen
+from order_saga.stage.servers import named_by_user
 
 _INTERESTING = "select run_id from cnstra.runs where tags @> %s order by attempt desc, submitted_at limit 1"
 _BUSIEST = (
@@ -24,25 +24,21 @@ def say_farewell(connection: psycopg.Connection, batch: str, given: Options, scr
     """Tell where everything is, and what to look at."""
     row = connection.execute(_INTERESTING, [Jsonb({"batch": batch})]).fetchone()
     commands = [["sql", _BUSIEST], ["runs", "--status", "completed"], ["show", str(row[0])] if row else ["runs"]]
-    if not _named_by_user():
+    if not named_by_user():
         commands = [*([] if given.keep else [["up"]]), *commands, ["down"]]
     screen.say(f"\n  Go on from here. {_where(given)}\n")
-    if not _named_by_user() and given.home != Path.cwd() / ".cnstra":
+    if not named_by_user() and given.home != Path.cwd() / ".cnstra":
         screen.say(f"    export CNSTRA_HOME={shlex.quote(str(given.home))}")
     for command in commands:
         screen.say("    " + shlex.join([_program(), *command]))
 
 
 def _where(given: Options) -> str:
-    if _named_by_user():
+    if named_by_user():
         return "Everything is in the database of CNSTRA_DATABASE_URL."
     if given.keep:
         return f"The servers run on, with everything in {given.home}, until you stop them with `cnstra down`."
     return f"The servers stop with the demo; `cnstra up` starts them again, with all that is in {given.home}."
-
-
-def _named_by_user() -> bool:
-    return bool(os.environ.get("CNSTRA_DATABASE_URL") and os.environ.get("CNSTRA_BROKER_URL"))
 
 
 def _program() -> str:

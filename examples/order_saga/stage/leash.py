@@ -20,7 +20,7 @@ class Leash:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own module, found from the folder
-            _PROGRAM, cwd=folder, stdin=subprocess.PIPE, text=True, start_new_session=True
+            _PROGRAM, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
         )
 
     def hold(self, group: int) -> None:

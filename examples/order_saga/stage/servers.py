@@ -12,6 +12,8 @@ import redis
 
 import cnstra.servers
 
+_VARIABLES = ("CNSTRA_DATABASE_URL", "CNSTRA_BROKER_URL")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Urls:
@@ -30,6 +32,19 @@ class Urls:
         """FLUSHALL: everything in the broker is gone."""
         with redis.Redis.from_url(self.broker) as client:
             client.flushall()
+
+
+def named_by_user() -> bool:
+    """Whether none of the servers is ours to start."""
+    return all(os.environ.get(name) for name in _VARIABLES)
+
+
+def described(home: Path) -> str:
+    """Which servers these are, in a few words."""
+    named = [name for name in _VARIABLES if os.environ.get(name)]
+    if not named:
+        return f"Postgres and Valkey, in {home}"
+    return f"as said by {' and '.join(named)}" + ("" if named_by_user() else f", the other one in {home}")
 
 
 @contextmanager

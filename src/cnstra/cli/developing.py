@@ -57,7 +57,7 @@ def up(as_json: AsJson = False, home: HomeFolder = None) -> Exit:
 def down(as_json: AsJson = False, home: HomeFolder = None) -> Exit:
     """Stop the development servers.
 
-    Whoever uses them; their data stay. --json says whether any ran.
+    They stop whoever uses them, and their data stay for the next cnstra up. --json says whether any ran.
     """
     stopped = servers.down(None if home is None else Path(home))
     if as_json:
@@ -70,7 +70,7 @@ def down(as_json: AsJson = False, home: HomeFolder = None) -> Exit:
 def demo() -> Exit:
     """Run the order saga, through the crash of a worker.
 
-    The example of a checkout, on servers of its own.
+    It is the example that comes with a checkout of the project, and brings servers of its own.
     """
     examples = Path(cnstra.__file__).resolve().parents[2] / "examples"
     if not (examples / "order_saga" / "demo.py").is_file():

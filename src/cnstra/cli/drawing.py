@@ -24,7 +24,9 @@ class Format(StrEnum):
 
 def graph(
     app: App,
-    format: Annotated[Format, typer.Option(envvar="CNSTRA_GRAPH_FORMAT", help="What is to read it.")] = Format.mermaid,
+    format: Annotated[
+        Format, typer.Option(envvar="CNSTRA_GRAPH_FORMAT", metavar="mermaid|dot", help="What is to read it.")
+    ] = Format.mermaid,
 ) -> Exit:
     """Draw a graph as text.
 

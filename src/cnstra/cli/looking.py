@@ -30,7 +30,10 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 def runs(
     status: Annotated[
-        RunStatus | None, typer.Option(envvar="CNSTRA_RUNS_STATUS", help="Only runs that stand so.")
+        RunStatus | None,
+        typer.Option(
+            envvar="CNSTRA_RUNS_STATUS", metavar="STATUS", help=f"Only runs that are so: {', '.join(RunStatus)}."
+        ),
     ] = None,
     since: Annotated[
         str | None,

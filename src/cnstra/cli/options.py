@@ -19,7 +19,7 @@ DatabaseUrl = Annotated[
         "--database-url",
         envvar="CNSTRA_DATABASE_URL",
         metavar="URL",
-        help="The Postgres database; without it, the one that cnstra up started.",
+        help="The Postgres database. Without it: the one that cnstra up started.",
     ),
 ]
 BrokerUrl = Annotated[
@@ -28,13 +28,13 @@ BrokerUrl = Annotated[
         "--broker-url",
         envvar="CNSTRA_BROKER_URL",
         metavar="URL",
-        help="The Redis or Valkey that rings the workers; without it, the one that cnstra up started.",
+        help="The Redis or Valkey that rings the workers. Without it: the one that cnstra up started.",
     ),
 ]
 HomeFolder = Annotated[
     str | None,
     typer.Option(
-        "--home", envvar="CNSTRA_HOME", metavar="FOLDER", help="Where the servers live; without it, ./.cnstra."
+        "--home", envvar="CNSTRA_HOME", metavar="FOLDER", help="Where the servers live. Without it: ./.cnstra."
     ),
 ]
 AsJson = Annotated[

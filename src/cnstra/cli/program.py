@@ -55,13 +55,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(args=arguments, prog_name="cnstra", standalone_mode=False)
         sys.stdout.flush()
         return int(code or Exit.DONE)
-    except BrokenPipeError:  # who reads the output has seen enough; the interpreter must not flush the rest of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.DONE
+    except BrokenPipeError:
+        return _unread()
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, BrokenPipeError):  # which typer makes an exit of
+            raise
+        return _unread()
     except (KeyboardInterrupt, typer.Abort):
         return Exit.INTERRUPTED
     except Exception as error:
         return _ended_by(error)
+
+
+def _unread() -> Exit:
+    """Who reads the output has seen enough; the interpreter must not try to flush the rest of it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return Exit.DONE
 
 
 def _ended_by(error: Exception) -> int:

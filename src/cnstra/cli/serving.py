@@ -30,7 +30,7 @@ def worker(
     queues: Annotated[
         str | None,
         typer.Option(
-            envvar="CNSTRA_QUEUES", metavar="A,B", help="Serve only the neurons on these queues; without it, on all."
+            envvar="CNSTRA_QUEUES", metavar="A,B", help="Serve only the neurons on these queues. Without it: on all."
         ),
     ] = None,
     lease: Annotated[
@@ -53,7 +53,9 @@ def worker(
     ] = _USUAL.drain.total_seconds(),
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        typer.Option(envvar="CNSTRA_LOG_LEVEL", help="What is logged, to standard error."),
+        typer.Option(
+            envvar="CNSTRA_LOG_LEVEL", metavar="debug|info|warning|error", help="What is logged, to standard error."
+        ),
     ] = "info",
     database_url: DatabaseUrl = None,
     broker_url: BrokerUrl = None,

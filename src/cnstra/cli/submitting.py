@@ -54,9 +54,10 @@ def submit(
     database_url: DatabaseUrl = None,
     broker_url: BrokerUrl = None,
 ) -> Exit:
-    """Start a run. When this returns, the run is kept, whatever dies.
+    """Start a run.
 
-    Prints the run's id; with --wait, also how it ended and what came out of it.
+    When this returns, the run is kept, whatever dies. Prints the run's id; with --wait, also how it ended and what came
+    out of it.
     """
     cns = load(app)
     signal = _signal(cns, collateral, payload)

@@ -25,7 +25,7 @@ _LASTED = 10.0
 """Seconds after which a child that died had not died at once."""
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
-_NOW = 5.0
+_NOW = 3.0
 """Seconds that a child has to end at once in."""
 
 

@@ -22,9 +22,9 @@ from cnstra.running.signals import STOPPING, SignalPipe
 
 _log = logging.getLogger("cnstra.worker")
 
-GRACE = 3.0
+GRACE = 2.0
 """Seconds after the end of the time to drain in which what was drained may still be settled, and the lease ended."""
-_LEASE_ENDS_WITHIN = 2.0
+_LEASE_ENDS_WITHIN = 1.5
 
 
 class Process:
@@ -120,4 +120,4 @@ def _flush() -> None:
 
     flushing = threading.Thread(target=flush, daemon=True)
     flushing.start()
-    flushing.join(1.0)
+    flushing.join(0.5)

@@ -189,7 +189,8 @@ select n.run_id, n.activation_id, n.parent, n.ordinal, r.graph, case when r.pinn
        n.dendrite, n.collateral, n.payload::jsonb, n.queue, r.priority, n.attempt, n.status, n.blocked,
        case when n.status = 'running' then 1 else 0 end, n.nonce, n.worker,
        case when n.status = 'running' then 1 else 0 end, %(now)s, n.available_at,
-       case when n.status = 'running' then %(now)s end, case when n.status = 'running' then %(now)s end
+       case when n.status = 'running' then %(now)s::timestamptz end,
+       case when n.status = 'running' then %(now)s::timestamptz end
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(parents)s::int[], %(ordinals)s::int[], %(neurons)s::text[],
             %(dendrites)s::text[], %(collaterals)s::text[], %(payloads)s::text[], %(queues)s::text[], %(attempts)s::int[],
             %(statuses)s::text[], %(blocked)s::text[], %(nonces)s::bigint[], %(workers)s::uuid[],
@@ -267,6 +268,10 @@ where a.run_id = any(%(run_ids)s) and a.blocked = 'alone'
 returning a.queue, a.run_id, a.activation_id
 
 -- == workers and supervision ==
+
+-- name: keep_aside_closed
+-- While a worker comes, nothing is set aside: what one did not see yet, the other would leave blocked for good.
+select true from cnstra.supervisor for share
 
 -- name: register
 -- Begin a worker's lease.
@@ -357,13 +362,20 @@ where w.lost_at is not null
   and not exists (select from cnstra.activation a where a.worker = w.worker and a.status = 'running')
 
 -- name: lost_claims
--- Claims of lost workers.
-select a.run_id, a.activation_id, a.epoch, a.nonce, a.worker, w.host, w.pid
-from cnstra.worker w
-join cnstra.activation a on a.worker = w.worker and a.status = 'running'
-where w.lost_at is not null
-order by a.run_id, a.activation_id
+-- Claims of lost workers. Found before they are sorted: in the order of their ids, all activations would be gone through.
+with lost as materialized (
+    select a.run_id, a.activation_id, a.epoch, a.nonce, a.worker, w.host, w.pid
+    from cnstra.worker w
+    join cnstra.activation a on a.worker = w.worker and a.status = 'running'
+    where w.lost_at is not null)
+select run_id, activation_id, epoch, nonce, worker, host, pid
+from lost
+order by run_id, activation_id
 limit %(limit)s
+
+-- name: keep_registration_closed
+-- While activations are set aside, no worker comes.
+select true from cnstra.supervisor for no key update
 
 -- name: set_unknown_aside
 -- Ready activations that no live worker of their graph and queue knows leave the ready index, so that nothing starves
@@ -408,7 +420,7 @@ select status from cnstra.run where run_id = %(run_id)s
 -- The newest runs that fit.
 select * from cnstra.runs
 where (%(status)s::text is null or status = %(status)s)
-  and (%(tags)s::jsonb is null or tags @> %(tags)s::jsonb)
+  and (%(tags)s::jsonb is null or tags <> '{}' and tags @> %(tags)s::jsonb)
   and (%(tag_key)s::text is null or tags ? %(tag_key)s)
   and (%(from_id)s::uuid is null or run_id >= %(from_id)s)
   and (%(since)s::timestamptz is null or submitted_at >= %(since)s)

@@ -1,6 +1,7 @@
--- The contract in SQL: what users, dashboards and alerts read. Columns only grow. Laid anew by every migration.
+-- The contract in SQL: what users, dashboards and alerts read. Columns only grow, at the
+-- end. Laid over the old ones by every migration, so that grants on them, and views of users that rest on them, stay.
 
-create view cnstra.runs as
+create or replace view cnstra.runs as
 select r.run_id, r.graph, r.graph_version, r.status, r.attempt, r.entry_collateral, r.entry_payload,
        coalesce((
            select jsonb_agg(jsonb_build_object('collateral', o.signal -> 'collateral', 'payload', o.signal -> 'payload')
@@ -21,7 +22,7 @@ select r.run_id, r.graph, r.graph_version, r.status, r.attempt, r.entry_collater
        end as blocked
 from cnstra.run r;
 
-create view cnstra.activations as
+create or replace view cnstra.activations as
 select a.run_id, a.activation_id, a.parent_activation_id, a.attempt, a.neuron, a.dendrite, a.collateral, a.payload,
        coalesce((
            select jsonb_agg(jsonb_build_object('collateral', s.collateral, 'payload', s.payload) order by s.ordinal)
@@ -37,7 +38,7 @@ select a.run_id, a.activation_id, a.parent_activation_id, a.attempt, a.neuron, a
        a.version_read as context_version_read, a.version_written as context_version_written, a.group_id, a.progress
 from cnstra.activation a;
 
-create view cnstra.tries as
+create or replace view cnstra.tries as
 select t.run_id, t.activation_id, t.try_number, t.worker, t.started_at, t.finished_at,
        t.error, t.error_type, t.error_traceback
 from cnstra.try t
@@ -46,7 +47,7 @@ select a.run_id, a.activation_id, a.tries, a.worker, a.started_at, a.finished_at
 from cnstra.activation a
 where a.status in ('running', 'done', 'compensated');
 
-create view cnstra.context as
+create or replace view cnstra.context as
 select r.run_id, coalesce(h.version, 0) as version,
        case when d.keys is not null then d.keys
             when d.whole is not null then d.whole
@@ -65,7 +66,7 @@ left join lateral (
     join cnstra.context_entry e
       on e.run_id = h.run_id and e.version = abs(head.version::bigint) and e.slot = head.slot) d on true;
 
-create view cnstra.context_history as
+create or replace view cnstra.context_history as
 select e.run_id, e.version, e.activation_id, a.neuron,
        case when bool_or(e.slot = 'w' and e.value is not null) and not bool_or(e.slot like 's:%' and e.value is not null)
             then (array_agg(e.value) filter (where e.slot = 'w'))[1]
@@ -79,13 +80,13 @@ from cnstra.context_entry e
 join cnstra.activation a on a.run_id = e.run_id and a.activation_id = e.activation_id
 group by e.run_id, e.version, e.activation_id, a.neuron, a.finished_at;
 
-create view cnstra.workers as
+create or replace view cnstra.workers as
 select w.worker, w.host, w.pid, array[w.graph] as graphs, w.queues, w.started_at, w.last_seen_at,
        (select count(*) from cnstra.activation a where a.worker = w.worker and a.status = 'running') as running
 from cnstra.worker w
 where w.lost_at is null;
 
-create view cnstra.queue_depth as
+create or replace view cnstra.queue_depth as
 select a.queue,
        count(*) filter (where a.status = 'ready') as ready,
        count(*) filter (where a.status = 'running') as running,

@@ -1,3 +1,5 @@
 """A module that needs one that is not there."""
 
-import a_module_that_nobody_has  # noqa: F401
+import importlib
+
+importlib.import_module("a_module_that_nobody_has")

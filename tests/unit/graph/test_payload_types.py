@@ -113,6 +113,14 @@ class Row(TypedDict):
     note: NotRequired[str]
 
 
+class Page(TypedDict, Generic[T]):
+    items: list[T]
+
+
+class NumberedPage(Page[int]):
+    number: int
+
+
 class Struct(msgspec.Struct, rename="camel", tag="s", tag_field="kind"):
     item_count: int
     note: str = ""
@@ -214,6 +222,8 @@ FORMS: list[tuple[Any, Any, Any]] = [
     (Pair, Pair(1), {"left": 1, "right": "r"}),
     (Row, {"id": 1}, {"id": 1}),
     (Row, {"id": 1, "note": "n"}, {"id": 1, "note": "n"}),
+    (Page[date], {"items": [date(2024, 1, 1)]}, {"items": ["2024-01-01"]}),
+    (NumberedPage, {"items": [1], "number": 2}, {"items": [1], "number": 2}),
     (Struct, Struct(2), {"kind": "s", "itemCount": 2, "note": ""}),
     (Compact, Compact(1), [1, "b"]),
     (Attrs, Attrs(1.5, 2), {"weight": 1.5, "_hidden": 2, "later": "set"}),
@@ -302,6 +312,7 @@ REFUSED: list[tuple[Any, Any, str, str]] = [
     (Row, {"note": "n"}, "$", "has no key 'id', which Row needs"),
     (Row, {"id": 1, "nope": 2}, "$", "has the key 'nope', which Row does not have"),
     (Row, {"id": 1, "note": 2}, "$.note", "must be str, got int"),
+    (NumberedPage, {"items": ["a"], "number": 2}, "$.items[0]", "must be int, got str"),
     (Struct, Struct("x"), "$.item_count", "must be int, got str"),
     (Attrs, Attrs("x"), "$.weight", "must be float, got str"),
     (Annotated[int, msgspec.Meta(gt=0)], 0, "$", "breaks a declared constraint"),

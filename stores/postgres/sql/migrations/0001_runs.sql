@@ -39,7 +39,7 @@ create table cnstra.run (
     check ((finished_at is not null) = (status in ('completed', 'failed', 'compensated', 'cancelled')))
 ) with (fillfactor = 80);
 
-create index run_by_next_retry on cnstra.run (next_retry_at) where next_retry_at is not null;   -- look
+create index run_by_next_retry on cnstra.run (next_retry_at) where next_retry_at is not null;   -- find_attempts_due
 create index run_failed on cnstra.run (run_id) where status = 'failed';                         -- failed_runs, run_rows
 create index run_by_tag on cnstra.run using gin (tags jsonb_path_ops) where tags <> '{}';       -- run_rows
 
@@ -94,9 +94,9 @@ create table cnstra.activation (
 ) with (fillfactor = 85);
 
 create index activation_ready on cnstra.activation (graph, queue, priority desc, available_at)
-    where status = 'ready' and blocked is null;                                                 -- claim, look
-create index activation_scheduled on cnstra.activation (available_at) where status = 'scheduled'; -- look
-create index activation_running on cnstra.activation (worker) where status = 'running';         -- lost_claims, held_claims
+    where status = 'ready' and blocked is null;                        -- claim, find_unclaimed, set_unknown_aside
+create index activation_scheduled on cnstra.activation (available_at) where status = 'scheduled'; -- find_due
+create index activation_running on cnstra.activation (worker) where status = 'running';         -- held_claims, claims_of_nonce, lost_claims, forget_lost
 create index activation_unknown on cnstra.activation (graph) where blocked = 'unknown';         -- readmit_known
 
 create table cnstra.try (

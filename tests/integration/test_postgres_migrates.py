@@ -1,0 +1,169 @@
+"""The schema: migrations, the views that lie over it, and schemas that do not fit."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from cnstra.orchestrator.errors import SchemaError
+from cnstra.orchestrator.machine.records import RetryAsked
+from cnstra.orchestrator.store import RunEvent
+from cnstra.stores.postgres import PostgresStore, migrate, migrating
+from cnstra.stores.postgres.statements import statements
+from support.plans import numbered
+from support.views import VIEWS
+from support.waiting import eventually
+
+NOBODY = UUID(int=7)
+FOLDER = Path(migrating.__file__).parent / "sql" / "migrations"
+
+
+def names_of(database_url: str) -> list[str]:
+    """The migrations that a database has taken."""
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute("select name from cnstra.migration order by number").fetchall()
+    return [name for (name,) in rows]
+
+
+def test_migrations_are_numbered_from_one_without_gaps() -> None:
+    """Every file of the folder is a migration, and each number is there once: two branches cannot both add one."""
+    files = sorted(path.name for path in FOLDER.iterdir())
+    assert [name for _, name in migrating.migrations()] == files
+    assert [int(name[:4]) for name in files] == list(range(1, len(files) + 1))
+
+
+def test_a_gap_in_the_numbers_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A release with a missing or a doubled number does not migrate at all."""
+    monkeypatch.setattr(migrating.resources, "files", lambda package: tmp_path)
+    folder = tmp_path / "sql" / "migrations"
+    folder.mkdir(parents=True)
+    (folder / "0001_one.sql").touch()
+    (folder / "0003_three.sql").touch()
+    with pytest.raises(SchemaError, match="0003_three"):
+        migrating.migrations()
+
+
+def test_migrating_twice_changes_nothing(empty_database_url: str) -> None:
+    """The first call takes every migration, the second none."""
+    taken = migrate(empty_database_url)
+    assert taken == [name for _, name in migrating.migrations()]
+    assert migrate(empty_database_url) == []
+    assert names_of(empty_database_url) == taken
+
+
+def test_migrations_at_the_same_time_take_turns(empty_database_url: str) -> None:
+    """Of several processes that start on an empty database, one migrates it, and all find it migrated."""
+    taken: list[list[str]] = []
+    threads = [
+        threading.Thread(target=lambda: taken.append(migrate(empty_database_url)), daemon=True) for _ in range(3)
+    ]
+    with psycopg.connect(empty_database_url) as connection:
+        connection.execute("select pg_advisory_xact_lock(%s)", [migrating._LOCK])
+        for thread in threads:
+            thread.start()
+        waiting = (
+            "select count(*) from pg_locks where locktype = 'advisory' and not granted and database = "
+            "(select oid from pg_database where datname = current_database())"
+        )
+        eventually(lambda: connection.execute(waiting).fetchone() == (3,), what="all wait for their turn")
+    for thread in threads:
+        thread.join()
+    assert sorted(taken, key=len) == [[], [], [name for _, name in migrating.migrations()]]
+
+
+def test_a_migration_that_fails_leaves_the_schema_as_it_was(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All migrations of a call, and the views, come in one transaction."""
+    migrate(empty_database_url)
+    known, text = migrating.migrations(), migrating.sql_text
+    added = {"migrations/0098_good.sql": "create table cnstra.extra ()", "migrations/0099_bad.sql": "create nonsense"}
+    monkeypatch.setattr(migrating, "migrations", lambda: [*known, (98, "0098_good.sql"), (99, "0099_bad.sql")])
+    monkeypatch.setattr(migrating, "sql_text", lambda name: added.get(name) or text(name))
+    with pytest.raises(psycopg.errors.SyntaxError):
+        migrate(empty_database_url)
+    assert names_of(empty_database_url) == [name for _, name in known]
+    with psycopg.connect(empty_database_url) as connection:
+        assert connection.execute("select to_regclass('cnstra.extra')").fetchone() == (None,)
+
+
+# -- schemas that do not fit -----------------------------------------------------------------------------------
+
+
+def test_a_database_without_a_schema_is_refused(empty_database_url: str) -> None:
+    """The check, and every other operation, say what is missing and which command mends it."""
+    store = PostgresStore(empty_database_url)
+    with pytest.raises(SchemaError, match=r"no cnstra schema.*cnstra migrate"):
+        store.run(store.check_schema())
+    operations = [
+        store.run_status(NOBODY),
+        store.failed_runs(None, None, 1),
+        store.renew(NOBODY),
+        store.apply([RunEvent(run_id=NOBODY, event=RetryAsked())]),
+        store.lost_claims(1),
+    ]
+    for operation in operations:
+        with pytest.raises(SchemaError, match=rf"{operation.name}.*cnstra migrate"):
+            store.run(operation)
+    store.close()
+
+
+def test_an_older_schema_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release that needs a migration which the database has not says so when it starts."""
+    known = migrating.migrations()
+    monkeypatch.setattr(migrating, "migrations", lambda: [*known, (len(known) + 1, "9999_next.sql")])
+    store = PostgresStore(database_url)
+    with pytest.raises(
+        SchemaError, match=rf"migration {len(known)}, .*needs migration {len(known) + 1}.*cnstra migrate"
+    ):
+        store.run(store.check_schema())
+    store.close()
+
+
+def test_a_newer_schema_serves_the_release_before_it(database_url: str) -> None:
+    """While a deploy rolls, old workers run on the new schema; but they do not migrate it back."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute("insert into cnstra.migration (number, name) values (9999, '9999_next.sql')")
+    store = PostgresStore(database_url)
+    store.run(store.check_schema())
+    store.close()
+    with pytest.raises(SchemaError, match=r"9999.*upgrade cnstra"):
+        migrate(database_url)
+
+
+# -- what lies over it -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_has_the_columns_that_users_rely_on(database_url: str, view: str) -> None:
+    """At least these, first and in this order; a view may have more."""
+    with psycopg.connect(database_url) as connection:
+        cursor = connection.execute(f"select * from cnstra.{view} limit 0".encode())
+        assert cursor.description is not None
+        columns = [column.name for column in cursor.description]
+    assert columns[: len(VIEWS[view])] == VIEWS[view]
+
+
+def test_what_users_built_on_the_views_outlives_a_migration(database_url: str) -> None:
+    """A dashboard's own view over ours, and what it was granted, are there after the next migration."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("create view public.broken_orders as select run_id from cnstra.runs where status = 'failed'")
+        connection.execute("grant select on cnstra.runs to public")
+        migrate(database_url)
+        assert connection.execute("select * from public.broken_orders").fetchall() == []
+        granted = (
+            "select count(*) from information_schema.role_table_grants "
+            "where table_schema = 'cnstra' and table_name = 'runs' and grantee = 'PUBLIC'"
+        )
+        assert connection.execute(granted).fetchone() == (1,)
+
+
+@pytest.mark.parametrize("name", statements())
+def test_every_statement_fits_the_schema(database_url: str, name: str) -> None:
+    """Names and types of each are those of the tables that the migrations make."""
+    with psycopg.connect(database_url) as connection, psycopg.ClientCursor(connection) as cursor:
+        cursor.execute(f"prepare one as {numbered(statements()[name])}".encode())

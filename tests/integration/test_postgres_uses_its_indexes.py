@@ -1,0 +1,111 @@
+"""Every index of the schema serves the statements that it names: no cost grows with what was ever done, or waits.
+
+Plans are those of the store's own connections: of statements that are prepared once, the plan for any parameters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from cnstra.servers import HeldServers
+from cnstra.stores.postgres.statements import statements
+from cnstra.stores.postgres.store import _connecting
+from support.databases import fresh_database
+from support.plans import numbered, served
+
+SERVED = served()
+PEOPLES = {"run_rows"}
+"""Statements that are planned anew for what somebody asks."""
+
+_FILL = """
+insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
+                        last_activation, tags, submitted_at, finished_at, next_retry_at)
+select uuidv7(make_interval(secs => n)), 'g' || n % 3, '1', false, 'c', '1',
+       case when n % 500 = 0 then 'failed' when n % 100 = 0 then 'waiting' else 'completed' end, 0, 0, 1,
+       case when n % 5 = 0 then jsonb_build_object('customer', (n / 10)::text) else '{}' end, now(),
+       case when n % 100 <> 0 or n % 500 = 0 then now() end, case when n % 100 = 0 and n % 500 <> 0 then now() end
+from generate_series(1, 5000) n;
+
+insert into cnstra.worker (worker, host, pid, graph, graph_version, queues, dendrites, lease, started_at, last_seen_at,
+                           expires_at, lost_at)
+select md5(n::text)::uuid, 'h', n, 'g' || n % 3, '1', array['q0', 'q1'], array['n' || chr(31) || 'c'], '10 s', now(), now(),
+       now() + '10 s', case when n % 10 = 0 then now() end
+from generate_series(1, 30) n;
+
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, neuron, dendrite, collateral, payload, queue, priority,
+                               attempt, status, blocked, epoch, nonce, worker, created_at, available_at, finished_at)
+select r.run_id, n, 0, r.graph, 'n', 'd', 'c', '1', 'q' || n % 4, n % 3, 1,
+       (array['ready', 'running', 'scheduled', 'done', 'done', 'done', 'done', 'done', 'done', 'done'])[s.at],
+       case when s.at = 1 and n % 7 = 0 then 'unknown' end, 1, 1, md5((s.at * n % 30 + 1)::text)::uuid, now(),
+       now() - make_interval(secs => n), case when s.at > 3 then now() end
+from cnstra.run r
+cross join generate_series(1, 4) n
+cross join lateral (select abs(hashtext(r.run_id::text || n)) % 10 + 1 as at) s;
+
+analyze
+"""
+
+_ASKED: list[tuple[str, dict[str, Any]]] = [
+    ("run_failed", {"status": "failed"}),
+    ("run_by_tag", {"tags": json.dumps({"customer": "17"})}),
+]
+
+
+@pytest.fixture(scope="module")
+def connection(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A database in which there is much of everything, with statistics, as the store connects to it."""
+    with fresh_database(servers.database_url, template=template_url) as url:
+        settings = {name: value for name, value in _connecting(url).items() if name != "conninfo"}
+        with psycopg.connect(url, **settings) as connection:
+            connection.execute(_FILL.encode())
+            yield connection
+
+
+def plan(connection: psycopg.Connection[Any], explain: str, parameters: dict[str, Any] | None = None) -> str:
+    rows = connection.execute(explain.encode(), parameters).fetchall()
+    return "\n".join(line for (line,) in rows)
+
+
+@pytest.mark.parametrize(
+    ("index", "statement"),
+    [(index, name) for index, names in SERVED.items() for name in names if name not in PEOPLES],
+)
+def test_an_index_serves_the_statement_that_it_names(
+    connection: psycopg.Connection[Any], index: str, statement: str
+) -> None:
+    """The plan that serves any parameters goes through it."""
+    found = plan(connection, f"explain (generic_plan) {numbered(statements()[statement])}")
+    assert index in found
+
+
+@pytest.mark.parametrize(("index", "which"), _ASKED)
+def test_an_index_serves_what_people_ask(
+    connection: psycopg.Connection[Any], index: str, which: dict[str, Any]
+) -> None:
+    """A listing of runs by what few of them have goes through the index of that."""
+    everything = {"status": None, "tags": None, "tag_key": None, "from_id": None, "since": None, "limit": 100}
+    assert index in plan(connection, f"explain {statements()['run_rows']}", everything | which)
+    assert "run_rows" in SERVED[index]
+
+
+def test_every_index_names_statements_that_there_are(connection: psycopg.Connection[Any]) -> None:
+    """An index that serves nothing costs every write; so each says what it is for."""
+    rows = connection.execute(
+        "select indexname from pg_indexes where schemaname = 'cnstra' and indexname not like '%_pkey'"
+    ).fetchall()
+    assert {name for (name,) in rows} == set(SERVED)
+    assert {name for names in SERVED.values() for name in names} <= set(statements())
+    assert {index for index, names in SERVED.items() if PEOPLES & set(names)} == {index for index, _ in _ASKED}
+
+
+@pytest.mark.parametrize(
+    "statement", ["lock_runs", "load_activations", "load_heads", "update_runs", "update_activations"]
+)
+def test_a_hop_reads_no_table_from_end_to_end(connection: psycopg.Connection[Any], statement: str) -> None:
+    """Whatever their statistics say, the statements of a settlement reach each row by its key."""
+    assert "Seq Scan" not in plan(connection, f"explain (generic_plan) {numbered(statements()[statement])}")
