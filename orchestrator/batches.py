@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from cnstra.orchestrator.errors import SubmitError
 from cnstra.orchestrator.machine.records import (
     Answer,
     AttemptDue,
@@ -24,7 +25,7 @@ from cnstra.orchestrator.machine.records import (
 from cnstra.orchestrator.machine.states import ActivationStatus
 from cnstra.orchestrator.ports import Ring
 from cnstra.orchestrator.slots import Slot
-from cnstra.orchestrator.store import Applied, RunEvent, Submission, Work
+from cnstra.orchestrator.store import Accepted, Applied, RunEvent, Submission, Work
 
 Ready = tuple[str, UUID, int]
 """The queue, the run and the number of an activation that became ready."""
@@ -54,6 +55,21 @@ def repeats(submissions: Sequence[Submission]) -> dict[int, int]:
 def same_signal(one: Submission, other: Submission) -> bool:
     """Whether two submits start a graph by the same signal."""
     return (one.graph, one.collateral, _plain(one.payload)) == (other.graph, other.collateral, _plain(other.payload))
+
+
+def refuse_others(submissions: Sequence[Submission], accepted: Sequence[Accepted]) -> None:
+    """Raise ``SubmitError`` where an id or a key stands for another signal; the store then keeps nothing of the batch."""
+    for submission, answer in zip(submissions, accepted, strict=True):
+        if not answer.same:
+            taken = (
+                f"run_id {submission.run_id}"
+                if answer.run_id == submission.run_id
+                else f"idempotency_key {submission.idempotency_key!r}"
+            )
+            raise SubmitError(
+                f"{taken} is that of run {answer.run_id}, which was started by another signal; "
+                "give another key for another payload"
+            )
 
 
 def _plain(text: str) -> Any:

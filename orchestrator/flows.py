@@ -24,8 +24,15 @@ from cnstra.orchestrator.machine.records import RetryAsked, Verdict
 from cnstra.orchestrator.machine.states import ENDED, RunStatus
 from cnstra.orchestrator.ports import Entropy, Ring
 from cnstra.orchestrator.slots import Snapshot
-from cnstra.orchestrator.store import Accepted, Operations, RunEvent, Submission
-from cnstra.orchestrator.submitting import ListOptions, SubmitOptions, filter_of, submission_of
+from cnstra.orchestrator.store import Operations, RunEvent, Submission
+from cnstra.orchestrator.submitting import (
+    ListOptions,
+    ManyOptions,
+    SubmitOptions,
+    filter_of,
+    submission_of,
+    submissions_of,
+)
 
 T = TypeVar("T")
 Flow = Generator[Any, Any, T]
@@ -116,15 +123,24 @@ class Flows:
 
     # -- submit ------------------------------------------------------------------------------------------------
 
-    def submit(self, signals: Iterable[Signal[Any]], options: SubmitOptions) -> Flow[list[uuid.UUID]]:
+    def submit(self, signal: Signal[Any], options: SubmitOptions) -> Flow[uuid.UUID]:
+        """Keep a run."""
+        [run_id] = yield from self._keep([submission_of(self._graph(), signal, options, self._entropy)])
+        return run_id
+
+    def submit_many(self, signals: Iterable[Signal[Any]], options: ManyOptions) -> Flow[list[uuid.UUID]]:
         """Keep a run for each signal: all of them, or none."""
+        return (yield from self._keep(submissions_of(self._graph(), signals, options, self._entropy)))
+
+    def _graph(self) -> CNS:
         if self._cns is None:
             raise SubmitError("submitting needs the graph: Orchestrator(cns, ...)")
-        submissions = [submission_of(self._cns, signal, options, self._entropy) for signal in signals]
+        return self._cns
+
+    def _keep(self, submissions: list[Submission]) -> Flow[list[uuid.UUID]]:
         if not submissions:
             return []
         accepted, rings = yield from self._run(self._operations.submit(submissions))
-        _refuse_others(submissions, accepted)
         if rings:
             yield self._world.ring(rings)
         return [answer.run_id for answer in accepted]
@@ -250,17 +266,3 @@ def shared_value(snapshot: Snapshot) -> Any:
 
 def _not_found(run_id: uuid.UUID) -> RunNotFound:
     return RunNotFound(f"no run {run_id} is stored here; look at `cnstra runs`, and at CNSTRA_DATABASE_URL")
-
-
-def _refuse_others(submissions: Sequence[Submission], accepted: Sequence[Accepted]) -> None:
-    for submission, answer in zip(submissions, accepted, strict=True):
-        if not answer.same:
-            taken = (
-                f"run_id {submission.run_id}"
-                if answer.run_id == submission.run_id
-                else f"idempotency_key {submission.idempotency_key!r}"
-            )
-            raise SubmitError(
-                f"{taken} is that of run {answer.run_id}, which was started by another signal; "
-                "give another key for another payload"
-            )

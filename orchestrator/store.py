@@ -69,8 +69,8 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """``run_id`` is kept. ``new`` is False when an earlier submit under the same idempotency key had made it;
-    ``same`` then says whether it carried the same payload."""
+    """``run_id`` is kept. ``new`` is False when an earlier submit under the same id or key had made it; ``same`` then says
+    whether it carried the same signal: where it did not, the whole batch is refused."""
 
     run_id: UUID
     new: bool
@@ -222,7 +222,10 @@ class Operations(Protocol):
     # clients
 
     def submit(self, submissions: Sequence[Submission]) -> Operation[tuple[list[Accepted], tuple[Ring, ...]]]:
-        """Keep all of these runs, or none. The same run id again is the same run."""
+        """Keep all of these runs, or none. The same run id, or idempotency key, again is the same run.
+
+        Raises ``SubmitError``, and keeps none, where an id or a key stands for another signal.
+        """
         ...
 
     def run_row(self, run_id: UUID) -> Operation[Mapping[str, Any] | None]:

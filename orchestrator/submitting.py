@@ -6,9 +6,9 @@ Whatever is refused here is refused before anything is stored, with an error tha
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from tenacity import BaseRetrying
 
@@ -36,6 +36,16 @@ class BatchOptions(TypedDict, total=False):
     delay: timedelta | None
     tags: Mapping[str, str] | None
     retry: BaseRetrying | None
+
+
+class ManyOptions(BatchOptions, total=False):
+    """What may be said of a batch.
+
+    ``idempotency_keys``: one for each signal, so that a batch whose reply was lost can be submitted again. The others are
+    those of ``BatchOptions``.
+    """
+
+    idempotency_keys: Sequence[str] | None
 
 
 class SubmitOptions(BatchOptions, total=False):
@@ -92,6 +102,23 @@ def submission_of(cns: CNS, signal: Signal[Any], options: SubmitOptions, entropy
         policy=None if policy is None else to_data(policy, where="submit(retry=)"),
         delay=_delay(options.get("delay")),
     )
+
+
+def submissions_of(
+    cns: CNS, signals: Iterable[Signal[Any]], options: ManyOptions, entropy: Entropy
+) -> list[Submission]:
+    """The runs that signals start. Raises as ``submission_of``, for the first that cannot be kept."""
+    given = list(signals)
+    keys = options.get("idempotency_keys")
+    if keys is not None and len(keys) != len(given):
+        raise SubmitError(f"{len(keys)} idempotency_keys for {len(given)} signals; give one for each, in their order")
+    common = {name: value for name, value in options.items() if name != "idempotency_keys"}
+    return [
+        submission_of(
+            cns, signal, cast("SubmitOptions", common | {"idempotency_key": keys[place] if keys else None}), entropy
+        )
+        for place, signal in enumerate(given)
+    ]
 
 
 def filter_of(options: ListOptions) -> RunFilter:

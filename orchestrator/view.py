@@ -124,9 +124,16 @@ class View:
         return [
             self.name(slot)
             for slot, held in self.held.items()
-            if held.copied and held.text is not None and held.value != values.load(held.text)
+            if held.copied and held.text is not None and _changed(held.value, held.text)
         ]
 
 
 def _load(text: str | None) -> Any:
     return None if text is None else values.load(text)
+
+
+def _changed(value: Any, text: str) -> bool:
+    try:
+        return bool(value != values.load(text))
+    except Exception:  # what cannot be compared was not in it before
+        return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,7 +113,7 @@ class Caller:
             if isinstance(verdict, GiveUp):
                 return self.failed(call.work, verdict.error, for_good=True)
             return self._succeeded(call, stay=stay)
-        except Exception as error:
+        except BaseException as error:  # a generator is the handler's own code, and may raise anything
             return self.failed(call.work, error, dendrite=call.dendrite, seconds=seconds)
 
     def _succeeded(self, call: Call, *, stay: bool) -> Succeeded:
@@ -150,7 +151,7 @@ class Caller:
             return self._succeeded(call, stay=stay)
         except ContextConflict as error:
             return self.failed(call.work, error, for_good=True)
-        except Exception as error:
+        except BaseException as error:  # updates and merges may raise anything, too
             return self.failed(call.work, error, dendrite=call.dendrite, seconds=seconds)
 
     # -- failures ----------------------------------------------------------------------------------------------
@@ -164,7 +165,19 @@ class Caller:
         seconds: float = 0.0,
         for_good: bool = False,
     ) -> FailedTry:
-        """The event of a try that failed, judged by the dendrite's policy and, for good, by the run's."""
+        """The event of a try that failed, judged by the dendrite's policy and, for good, by the run's.
+
+        Raises nothing, whatever the policies and the error itself do: a try that has ended must be settled.
+        """
+        try:
+            return self._judged(work, error, dendrite, seconds, for_good=for_good)
+        except BaseException as broken:
+            problem = PolicyError(f"{work}: its {type(error).__name__} could not be judged: {type(broken).__name__}")
+            return self._failed_try(work, problem, None)
+
+    def _judged(
+        self, work: Work, error: BaseException, dendrite: AnyDendrite | None, seconds: float, *, for_good: bool
+    ) -> FailedTry:
         for_good = for_good or isinstance(error, PolicyError)
         if not for_good and dendrite is not None and isinstance(error, Exception):
             try:
@@ -196,7 +209,8 @@ class Caller:
             )
             verdict = judge(policy, tried, Raised(error))
         except PolicyError as broken:
-            error.add_note(f"and the run's policy could not be asked: {broken}")
+            with suppress(Exception):  # errors are users' code, too
+                error.add_note(f"and the run's policy could not be asked: {broken}")
             return None
         return verdict.seconds if isinstance(verdict, RetryAfter) else None
 
@@ -215,7 +229,10 @@ class Caller:
 def failure_of(error: BaseException) -> Failure:
     """An exception as it is stored: text that Postgres can hold, and no more than is of use."""
     kind = type(error)
-    lines = traceback.format_exception(error)
+    try:
+        lines = traceback.format_exception(error)
+    except Exception as broken:
+        lines = [f"(its traceback could not be read: {type(broken).__name__})"]
     return Failure(
         error_type=_text(f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."), 1_000),
         error=_text(_message(error), LONGEST_ERROR),
@@ -226,7 +243,7 @@ def failure_of(error: BaseException) -> Failure:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as broken:
+    except BaseException as broken:
         return f"(its message could not be read: {type(broken).__name__})"
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from cnstra.orchestrator.errors import DataRefused, StoreUnavailable
 from cnstra.orchestrator.machine.records import Event, Succeeded
-from cnstra.orchestrator.ports import Bell
+from cnstra.orchestrator.ports import Bell, Ring
 from cnstra.orchestrator.store import Applied, RunEvent, Store, Work
 from cnstra.workers.calling import Call
 
@@ -124,20 +124,29 @@ class Committer:
             if self._away:
                 _log.warning("the store is back")
             self._away = False
-            if applied.rings:
-                self._bell.ring(applied.rings)
-                self._rung()
             for settlement, answer in zip(batch, applied.answers, strict=True):
                 try:
                     self._settled(settlement, answer)
                 except Exception:  # the thread must live on: all hops of this process pass through it
                     _log.exception("%s: its settlement's answer could not be taken in", settlement.work)
+            if applied.rings:  # last: a broker that hangs holds nobody up but those that it is to tell
+                self._ring(applied.rings)
             return
         _log.warning("abandoned %d settlements: the worker stops, and the store is away", len(batch))
 
+    def _ring(self, rings: Sequence[Ring]) -> None:
+        self._rung()
+        try:
+            self._bell.ring(rings)
+        except Exception:
+            _log.exception("the bell broke; the supervisor rings again")
+
     def _halve(self, batch: Sequence[Settlement], error: DataRefused) -> None:
         if len(batch) == 1:
-            self._refused(batch[0], error)
+            try:
+                self._refused(batch[0], error)
+            except Exception:
+                _log.exception("%s: its refusal could not be taken in", batch[0].work)
             return
         middle = len(batch) // 2
         self._commit(batch[:middle])

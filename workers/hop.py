@@ -73,7 +73,7 @@ class Hops:
         self._worker = worker
         self._caller = Caller(cns, queues=frozenset(self.queues), poison_limit=settings.poison_limit)
         self._committer = Committer(store, bell, settled=self._settled, refused=self._refused, rung=self.nudge)
-        self._held: dict[tuple[UUID, int], Claimed] = {}
+        self._held: set[tuple[UUID, Claimed]] = set()
         self._sync_held = 0
         self._async_held = 0
         self._change = threading.Condition()
@@ -119,7 +119,12 @@ class Hops:
                 if not self._claiming:
                     return
                 ticket, room = self._wanted, self._room()
-            claimed = self._claim(room) if room else None
+            try:
+                claimed = self._claim(room) if room else None
+            except Exception:  # the thread must live on: nothing would be claimed any more
+                _log.exception("claimed work could not be taken in")
+                time.sleep(_CLAIM_PAUSE)
+                claimed = None
             # A full claim, or none for want of room, leaves work behind: go on when there is room, without a doorbell.
             self._hungry = claimed is None or claimed == room
             with self._change:
@@ -133,7 +138,7 @@ class Hops:
         return max(min(rooms, default=0), 0)
 
     def _has_room(self) -> bool:
-        return self._room() >= max(1, self._settings.threads // 4)
+        return self._room() >= max(1, min(self._settings.threads, self._settings.coroutines) // 4)
 
     def _is_async(self, neuron: str, collateral: str) -> bool:
         dendrite = self._cns.dendrite(neuron, collateral)
@@ -168,7 +173,7 @@ class Hops:
         """Hold claimed work, and send it to its call."""
         asynchronous = self._is_async(work.neuron, work.collateral)
         with self._change:
-            self._held[work.run_id, work.activation_id] = work.fence
+            self._held.add((work.run_id, work.fence))
             self._sync_held += not asynchronous
             self._async_held += asynchronous
         job = _Job(work, time.monotonic(), streak)
@@ -230,7 +235,7 @@ class Hops:
     def _begin(self, job: _Job) -> Call | None:
         try:
             begun = self._caller.begin(job.work)
-        except Exception as error:
+        except BaseException as error:  # types and policies are users' code, too
             _log.exception("%s: its call could not begin", job.work)
             begun = self._caller.failed(job.work, error, for_good=True)
         if isinstance(begun, FailedTry):
@@ -307,9 +312,11 @@ class Hops:
         self._committer.put(Settlement(work=work, event=event))
 
     def _let_go(self, work: Work) -> None:
+        """The claim is settled. Only this one: the activation may have been claimed here again meanwhile."""
         asynchronous = self._is_async(work.neuron, work.collateral)
         with self._change:
-            if self._held.pop((work.run_id, work.activation_id), None) is not None:
+            if (work.run_id, work.fence) in self._held:
+                self._held.remove((work.run_id, work.fence))
                 self._sync_held -= not asynchronous
                 self._async_held -= asynchronous
             self._change.notify_all()
@@ -322,7 +329,7 @@ class Hops:
     def holds(self, run_id: UUID, fence: Claimed) -> bool:
         """Whether this process still has the claim in its hands."""
         with self._change:
-            return self._held.get((run_id, fence.activation_id)) == fence
+            return (run_id, fence) in self._held
 
     # -- start and stop ---------------------------------------------------------------------------------------
 
@@ -376,13 +383,12 @@ class Hops:
             self._loop.close()
 
     def _loop_ran(self) -> bool:
-        """Run the loop until it is stopped; False when a task that a handler had begun broke out of it."""
+        """Run the loop until it is stopped; False when it was a handler, or a task of one, that stopped it."""
         try:
             self._loop.run_forever()
         except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets these two through, out of any task
             _log.error("a task that a handler had begun raised %s; the worker goes on", type(error).__name__)
-            return False
-        return True
+        return not self._calling  # else a handler has stopped it, and others are on it
 
 
 async def _awaited(awaitable: Any) -> Any:

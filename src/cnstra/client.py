@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from uuid import UUID
 
 from typing_extensions import Unpack
@@ -19,7 +19,7 @@ from cnstra.orchestrator.flows import Flows, RunResult, Written, drive, drive_as
 from cnstra.orchestrator.graph import CNS, Signal
 from cnstra.orchestrator.ports import Bell, Ring, SystemEntropy
 from cnstra.orchestrator.store import AsyncStore, Operation, Store
-from cnstra.orchestrator.submitting import BatchOptions, ListOptions, SubmitOptions, run_uuid
+from cnstra.orchestrator.submitting import ListOptions, ManyOptions, SubmitOptions, run_uuid
 from cnstra.stores.postgres import AsyncPostgresStore, PostgresStore
 from cnstra.workers.doorbell import DramatiqBell
 
@@ -162,14 +162,14 @@ class Orchestrator:
         Raises ``SubmitError``, ``PayloadError`` or ``PolicyError`` with nothing stored; ``StoreUnavailable`` when the
         database is away (then submit again under the same ``run_id`` or ``idempotency_key``).
         """
-        [accepted] = drive(self._flows.submit([signal], options))
-        return Run(accepted, self._flows)
+        return Run(drive(self._flows.submit(signal, options)), self._flows)
 
-    def submit_many(self, signals: Iterable[Signal[Any]], **options: Unpack[BatchOptions]) -> list[Run]:
-        """Start a run for each signal, in one transaction: all of them are kept, or none. As ``submit`` otherwise."""
-        return [
-            Run(run_id, self._flows) for run_id in drive(self._flows.submit(signals, cast("SubmitOptions", options)))
-        ]
+    def submit_many(self, signals: Iterable[Signal[Any]], **options: Unpack[ManyOptions]) -> list[Run]:
+        """Start a run for each signal, in one transaction: all of them are kept, or none.
+
+        The options are those of ``ManyOptions``: idempotency_keys (one for each signal), priority, delay, tags, retry.
+        """
+        return [Run(run_id, self._flows) for run_id in drive(self._flows.submit_many(signals, options))]
 
     def get_run(self, run_id: UUID | str) -> Run:
         """The run of this id. Raises ``RunNotFound``."""
@@ -209,14 +209,12 @@ class AsyncOrchestrator:
 
     async def submit(self, signal: Signal[Any], **options: Unpack[SubmitOptions]) -> AsyncRun:
         """Start a run; see ``Orchestrator.submit``."""
-        [accepted] = await drive_async(self._flows.submit([signal], options))
-        return AsyncRun(accepted, self._flows)
+        return AsyncRun(await drive_async(self._flows.submit(signal, options)), self._flows)
 
-    async def submit_many(self, signals: Iterable[Signal[Any]], **options: Unpack[BatchOptions]) -> list[AsyncRun]:
+    async def submit_many(self, signals: Iterable[Signal[Any]], **options: Unpack[ManyOptions]) -> list[AsyncRun]:
         """Start a run for each signal, all or none; see ``Orchestrator.submit_many``."""
         return [
-            AsyncRun(run_id, self._flows)
-            for run_id in await drive_async(self._flows.submit(signals, cast("SubmitOptions", options)))
+            AsyncRun(run_id, self._flows) for run_id in await drive_async(self._flows.submit_many(signals, options))
         ]
 
     async def get_run(self, run_id: UUID | str) -> AsyncRun:

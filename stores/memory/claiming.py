@@ -109,7 +109,8 @@ def _handed_out(row: ActivationRow, request: ClaimRequest, now: datetime) -> Act
         tries=ready.tries + 1,
         started_at=now,
     )
-    return replace(row, activation=running, first_try_at=row.first_try_at or now)
+    begun = ready.failures + ready.crashes + ready.conflicts > 0  # else earlier claims were given back uncalled
+    return replace(row, activation=running, first_try_at=(row.first_try_at if begun else None) or now)
 
 
 def fence_of(row: ActivationRow) -> Claimed:

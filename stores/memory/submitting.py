@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from cnstra.orchestrator.batches import Ready, rings_of, same_signal
+from cnstra.orchestrator.batches import Ready, refuse_others, rings_of, same_signal
 from cnstra.orchestrator.machine.fold import begin
 from cnstra.orchestrator.machine.records import NewActivation
 from cnstra.orchestrator.machine.states import ActivationStatus
@@ -35,9 +35,10 @@ class Submitting:
         keys: dict[tuple[str, str], UUID] = {}
         accepted = []
         for submission in submissions:
-            run_id = submission.run_id
+            run_id, taken_now = submission.run_id, False
             if submission.idempotency_key is not None:
                 key = (submission.graph, submission.idempotency_key)
+                taken_now = key not in keys and key not in state.keys
                 run_id = keys.setdefault(key, state.keys.get(key, run_id))
             before = begun[run_id].row if run_id in begun else state.runs.get(run_id)
             if before is None:
@@ -46,6 +47,9 @@ class Submitting:
             else:
                 same = same_signal(before.submission, submission)
                 accepted.append(Accepted(run_id=run_id, new=False, same=same))
+                if taken_now and not same:  # the submit is refused, so it gets no key either
+                    del keys[key]
+        refuse_others(submissions, accepted)
         state.keys |= keys
         ready = [ready for run_id, one in begun.items() for ready in _keep(state, run_id, one, now)]
         return accepted, rings_of(ready)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from uuid import UUID
 
-from cnstra.orchestrator.batches import repeats, rings_of, same_signal
+from cnstra.orchestrator.batches import refuse_others, repeats, rings_of, same_signal
 from cnstra.orchestrator.machine.fold import begin
 from cnstra.orchestrator.machine.records import NewActivation, Run
 from cnstra.orchestrator.machine.states import ActivationStatus
@@ -40,6 +40,7 @@ class Submitting:
                 available_at=None if submission.delay is None else now + submission.delay,
             )
         taken |= yield from _insert_runs(new, begun, now)
+        yield from _release_keys([submission for submission in new if not _first(submission, taken).same])
         created = [
             (run_id, activation)
             for run_id, (_, activations) in begun.items()
@@ -52,6 +53,7 @@ class Submitting:
             _first(submission, taken) if place not in again else _again(submission, submissions[again[place]], taken)
             for place, submission in enumerate(submissions)
         ]
+        refuse_others(submissions, accepted)
         return accepted, rings_of(
             (activation.target.queue, run_id, activation.activation_id)
             for run_id, activation in created
@@ -91,6 +93,19 @@ def _take_keys(submissions: Sequence[Submission]) -> Steps[Taken]:
         },
     )
     return {asked: Accepted(run_id=run_id, new=False, same=same) for asked, run_id, same in rows if asked not in won}
+
+
+def _release_keys(refused: Sequence[Submission]) -> Steps[None]:
+    """A run that is there under this id, by another signal, does not get the key: the submit is refused."""
+    keyed = [submission for submission in refused if submission.idempotency_key is not None]
+    if keyed:
+        yield Ask(
+            "release_keys",
+            {
+                "graphs": [submission.graph for submission in keyed],
+                "keys": [submission.idempotency_key for submission in keyed],
+            },
+        )
 
 
 def _insert_runs(

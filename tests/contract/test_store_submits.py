@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from cnstra.orchestrator.errors import SubmitError
 from cnstra.orchestrator.ports import Ring
 from cnstra.orchestrator.store import Accepted, Submission
 from support.worlds import EVERYTHING, World, target
@@ -81,13 +82,13 @@ def test_the_same_run_id_again_is_the_same_run(world: World) -> None:
     submission = world.submission("stock")
     world.accept(submission)
     (again,) = world.accept(submission)
-    assert again == Accepted(run_id=submission.run_id, new=False, same=True)
+    assert again == Accepted(run_id=submission.run_id, new=False)
     assert len(world.activations(submission.run_id)) == 1
     assert world.row(submission.run_id)["outstanding"] == 1
 
 
 def test_the_same_run_id_with_another_signal_is_told_apart(world: World) -> None:
-    """The id of another run is not taken for a repetition; the run that has it stays as it is."""
+    """The id of another run is refused, not taken for a repetition; the run that has it stays as it is."""
     submission = world.submission("stock", payload='{"id": 1}')
     world.accept(submission)
     for other in (
@@ -95,8 +96,8 @@ def test_the_same_run_id_with_another_signal_is_told_apart(world: World) -> None
         replace(submission, collateral="refund"),
         replace(submission, graph="other"),
     ):
-        (answer,) = world.accept(other)
-        assert answer == Accepted(run_id=submission.run_id, new=False, same=False)
+        with pytest.raises(SubmitError, match=f"run_id {submission.run_id} is that of run {submission.run_id}"):
+            world.accept(other)
     assert world.row(submission.run_id)["entry_payload"] == {"id": 1}
 
 
@@ -106,19 +107,22 @@ def test_the_same_idempotency_key_is_the_same_run(world: World) -> None:
     second = world.submission("stock", payload='{"n": 2.0, "id": 1}', idempotency_key="k")
     world.accept(first)
     (answer,) = world.accept(second)
-    assert answer == Accepted(run_id=first.run_id, new=False, same=True)
+    assert answer == Accepted(run_id=first.run_id, new=False)
     assert world.status(second.run_id) is None
 
 
 @pytest.mark.parametrize("payload", ['{"id": 2}', '{"id": true}', '{"id": "1"}', "[1]", "null"])
 def test_another_payload_under_the_same_key_is_told_apart(world: World, payload: str) -> None:
-    """A key that stands for another signal is answered as such, so that the caller can refuse."""
+    """A key that stands for another signal is refused, and nothing of its batch is kept, not even another's key."""
     first = world.submission("stock", payload='{"id": 1}', idempotency_key="k")
     second = world.submission("stock", payload=payload, idempotency_key="k")
     world.accept(first)
-    (answer,) = world.accept(second)
-    assert answer == Accepted(run_id=first.run_id, new=False, same=False)
+    beside = world.submission("bank", idempotency_key="beside")
+    with pytest.raises(SubmitError, match=f"idempotency_key 'k' is that of run {first.run_id}"):
+        world.accept(beside, second)
     assert world.status(second.run_id) is None
+    assert world.status(beside.run_id) is None
+    assert world.accept(beside) == [Accepted(run_id=beside.run_id, new=True)]
 
 
 def test_keys_are_unique_by_graph(world: World) -> None:
@@ -133,23 +137,25 @@ def test_a_key_that_comes_twice_in_a_batch_is_one_run(world: World) -> None:
     one = world.submission("stock", payload="1", idempotency_key="k")
     two = world.submission("stock", payload="1", idempotency_key="k")
     three = world.submission("stock", payload="3", idempotency_key="k")
-    assert world.accept(one, two, three) == [
+    with pytest.raises(SubmitError, match="started by another signal"):
+        world.accept(one, two, three)
+    assert world.accept(one, two) == [
         Accepted(run_id=one.run_id, new=True),
-        Accepted(run_id=one.run_id, new=False, same=True),
-        Accepted(run_id=one.run_id, new=False, same=False),
+        Accepted(run_id=one.run_id, new=False),
     ]
     assert world.status(two.run_id) is None
     assert len(world.worker().claim()) == 1
 
 
 def test_a_run_id_that_comes_twice_in_a_batch_is_one_run(world: World) -> None:
-    """The first counts, with its own activations; the second is told whether it was the same."""
+    """The first counts, with its own activations; another signal under the same id is refused."""
     one = world.submission("stock", payload="1")
     other = replace(one, payload="2", targets=(target("bank"), target("ship")))
-    assert world.accept(one, one, other) == [
+    with pytest.raises(SubmitError, match="started by another signal"):
+        world.accept(one, one, other)
+    assert world.accept(one, one) == [
         Accepted(run_id=one.run_id, new=True),
-        Accepted(run_id=one.run_id, new=False, same=True),
-        Accepted(run_id=one.run_id, new=False, same=False),
+        Accepted(run_id=one.run_id, new=False),
     ]
     assert [row["neuron"] for row in world.activations(one.run_id).values()] == ["stock"]
     assert world.row(one.run_id)["outstanding"] == 1

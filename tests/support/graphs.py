@@ -5,7 +5,9 @@ Every handler notes its call in the ledger first, and passes the point ``call.in
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
+
+from tenacity import Retrying, stop_after_attempt, wait_fixed
 
 from cnstra import CNS, Axon, Context, Signal, collateral, neuron
 from support import ledger
@@ -66,3 +68,111 @@ def arrive(number: int, axon: ThirdAxon, ctx: Context) -> Signal[int]:
 
 
 chain = CNS([first, second, third], name="chain")
+
+
+# -- fan: one deals, many add what they were dealt ---------------------------------------------------------------------
+
+
+class DealAxon(Axon):
+    item = collateral("fan.item", int)
+
+
+class AddAxon(Axon):
+    added = collateral("fan.added", int)
+
+
+deal_out = collateral("fan.deal", int)
+dealer = neuron("dealer", DealAxon)
+adder = neuron("adder", AddAxon)
+
+
+@dealer.dendrite(deal_out)
+def deal(width: int, axon: DealAxon, ctx: Context) -> list[Signal[int]]:
+    enter(ctx)
+    return [axon.item.create_signal(number) for number in range(width)]
+
+
+@adder.dendrite(DealAxon.item)
+async def add(number: int, axon: AddAxon, ctx: Context) -> Signal[int]:
+    enter(ctx)
+    ctx.update("sum", lambda total: (total or 0) + number)
+    return axon.added.create_signal(number)
+
+
+fan = CNS([dealer, adder], name="fan")
+
+
+# -- fork: two branches, each on a queue of its own --------------------------------------------------------------------
+
+
+class ForkAxon(Axon):
+    left = collateral("fork.to_left", int)
+    right = collateral("fork.to_right", int)
+
+
+split = collateral("fork.split", int)
+fork_in_two = neuron("fork", ForkAxon, queue="fork")
+left = neuron("left", {"out": collateral("fork.left", int)}, queue="left")
+right = neuron("right", {"out": collateral("fork.right", int)}, queue="right")
+
+
+@fork_in_two.dendrite(split)
+def part(number: int, axon: ForkAxon, ctx: Context) -> list[Signal[int]]:
+    enter(ctx)
+    return [axon.left.create_signal(number), axon.right.create_signal(number)]
+
+
+@left.dendrite(ForkAxon.left)
+def go_left(number: int, axon: Any, ctx: Context) -> Signal[int]:
+    enter(ctx)
+    ctx["left"] = number
+    return axon.out.create_signal(number)
+
+
+@right.dendrite(ForkAxon.right)
+def go_right(number: int, axon: Any, ctx: Context) -> Signal[int]:
+    enter(ctx)
+    ctx["right"] = number
+    return axon.out.create_signal(number)
+
+
+fork = CNS([fork_in_two, left, right], name="fork")
+
+
+# -- moody: fails as often as it is told --------------------------------------------------------------------------------
+
+
+class Mood(TypedDict, total=False):
+    """How it is asked: so many of its first calls fail."""
+
+    fails: int
+
+
+class MoodyAxon(Axon):
+    answer = collateral("moody.answer", int)
+
+
+ask = collateral("moody.ask", Mood)
+ask_stubbornly = collateral("moody.ask_stubbornly", Mood)
+moody_one = neuron("moody", MoodyAxon)
+
+
+def _answer(mood: Mood, axon: MoodyAxon, ctx: Context) -> Signal[int]:
+    enter(ctx)
+    ctx[f"tried in attempt {ctx.attempt}"] = ctx.try_number
+    if ctx.try_number <= mood.get("fails", 0):
+        raise ConnectionError(f"no, not at try {ctx.try_number}")
+    return axon.answer.create_signal(ctx.try_number)
+
+
+@moody_one.dendrite(ask, retry=Retrying(stop=stop_after_attempt(1)))
+def answer_at_once(mood: Mood, axon: MoodyAxon, ctx: Context) -> Signal[int]:
+    return _answer(mood, axon, ctx)
+
+
+@moody_one.dendrite(ask_stubbornly, retry=Retrying(stop=stop_after_attempt(3), wait=wait_fixed(1)))
+def answer_after_a_while(mood: Mood, axon: MoodyAxon, ctx: Context) -> Signal[int]:
+    return _answer(mood, axon, ctx)
+
+
+moody = CNS([moody_one], name="moody")

@@ -1,14 +1,14 @@
 """Points in a worker's life at which a test can let it die, freeze, or wait: the boundaries of a hop, above all.
 
-The worker program arms them, in a process of its own; everywhere else reaching a point does nothing. A fault happens
-once a process. What happens is told to the test before it happens, over the process's channel.
+The worker program arms them, in a process of its own; everywhere else reaching a point does nothing. A fault that was
+armed happens once. The test is told of it before it happens, over the process's channel.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -64,7 +64,7 @@ class Points:
         self._tell: Tell | None = None
         self._lock = threading.Lock()
         self._passed: Counter[Fault] = Counter()
-        self._gates: dict[str, threading.Event] = {}
+        self._waiting: defaultdict[str, deque[threading.Event]] = defaultdict(deque)
 
     def listen(self, tell: Tell) -> None:
         """Tell the test of what happens from now on."""
@@ -73,12 +73,12 @@ class Points:
     def arm(self, fault: Fault) -> None:
         """Let a fault happen."""
         with self._lock:
-            self._gates[fault.point] = threading.Event()
             self._faults.append(fault)
 
     def release(self, point: str) -> None:
-        """Let who waits at a point go on."""
-        self._gates[point].set()
+        """Let the first that waits at a point go on."""
+        with self._lock:
+            self._waiting[point].popleft().set()
 
     def reach(self, point: str, activations: int | Collection[int] = ()) -> None:
         """A thread is at this point, on behalf of these activations."""
@@ -88,9 +88,13 @@ class Points:
         fault = self._due(point, numbers)
         if fault is None or self._tell is None:
             return
+        gate = threading.Event()
+        if fault.action == "block":
+            with self._lock:
+                self._waiting[point].append(gate)
         self._tell("reached", point=point, activations=sorted(numbers))
         if fault.action == "block":
-            self._gates[point].wait()
+            gate.wait()
         else:  # sent to this very thread: sent to the process, it would let this one go on for a moment
             signal.pthread_kill(threading.get_ident(), signal.SIGKILL if fault.action == "kill" else signal.SIGSTOP)
 

@@ -50,8 +50,12 @@ class WorkerProcess:
         return self
 
     def reached(self, point: str) -> list[int]:
-        """Wait until it has reached a point where a fault happens; the activations that it is about."""
+        """Wait until it has reached a point where a fault happens; the activations that it is about. Once a fault."""
         return list(self._wait_for("reached", point=point)["activations"])
+
+    def has_reached(self, point: str) -> bool:
+        """Whether it has reached a point where a fault happens; once a fault."""
+        return self._told_of("reached", point=point) is not None
 
     def arm(self, fault: Fault) -> None:
         """Let a fault happen to it, from now on."""
@@ -113,19 +117,25 @@ class WorkerProcess:
         self._channel.close()
 
     def _wait_for(self, what: str, **details: Any) -> dict[str, Any]:
-        def told() -> tuple[str, dict[str, Any]] | None:
-            self._hear(self._channel)
-            for kind, said in self._told:
-                if kind == what and details.items() <= said.items():
-                    return kind, said
-            assert self._process.is_alive(), f"worker process {self.pid} ended before {what} {details}\n{self.log()}"
+        def told() -> tuple[dict[str, Any]] | None:
+            said = self._told_of(what, **details)
+            if said is not None:
+                return (said,)
+            assert self._process.is_alive(), f"worker process {self.pid} ended before {what} {details}"
             return None
 
         try:
             found = eventually(told, PATIENCE, what=f"{what} {details} of worker process {self.pid}")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log()}") from None
-        return found[1] if found else {}
+        return found[0] if found else {}
+
+    def _told_of(self, what: str, **details: Any) -> dict[str, Any] | None:
+        self._hear(self._channel)
+        for place, (kind, said) in enumerate(self._told):
+            if kind == what and details.items() <= said.items():
+                return self._told.pop(place)[1]
+        return None
 
     def _hear(self, channel: Connection) -> None:
         try:

@@ -20,6 +20,12 @@ from unnest(%(graphs)s::text[], %(keys)s::text[], %(run_ids)s::uuid[], %(collate
 join cnstra.submission_key s on s.graph = k.graph and s.key = k.key
 join cnstra.run r on r.run_id = s.run_id
 
+-- name: release_keys
+-- Give up keys that this transaction took for submits that turned out to be refused.
+delete from cnstra.submission_key s
+using unnest(%(graphs)s::text[], %(keys)s::text[]) k (graph, key)
+where s.graph = k.graph and s.key = k.key
+
 -- name: insert_runs
 -- Keep new runs; an id that is taken is left out of the answer.
 insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
@@ -55,6 +61,7 @@ select true from cnstra.worker where worker = %(worker)s and lost_at is null for
 
 -- name: claim
 -- Hand out ready activations: by priority, then by age, in each queue. Locked rows are somebody else's, and passed over.
+-- The first try is the first that comes to anything: a claim that was given back uncalled has not begun it.
 with candidate as materialized (
     select c.run_id, c.activation_id
     from unnest(%(queues)s::text[]) q (queue)
@@ -71,7 +78,8 @@ with candidate as materialized (
     limit %(limit)s)
 update cnstra.activation a
 set status = 'running', epoch = a.epoch + 1, nonce = %(nonce)s, worker = %(worker)s, tries = a.tries + 1,
-    started_at = CLOCK(), first_try_at = coalesce(a.first_try_at, CLOCK())
+    started_at = CLOCK(),
+    first_try_at = case when a.failures + a.crashes + a.conflicts > 0 then coalesce(a.first_try_at, CLOCK()) else CLOCK() end
 from candidate c
 where a.run_id = c.run_id and a.activation_id = c.activation_id
 returning a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
@@ -283,7 +291,8 @@ from (select CLOCK() as now) t
 on conflict (worker) do nothing
 
 -- name: readmit_known
--- What nobody knew becomes claimable when a worker comes that knows it.
+-- What nobody knew becomes claimable when a worker comes that knows it. Rows that another newcomer has locked are waited
+-- for, in order: were they passed over, and that one failed, they would stay aside although somebody knows them.
 update cnstra.activation a
 set blocked = null
 where (a.run_id, a.activation_id) in (
@@ -292,7 +301,8 @@ where (a.run_id, a.activation_id) in (
     where u.blocked = 'unknown' and u.graph = %(graph)s and u.queue = any(%(queues)s)
       and (u.pin is null or u.pin = %(graph_version)s)
       and u.neuron || chr(31) || u.collateral = any(%(dendrites)s::text[])
-    for no key update skip locked)
+    order by u.run_id, u.activation_id
+    for no key update)
 
 -- name: renew
 -- Extend a worker's lease, unless it was taken for lost.
@@ -380,23 +390,27 @@ select true from cnstra.supervisor for no key update
 -- name: set_unknown_aside
 -- Ready activations that no live worker of their graph and queue knows leave the ready index, so that nothing starves
 -- behind them. Only the first ones in the order of claiming are looked at: those are what others would starve behind.
+-- Locked are only those that leave: the others wait for their turn, and a claim that found them locked would pass over them.
 update cnstra.activation a
 set blocked = 'unknown'
 from (select distinct w.graph, q.queue
       from cnstra.worker w cross join lateral unnest(w.queues) q (queue)
       where w.lost_at is null) served
 cross join lateral (
-    select f.run_id, f.activation_id, f.pin, f.neuron || chr(31) || f.collateral as dendrite
-    from cnstra.activation f
-    where f.status = 'ready' and f.blocked is null and f.graph = served.graph and f.queue = served.queue
-      and f.available_at < CLOCK() - %(unclaimed_after)s::interval
-    order by f.priority desc, f.available_at
-    limit %(limit)s
-    for no key update skip locked) u
+    select k.run_id, k.activation_id
+    from (select f.run_id, f.activation_id, f.pin, f.neuron || chr(31) || f.collateral as dendrite
+          from cnstra.activation f
+          where f.status = 'ready' and f.blocked is null and f.graph = served.graph and f.queue = served.queue
+            and f.available_at < CLOCK() - %(unclaimed_after)s::interval
+          order by f.priority desc, f.available_at
+          limit %(limit)s) f
+    join cnstra.activation k on k.run_id = f.run_id and k.activation_id = f.activation_id
+    where k.status = 'ready' and k.blocked is null
+      and not exists (select from cnstra.worker w
+                      where w.lost_at is null and w.graph = served.graph and served.queue = any(w.queues)
+                        and (f.pin is null or f.pin = w.graph_version) and f.dendrite = any(w.dendrites))
+    for no key update of k skip locked) u
 where a.run_id = u.run_id and a.activation_id = u.activation_id
-  and not exists (select from cnstra.worker w
-                  where w.lost_at is null and w.graph = served.graph and served.queue = any(w.queues)
-                    and (u.pin is null or u.pin = w.graph_version) and u.dendrite = any(w.dendrites))
 
 -- == reading ==
 

@@ -183,6 +183,17 @@ def test_the_same_idempotency_key_is_the_same_run(orchestrator: Orchestrator) ->
     assert len(orchestrator.list_runs()) == 1
 
 
+def test_a_batch_with_keys_can_be_submitted_again(orchestrator: Orchestrator) -> None:
+    """After a crash half way nobody knows what was kept: the same keys give the same runs, and only the rest is new."""
+    signals = [order(number) for number in range(3)]
+    kept = orchestrator.submit_many(signals[:2], idempotency_keys=["0", "1"])
+    again = orchestrator.submit_many(signals, idempotency_keys=["0", "1", "2"])
+    assert [run.id for run in again[:2]] == [run.id for run in kept]
+    assert len(orchestrator.list_runs()) == 3
+    with pytest.raises(SubmitError, match="2 idempotency_keys for 3 signals"):
+        orchestrator.submit_many(signals, idempotency_keys=["0", "1"])
+
+
 def test_a_run_id_of_ones_own_is_a_uuid7_and_the_same_run_when_given_again(orchestrator: Orchestrator) -> None:
     """As UUID or str; any other version would not sort by time."""
     own = uuid.UUID("01936b2e-0000-7000-8000-000000000001")

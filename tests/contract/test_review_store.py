@@ -1,0 +1,41 @@
+"""The store port: what is given back, refused, or met by two at once leaves nothing behind."""
+
+from __future__ import annotations
+
+from support.worlds import World, failed, returned
+
+
+def test_g12_a_first_try_begins_with_the_claim_that_was_not_given_back(world: World) -> None:
+    """What waits after a drain has not been tried: a policy that stops after a while counts from the call on."""
+    worker = world.worker()
+    world.submit()
+    world.settle(returned(worker.claim_one()))
+    world.clock.advance(3600)
+
+    work = worker.claim_one()
+
+    assert (work.try_number, work.elapsed) == (1, 0.0)
+
+
+def test_g12_a_claim_that_is_given_back_between_two_tries_keeps_the_first_ones_time(world: World) -> None:
+    """A policy's time goes on from the first try, whoever gives the second one back."""
+    worker = world.worker()
+    run_id = world.submit()
+    world.settle(failed(worker.claim_one(), retry_after=10.0))
+    world.clock.advance(10)
+    world.fire(run_id, 1)
+    world.settle(returned(worker.claim_one()))
+    world.clock.advance(5)
+
+    assert worker.claim_one().elapsed == 15.0
+
+
+def test_g15_a_submit_that_is_refused_takes_no_idempotency_key(world: World) -> None:
+    """Refused for a run id that stands for another signal, it leaves the key to whoever gives it next."""
+    run_id = world.submit(payload="1")
+
+    (refused,) = world.accept(world.submission(run_id=run_id, payload="2", idempotency_key="order-17"))
+    (accepted,) = world.accept(world.submission(payload="2", idempotency_key="order-17"))
+
+    assert (refused.new, refused.same) == (False, False)
+    assert accepted.new

@@ -1,0 +1,98 @@
+"""Whatever the broker loses, an accepted run ends: only latency may suffer."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import redis
+
+from cnstra.servers import HeldServers
+from support import graphs
+from support.points import Fault
+from support.soundness import assert_sound
+from support.stage import PATIENCE, Stage
+from support.waiting import eventually
+
+_DOZENS = 40
+
+
+def test_g1_runs_in_flight_survive_that_the_broker_is_flushed_all_the_time(doomed_stage: Stage) -> None:
+    """Every hop goes through the broker, which forgets everything again and again."""
+    stage = doomed_stage
+    workers = [stage.start(graphs.chain, streak=0) for _ in range(2)]
+    client = stage.client(graphs.chain)
+    gate = stage.start(graphs.chain, Fault(point="call.inside", action="block", activation=2), streak=0)
+    runs = client.submit_many([graphs.set_out.create_signal(number) for number in range(_DOZENS)])
+    gate.reached("call.inside")  # from here on at least one run is in flight
+    with redis.Redis.from_url(stage.broker_url) as broker:
+
+        def nearly_all_done() -> bool:
+            broker.flushall()
+            done = stage.row("select count(*) as number from cnstra.run where finished_at is not null")["number"]
+            return int(done) >= _DOZENS - 1
+
+        eventually(nearly_all_done, PATIENCE, what="all runs but the blocked one have ended")
+    gate.release("call.inside")
+
+    for number, run in enumerate(runs):
+        assert [signal.payload for signal in stage.completed(run).outputs] == [number + 3]
+        assert set(stage.ledger.calls(run.id).values()) == {1}
+        assert_sound(stage, run.id)
+    assert all(worker.alive for worker in workers)
+
+
+def test_g1_workers_finish_runs_though_the_broker_is_away_all_the_time(
+    doomed_stage: Stage, doomed_servers: HeldServers
+) -> None:
+    """They start without it, hear no doorbell, and find the work by their sweeps; so does one that only looks on."""
+    stage = doomed_stage
+    doomed_servers.stop_valkey()
+    try:
+        for _ in range(2):
+            stage.start(graphs.chain, streak=0, threads=1)
+        runs = stage.client(graphs.chain).submit_many([graphs.set_out.create_signal(n) for n in range(_DOZENS)])
+
+        for number, run in enumerate(runs):
+            assert [signal.payload for signal in stage.completed(run).outputs] == [number + 3]
+            assert_sound(stage, run.id)
+        entries = stage.ledger.entries()
+        assert len(entries) == 3 * _DOZENS
+        assert len({entry.pid for entry in entries}) == 2
+    finally:
+        doomed_servers.start_valkey()
+
+
+def test_g1_a_broker_that_was_killed_is_heard_again(doomed_stage: Stage, doomed_servers: HeldServers) -> None:
+    """Runs in flight go on without it; once it is back, doorbells wake the worker again."""
+    stage = doomed_stage
+    client = stage.client(graphs.chain)
+    worker = stage.start(graphs.chain, Fault(point="call.inside", action="block", activation=2), streak=0)
+    in_flight = client.submit(graphs.set_out.create_signal(1))
+    worker.reached("call.inside")
+    doomed_servers.stop_valkey()
+    unheard = client.submit(graphs.set_out.create_signal(2))
+    worker.release("call.inside")
+    assert [stage.completed(run).context["steps"] for run in (in_flight, unheard)] == [3, 3]
+
+    doomed_servers.start_valkey()
+
+    worker.arm(Fault(point="doorbell.heard", action="block"))
+    eventually(
+        lambda: client.submit(graphs.set_out.create_signal(3)) and worker.has_reached("doorbell.heard"),
+        PATIENCE,
+        what="a doorbell is heard again",
+    )
+    worker.release("doorbell.heard")
+
+
+def test_g1_a_worker_without_sweeps_of_its_own_soon_wakes_by_doorbells(stage: Stage) -> None:
+    """The broker is what makes it quick: with sweeps an hour apart, doorbells alone carry runs from hop to hop."""
+    hour = timedelta(hours=1)
+    for queue in ("fork", "left", "right"):
+        stage.start(graphs.fork, queues=(queue,), look_every=hour)
+    runs = stage.client(graphs.fork).submit_many([graphs.split.create_signal(number) for number in range(_DOZENS)])
+
+    for number, run in enumerate(runs):
+        assert stage.completed(run).context == {"left": number, "right": number}
+        assert set(stage.ledger.calls(run.id).values()) == {1}
+        assert_sound(stage, run.id)

@@ -1,0 +1,38 @@
+"""What a worker of the fault tests can be made to do differently before it starts: each trick stands for something that
+the engine must bear, and says what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cnstra.orchestrator import values
+from cnstra.orchestrator.store import AppliedBatch, Operation, RunEvent
+from support.faulty_worker import WatchedStore
+
+
+def settle_backwards() -> None:
+    """Batches come in the opposite order of that in which their hops ended."""
+    apply = WatchedStore.apply
+
+    def backwards(self: WatchedStore, events: Sequence[RunEvent]) -> Operation[AppliedBatch]:
+        class _Turned:
+            """The operation on the turned batch, whose answers are turned back."""
+
+        operation = apply(self, list(reversed(events)))
+        plain: Any = operation
+        steps = plain.steps
+
+        def turned(repeated: bool) -> Any:
+            applied = yield from steps(repeated)
+            return AppliedBatch(answers=tuple(reversed(applied.answers)), rings=applied.rings)
+
+        return type(plain)(plain.name, turned, plain.what, plain.activations)
+
+    WatchedStore.apply = backwards  # type: ignore[method-assign]
+
+
+def open_the_door() -> None:
+    """Text that Postgres cannot hold passes the check of values, so that only Postgres refuses it."""
+    values._check_text = lambda text: None
