@@ -17,6 +17,9 @@ from cnstra.orchestrator.errors import CnstraError
 MAX_VALUE_BYTES = 4 * 1024 * 1024
 """The largest text of one payload or one context value, in bytes of UTF-8."""
 
+# Python itself refuses to write integers of more than 4,300 digits as text; this stays below.
+_LARGEST_INT_BITS = 14_000
+
 _ATOMS = frozenset({str, int, bool, NoneType})
 
 
@@ -34,6 +37,8 @@ def _walk(value: Any) -> None:
     if kind in _ATOMS:
         if kind is str:
             _check_text(value)
+        elif kind is int and value.bit_length() > _LARGEST_INT_BITS:
+            raise _NotJsonError(f"is an integer of {value.bit_length():,} bits; at most {_LARGEST_INT_BITS:,} can be stored")
         return
     if kind is dict:
         for key, item in value.items():

@@ -39,6 +39,8 @@ from cnstra.orchestrator.store import Work
 _ON_STALE = {"retry": OnStale.CONFLICT, "overwrite": OnStale.OVERWRITE}
 LONGEST_ERROR = 10_000
 LONGEST_TRACEBACK = 100_000
+MOST_PER_HOP = 64 * 1024 * 1024
+"""Characters that one hop may write: a statement far larger cuts its connection, and would hold up a batch for ever."""
 
 
 @dataclass(slots=True)
@@ -128,13 +130,19 @@ class Caller:
         if stay and targets:
             first = targets[0]
             targets[0] = replace(first, here=first.queue in self._queues)
-        return Succeeded(
+        event = Succeeded(
             fence=call.work.fence,
             targets=tuple(targets),
             outputs=tuple(outputs),
             changes=view_of(call.context).changes(_on_stale(call.dendrite)),
             version_read=call.work.snapshot.version,
         )
+        if (size := size_of(event)) > MOST_PER_HOP:
+            raise PayloadError(
+                f"{call.work}: what it emits and writes comes to {size:,} characters of JSON, above the limit of "
+                f"{MOST_PER_HOP:,} a hop; store it elsewhere and pass references, or emit it in several hops"
+            )
+        return event
 
     def take_in(self, call: Call, newest: Mapping[str, Slot], *, seconds: float, stay: bool) -> Succeeded | FailedTry:
         """The event again, after others wrote what this hop also wrote: by its updates, or by the dendrite's policy."""
@@ -224,6 +232,12 @@ class Caller:
             idle_for=work.idled,
             fn=dendrite.handler,
         )
+
+
+def size_of(event: Succeeded) -> int:
+    """About how many characters a hop writes; a payload counts for each dendrite that hears it."""
+    texts = [target.payload for target in event.targets] + [output.payload for output in event.outputs]
+    return sum(map(len, texts)) + sum(len(write.text or "") for write in event.changes.writes)
 
 
 def failure_of(error: BaseException) -> Failure:

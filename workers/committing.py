@@ -17,7 +17,7 @@ from cnstra.orchestrator.errors import DataRefused, StoreUnavailable
 from cnstra.orchestrator.machine.records import Event, Succeeded
 from cnstra.orchestrator.ports import Bell, Ring
 from cnstra.orchestrator.store import Applied, RunEvent, Store, Work
-from cnstra.workers.calling import Call
+from cnstra.workers.calling import Call, size_of
 
 _log = logging.getLogger("cnstra.worker")
 
@@ -39,12 +39,7 @@ class Settlement:
 
 
 def _size(settlement: Settlement) -> int:
-    """About how many characters a settlement writes."""
-    event = settlement.event
-    if not isinstance(event, Succeeded):
-        return 0
-    texts = [target.payload for target in event.targets] + [output.payload for output in event.outputs]
-    return sum(map(len, texts)) + sum(len(write.text or "") for write in event.changes.writes)
+    return size_of(settlement.event) if isinstance(settlement.event, Succeeded) else 0
 
 
 Settled = Callable[[Settlement, Applied], None]
@@ -135,11 +130,11 @@ class Committer:
         _log.warning("abandoned %d settlements: the worker stops, and the store is away", len(batch))
 
     def _ring(self, rings: Sequence[Ring]) -> None:
-        self._rung()
         try:
             self._bell.ring(rings)
         except Exception:
             _log.exception("the bell broke; the supervisor rings again")
+        self._rung()
 
     def _halve(self, batch: Sequence[Settlement], error: DataRefused) -> None:
         if len(batch) == 1:

@@ -74,6 +74,9 @@ class Hops:
         self._caller = Caller(cns, queues=frozenset(self.queues), poison_limit=settings.poison_limit)
         self._committer = Committer(store, bell, settled=self._settled, refused=self._refused, rung=self.nudge)
         self._held: set[tuple[UUID, Claimed]] = set()
+        self._waiting: dict[tuple[UUID, Claimed], _Job] = {}  # for a thread
+        self._waited: set[tuple[UUID, Claimed]] = set()  # of these, what the last renewal of the lease found waiting
+        self._ahead = settings.threads  # how much may wait
         self._sync_held = 0
         self._async_held = 0
         self._change = threading.Condition()
@@ -132,13 +135,13 @@ class Hops:
                 self._change.notify_all()
 
     def _room(self) -> int:
-        sync = 2 * self._settings.threads - self._sync_held
+        sync = self._settings.threads + self._ahead - self._sync_held
         coroutines = self._settings.coroutines - self._async_held
         rooms = [coroutines] * (True in self._kinds) + [sync] * (False in self._kinds)
         return max(min(rooms, default=0), 0)
 
     def _has_room(self) -> bool:
-        return self._room() >= max(1, min(self._settings.threads, self._settings.coroutines) // 4)
+        return self._room() >= max(1, min(self._ahead, self._settings.coroutines) // 4)
 
     def _is_async(self, neuron: str, collateral: str) -> bool:
         dendrite = self._cns.dendrite(neuron, collateral)
@@ -172,11 +175,13 @@ class Hops:
     def _take(self, work: Work, *, streak: int) -> None:
         """Hold claimed work, and send it to its call."""
         asynchronous = self._is_async(work.neuron, work.collateral)
+        job = _Job(work, time.monotonic(), streak)
         with self._change:
             self._held.add((work.run_id, work.fence))
             self._sync_held += not asynchronous
             self._async_held += asynchronous
-        job = _Job(work, time.monotonic(), streak)
+            if not asynchronous:
+                self._waiting[work.run_id, work.fence] = job
         if asynchronous:
             self._loop.call_soon_threadsafe(self._spawn, job)
         else:
@@ -192,6 +197,10 @@ class Hops:
                 _log.exception("a call's end could not be taken in")
 
     def _call(self, job: _Job) -> None:
+        with self._change:
+            if self._waiting.pop((job.work.run_id, job.work.fence), None) is None:
+                return  # it has waited too long, and was given back
+            self._ahead = self._settings.threads
         if not self._calling:
             self._give_back(job)
             return
@@ -325,6 +334,20 @@ class Hops:
         self._committer.put(Settlement(work=job.work, event=Returned(fence=job.work.fence)))
 
     # -- what the lease asks ----------------------------------------------------------------------------------
+
+    def return_waiting(self) -> None:
+        """Give back what waits for a thread, and did so at the last call of this already: other workers may be free.
+
+        Until a thread is free, nothing more is claimed to wait.
+        """
+        with self._change:
+            overdue = [self._waiting.pop(key) for key in self._waited & self._waiting.keys()]
+            self._waited = set(self._waiting)
+            if overdue:
+                self._ahead = 0
+        for job in overdue:
+            _log.info("%s: no thread was free for it; given back", job.work)
+            self._give_back(job)
 
     def holds(self, run_id: UUID, fence: Claimed) -> bool:
         """Whether this process still has the claim in its hands."""

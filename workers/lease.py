@@ -63,9 +63,9 @@ class Lease:
             )
         )
 
-    def start(self, holds: Holds) -> None:
-        """Renew, on a thread, three times a lease."""
-        self._thread = threading.Thread(target=self._run, args=(holds,), name="cnstra-lease", daemon=True)
+    def start(self, holds: Holds, renewed: Callable[[], None] = lambda: None) -> None:
+        """Renew, on a thread, three times a lease; tell of each time by ``renewed``."""
+        self._thread = threading.Thread(target=self._run, args=(holds, renewed), name="cnstra-lease", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -78,10 +78,11 @@ class Lease:
         except CnstraError as error:
             _log.warning("worker %s could not end its lease, which runs out by itself: %s", self._worker, error)
 
-    def _run(self, holds: Holds) -> None:
+    def _run(self, holds: Holds, renewed: Callable[[], None]) -> None:
         while not self._stopped.wait(self._settings.lease.total_seconds() / 3):
             try:
                 self._renew(holds)
+                renewed()
             except CnstraError as error:
                 _log.warning("worker %s could not renew its lease: %s", self._worker, error)
             except Exception:

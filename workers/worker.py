@@ -50,7 +50,7 @@ class Worker:
         self._store.run(self._store.check_schema())
         self._lease.register(self._hops.queues, self._hops.dendrites)
         self._hops.start()
-        self._lease.start(self._hops.holds)
+        self._lease.start(self._hops.holds, self._hops.return_waiting)
         self._supervisor.start()
         self._listener.start()
 

@@ -35,10 +35,9 @@ class Submitting:
         keys: dict[tuple[str, str], UUID] = {}
         accepted = []
         for submission in submissions:
-            run_id, taken_now = submission.run_id, False
+            run_id = submission.run_id
             if submission.idempotency_key is not None:
                 key = (submission.graph, submission.idempotency_key)
-                taken_now = key not in keys and key not in state.keys
                 run_id = keys.setdefault(key, state.keys.get(key, run_id))
             before = begun[run_id].row if run_id in begun else state.runs.get(run_id)
             if before is None:
@@ -47,8 +46,6 @@ class Submitting:
             else:
                 same = same_signal(before.submission, submission)
                 accepted.append(Accepted(run_id=run_id, new=False, same=same))
-                if taken_now and not same:  # the submit is refused, so it gets no key either
-                    del keys[key]
         refuse_others(submissions, accepted)
         state.keys |= keys
         ready = [ready for run_id, one in begun.items() for ready in _keep(state, run_id, one, now)]

@@ -40,7 +40,6 @@ class Submitting:
                 available_at=None if submission.delay is None else now + submission.delay,
             )
         taken |= yield from _insert_runs(new, begun, now)
-        yield from _release_keys([submission for submission in new if not _first(submission, taken).same])
         created = [
             (run_id, activation)
             for run_id, (_, activations) in begun.items()
@@ -93,19 +92,6 @@ def _take_keys(submissions: Sequence[Submission]) -> Steps[Taken]:
         },
     )
     return {asked: Accepted(run_id=run_id, new=False, same=same) for asked, run_id, same in rows if asked not in won}
-
-
-def _release_keys(refused: Sequence[Submission]) -> Steps[None]:
-    """A run that is there under this id, by another signal, does not get the key: the submit is refused."""
-    keyed = [submission for submission in refused if submission.idempotency_key is not None]
-    if keyed:
-        yield Ask(
-            "release_keys",
-            {
-                "graphs": [submission.graph for submission in keyed],
-                "keys": [submission.idempotency_key for submission in keyed],
-            },
-        )
 
 
 def _insert_runs(

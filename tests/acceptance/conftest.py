@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +23,9 @@ def both(database_url: str, broker_url: str) -> Servers:
 class StartWorker(Protocol):
     """Starts ``cnstra worker`` with these arguments; it is killed, at the latest, when the test ends."""
 
-    def __call__(self, *arguments: str, servers: Servers | None = None) -> WorkerCommand: ...
+    def __call__(
+        self, *arguments: str, servers: Servers | None = None, environment: Mapping[str, str] | None = None
+    ) -> WorkerCommand: ...
 
 
 @pytest.fixture
@@ -31,10 +33,13 @@ def start_worker(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Sta
     """Workers on the servers of the test, unless others are given."""
     with ExitStack() as stack:
 
-        def start(*arguments: str, servers: Servers | None = None) -> WorkerCommand:
+        def start(
+            *arguments: str, servers: Servers | None = None, environment: Mapping[str, str] | None = None
+        ) -> WorkerCommand:
             where = servers or request.getfixturevalue("both")
             number = len(list(tmp_path.glob("worker-*.log"))) + 1
-            return stack.enter_context(WorkerCommand(tmp_path / f"worker-{number}.log", *arguments, servers=where))
+            log = tmp_path / f"worker-{number}.log"
+            return stack.enter_context(WorkerCommand(log, *arguments, servers=where, environment=environment))
 
         yield start
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,6 +124,31 @@ def test_a_worker_can_be_stopped_while_postgres_is_away(start_worker, own_server
     worker.send(signal.SIGTERM)
 
     assert worker.ended() in (0, 8)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_what_an_application_leaves_open_does_not_keep_a_drained_worker(
+    start_worker, tmp_path: Path, processes: str
+) -> None:
+    """A finalizer that waits for threads is not called; what it registered for the end is."""
+    goodbye = tmp_path / "goodbye"
+    environment = {"LINGERS_BY": "finalizer", "LINGERING_SAYS_GOODBYE_IN": str(goodbye)}
+    worker = start_worker("lingering:cns", "--processes", processes, environment=environment).ready()
+
+    worker.send(signal.SIGTERM)
+
+    assert worker.ended() == 0
+    assert goodbye.exists()
+
+
+def test_a_thread_of_the_application_does_not_keep_a_drained_worker(start_worker, tmp_path: Path) -> None:
+    """Python would wait for it for ever."""
+    environment = {"LINGERS_BY": "thread", "LINGERING_SAYS_GOODBYE_IN": str(tmp_path / "goodbye")}
+    worker = start_worker("lingering:cns", environment=environment).ready()
+
+    worker.send(signal.SIGTERM)
+
+    assert worker.ended() == 0
 
 
 @pytest.mark.parametrize("entry", [begin, begin_async], ids=["sync", "async"])

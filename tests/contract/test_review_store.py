@@ -1,4 +1,4 @@
-"""The store port: what is given back, refused, or met by two at once leaves nothing behind."""
+"""The store port: a claim that is given back uncalled counts neither as a try nor as time (G12)."""
 
 from __future__ import annotations
 
@@ -28,14 +28,3 @@ def test_g12_a_claim_that_is_given_back_between_two_tries_keeps_the_first_ones_t
     world.clock.advance(5)
 
     assert worker.claim_one().elapsed == 15.0
-
-
-def test_g15_a_submit_that_is_refused_takes_no_idempotency_key(world: World) -> None:
-    """Refused for a run id that stands for another signal, it leaves the key to whoever gives it next."""
-    run_id = world.submit(payload="1")
-
-    (refused,) = world.accept(world.submission(run_id=run_id, payload="2", idempotency_key="order-17"))
-    (accepted,) = world.accept(world.submission(payload="2", idempotency_key="order-17"))
-
-    assert (refused.new, refused.same) == (False, False)
-    assert accepted.new

@@ -13,17 +13,18 @@ import pytest
 from tenacity import Retrying, stop_after_attempt, wait_none
 
 from cnstra import CNS, Axon, Context, Signal, collateral, neuron
-from cnstra.orchestrator.ports import Ring, SystemEntropy
 from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.ports import Ring, SystemEntropy
 from cnstra.orchestrator.store import AppliedBatch, Operation
 from cnstra.orchestrator.submitting import submission_of
 from cnstra.stores.postgres import PostgresStore
+from cnstra.workers import calling
 from cnstra.workers.hop import Hops
 from cnstra.workers.lease import Lease
 from cnstra.workers.settings import WorkerSettings
 from support.waiting import eventually
 
-PATIENCE = 6.0
+PATIENCE = 20.0
 
 
 @dataclass
@@ -371,3 +372,66 @@ def test_a_successor_is_held_before_the_broker_is_told_of_others(start: Start) -
 
     assert process.ended(process.submit(go.create_signal(None)))["status"] == "completed"
     assert seen[0]
+
+
+# -- waiting for a thread ------------------------------------------------------------------------------------------------
+
+
+def test_work_that_waits_too_long_for_a_thread_goes_to_another_worker(start: Start) -> None:
+    """A handler that takes its time keeps no other run from a worker that is free; and it claims no more to wait."""
+    go = collateral("slow.go", bool)
+    one = neuron("one", {})
+    entered, leave = threading.Event(), threading.Event()
+
+    @one.dendrite(go)
+    def handle(slow: bool) -> None:
+        if slow:
+            entered.set()
+            leave.wait(2 * PATIENCE)
+
+    cns = CNS([one], name="slow")
+    busy = start(cns, threads=1)
+    slow_run = busy.submit(go.create_signal(True))
+    assert entered.wait(PATIENCE)
+    quick_run = busy.submit(go.create_signal(False))
+    eventually(lambda: busy.held(quick_run) == [True], PATIENCE, what="the quick one waits behind the slow one")
+
+    busy.hops.return_waiting()
+    assert busy.held(quick_run) == [True]
+    busy.hops.return_waiting()
+    eventually(lambda: busy.held(quick_run) == [], PATIENCE, what="it is given back")
+    busy.hops.rung("default", [])
+
+    assert busy.held(quick_run) == []
+    start(cns, threads=1)
+    assert busy.ended(quick_run)["status"] == "completed"
+    leave.set()
+    assert busy.ended(slow_run)["status"] == "completed"
+    assert busy.ended(busy.submit(go.create_signal(False)))["status"] == "completed"
+    activations = busy.store.run(busy.store.activation_rows(quick_run))
+    assert [row["tries"] for row in activations] == [1]
+
+
+# -- too much at once --------------------------------------------------------------------------------------------------
+
+
+def test_g15_a_hop_that_writes_more_than_a_statement_holds_is_refused_alone(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each signal would fit, all of them do not: the try fails with a name for it, before it can spoil a batch."""
+    monkeypatch.setattr(calling, "MOST_PER_HOP", 1_000)
+    go = collateral("much.go", int)
+    one, two = neuron("one", {"told": (told := collateral("much.told", str))}), neuron("two", {})
+
+    @one.dendrite(go, retry=Retrying(stop=stop_after_attempt(1)))
+    def handle(signals: int) -> list[Signal[str]]:
+        return [told.create_signal("x" * 100) for _ in range(signals)]
+
+    two.dendrite(told)(lambda payload: None)
+    process = start(CNS([one, two], name="much"))
+    too_much, enough = process.submit(go.create_signal(10)), process.submit(go.create_signal(9))
+
+    row = process.ended(too_much)
+    assert (row["status"], row["error_type"]) == ("failed", "cnstra.orchestrator.errors.PayloadError")
+    assert "1,020 characters" in row["error"]
+    assert process.ended(enough)["status"] == "completed"

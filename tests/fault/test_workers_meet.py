@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-import pytest
 
 from cnstra.orchestrator.ports import Ring
 from cnstra.workers.doorbell import DramatiqBell
@@ -79,28 +78,32 @@ def test_g1_g2_the_last_two_branches_end_at_once_in_two_workers(stage: Stage) ->
     assert_sound(stage, run.id)
 
 
-@pytest.mark.parametrize("runs", [2, 40])
-def test_g2_two_workers_settle_the_same_runs_in_opposite_order(stage: Stage, runs: int) -> None:
+def test_g2_two_workers_settle_the_same_runs_in_opposite_order(stage: Stage) -> None:
     """One batch begins with the oldest run, the other with the newest; both wait for locks, and neither for the other."""
     settling = Fault(point="settle.begin", action="block")
     stage.start(graphs.fork, queues=("fork",))
-    branches = {
-        queue: stage.start(graphs.fork, settling, queues=(queue,), threads=1, tricks=tricks)
-        for queue, tricks in {"left": (), "right": ("support.tricks:settle_backwards",)}.items()
-    }
-    submitted = stage.client(graphs.fork).submit_many([graphs.split.create_signal(number) for number in range(runs)])
-    for branch in branches.values():
-        branch.reached("settle.begin")  # the others' settlements wait behind it, for one batch
+    branches = [
+        stage.start(graphs.fork, settling, queues=(queue,), threads=_FIFTY, tricks=tricks)
+        for queue, tricks in {"left": (), "right": ["support.tricks:settle_backwards"]}.items()
+    ]
+    runs = stage.client(graphs.fork).submit_many([graphs.split.create_signal(number) for number in range(_FIFTY)])
+    for branch in branches:
+        branch.reached("settle.begin")  # while it waits, the others' settlements gather for one batch
+    eventually(lambda: len(stage.ledger.entries()) == 3 * _FIFTY, PATIENCE, what="all handlers were called")
+    for branch in branches:
+        branch.arm(settling)
+        branch.release("settle.begin")
+        assert len(branch.reached("settle.begin")) > 1
 
     with _locked(stage, waiting=2):
-        for branch in branches.values():
+        for branch in branches:
             branch.release("settle.begin")
 
-    for number, run in enumerate(submitted):
+    for number, run in enumerate(runs):
         assert stage.completed(run).context == {"left": number, "right": number}
         assert set(stage.ledger.calls(run.id).values()) == {1}
         assert_sound(stage, run.id)
-    assert all(branch.drain() for branch in branches.values())
+    assert all(branch.drain() for branch in branches)
     with psycopg.connect(stage.database_url, autocommit=True) as connection:
         connection.execute("select pg_stat_force_next_flush()")
         deadlocks = connection.execute("select deadlocks from pg_stat_database where datname = current_database()")

@@ -55,12 +55,12 @@ class _Watched(PostgresOperation[T]):
     """An operation, and the activations that it is about."""
 
     what: str = ""
-    activations: frozenset[int] = frozenset()
+    activations: tuple[int, ...] = ()
 
 
 def _watched(operation: Operation[T], what: str, activations: Iterable[int] = ()) -> Operation[T]:
     plain = cast("PostgresOperation[T]", operation)
-    numbers = frozenset(activations)
+    numbers = tuple(activations)
 
     def steps(repeated: bool) -> Generator[Any, Any, T]:
         result = yield from plain.steps(repeated)

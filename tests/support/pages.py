@@ -52,7 +52,8 @@ class Block:
     code: str
 
     def __str__(self) -> str:
-        return f"{self.page.relative_to(ROOT)}, line {self.line} ({self.language or 'no language'})"
+        page = self.page.relative_to(ROOT) if self.page.is_relative_to(ROOT) else self.page
+        return f"{page}, line {self.line} ({self.language or 'no language'})"
 
     @property
     def file(self) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -80,11 +80,11 @@ class Points:
         with self._lock:
             self._waiting[point].popleft().set()
 
-    def reach(self, point: str, activations: int | Collection[int] = ()) -> None:
+    def reach(self, point: str, activations: int | Sequence[int] = ()) -> None:
         """A thread is at this point, on behalf of these activations."""
         if not self._faults:
             return
-        numbers = {activations} if isinstance(activations, int) else set(activations)
+        numbers = [activations] if isinstance(activations, int) else list(activations)
         fault = self._due(point, numbers)
         if fault is None or self._tell is None:
             return
@@ -92,13 +92,13 @@ class Points:
         if fault.action == "block":
             with self._lock:
                 self._waiting[point].append(gate)
-        self._tell("reached", point=point, activations=sorted(numbers))
+        self._tell("reached", point=point, activations=numbers)
         if fault.action == "block":
             gate.wait()
         else:  # sent to this very thread: sent to the process, it would let this one go on for a moment
             signal.pthread_kill(threading.get_ident(), signal.SIGKILL if fault.action == "kill" else signal.SIGSTOP)
 
-    def _due(self, point: str, numbers: set[int]) -> Fault | None:
+    def _due(self, point: str, numbers: Sequence[int]) -> Fault | None:
         with self._lock:
             for fault in self._faults:
                 if fault.point == point and (fault.activation is None or fault.activation in numbers):

@@ -155,6 +155,7 @@ class Stage:
         self.workers: list[WorkerProcess] = []
         self._folder = folder
         self._clients: list[Orchestrator] = []
+        self._connection: psycopg.Connection[Any] | None = None
 
     def start(
         self,
@@ -204,12 +205,23 @@ class Stage:
 
     def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
         """Ask the database."""
-        with (
-            psycopg.connect(self.database_url, autocommit=True, options=_IMPATIENT) as connection,
-            connection.cursor(row_factory=dict_row) as cursor,
-        ):
+        try:
+            return self._rows(query, parameters)
+        except psycopg.OperationalError:  # it was restarted meanwhile
+            self._forget_connection()
+            return self._rows(query, parameters)
+
+    def _rows(self, query: str, parameters: Sequence[Any]) -> list[dict[str, Any]]:
+        if self._connection is None:
+            self._connection = psycopg.connect(self.database_url, autocommit=True, options=_IMPATIENT)
+        with self._connection.cursor(row_factory=dict_row) as cursor:
             cursor.execute(query.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
+
+    def _forget_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def row(self, query: str, *parameters: Any) -> dict[str, Any]:
         """Ask for exactly one row."""
@@ -246,6 +258,7 @@ class Stage:
             worker.close()
         for client in self._clients:
             client.close()
+        self._forget_connection()
 
 
 def _name_of(cns: CNS) -> str:

@@ -41,10 +41,12 @@ class Life:
         self._cns = cns
         self._database_url = orders.database_url
         self._ready = ready
+        self._store = PostgresStore(orders.database_url)
+        self._bell = DramatiqBell(broker_url)
         self._worker = Worker(
             cns,
-            PostgresStore(orders.database_url),
-            DramatiqBell(broker_url),
+            self._store,
+            self._bell,
             lambda queues, rung: DramatiqListener(broker_url, queues, rung),
             orders.settings(),
             SystemEntropy(),
@@ -78,6 +80,9 @@ class Life:
                 self.drained = self._worker.stop()
             else:
                 self.drained = True
+            if self.drained:
+                self._store.close()
+                self._bell.close()
         except BaseException as error:
             self.error = error
         finally:

@@ -6,6 +6,7 @@ handlers do. A parent that has died leaves a pipe at its end: then the process i
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import selectors
@@ -92,22 +93,33 @@ class Process:
 def leave(code: Exit, why: str) -> NoReturn:
     """End this process at once, whatever its threads are in."""
     _log.warning("ending at once: %s; other workers take over what was running", why)
-    _flush()
-    os._exit(code)
+    _end(code)
 
 
 def insist_on_ending(code: int) -> None:
-    """From here on this process ends, with ``code``: signals do not change that, nor does a thread of the user's own."""
+    """From here on this process ends, soon and with ``code``, once its main thread has returned.
+
+    Signals do not change that any more. Threads of the user's own, and what was registered with ``atexit``, have ``GRACE``
+    seconds. What Python does after them is left out: it calls finalizers, and that of a pool of connections which nobody
+    closed waits for threads that are gone by then.
+    """
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
-
-    def insist() -> None:
-        _flush()
-        os._exit(code)
-
-    insisting = threading.Timer(GRACE, insist)
+    insisting = threading.Timer(GRACE, _end, (code,))
     insisting.daemon = True
     insisting.start()
+    atexit.register(_run_the_others_and_end, code)  # the last one is called first
+
+
+def _run_the_others_and_end(code: int) -> None:
+    atexit.unregister(_run_the_others_and_end)
+    atexit._run_exitfuncs()
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    _flush()
+    os._exit(code)
 
 
 def _flush() -> None:

@@ -20,12 +20,6 @@ from unnest(%(graphs)s::text[], %(keys)s::text[], %(run_ids)s::uuid[], %(collate
 join cnstra.submission_key s on s.graph = k.graph and s.key = k.key
 join cnstra.run r on r.run_id = s.run_id
 
--- name: release_keys
--- Give up keys that this transaction took for submits that turned out to be refused.
-delete from cnstra.submission_key s
-using unnest(%(graphs)s::text[], %(keys)s::text[]) k (graph, key)
-where s.graph = k.graph and s.key = k.key
-
 -- name: insert_runs
 -- Keep new runs; an id that is taken is left out of the answer.
 insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
