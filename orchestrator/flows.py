@@ -223,15 +223,21 @@ class Flows:
         ]
 
     def retry(self, run_id: uuid.UUID) -> Flow[None]:
-        """Begin the next attempt of a failed run. Raises ``RunStateError`` for a run that has not failed."""
-        [retried] = yield from self._retry([run_id])
-        if not retried:
-            row = yield from self.row(run_id)
-            after = f", and its next attempt is due at {row['next_retry_at']}" if row["next_retry_at"] else ""
-            raise RunStateError(f"run {run_id} is {row['status']}{after}; only a failed run can be retried")
+        """Begin the next attempt of a failed run. Raises ``RunStateError`` for a run that has not failed.
 
-    def _retry(self, run_ids: Sequence[uuid.UUID]) -> Flow[list[bool]]:
-        events = [RunEvent(run_id=run_id, event=RetryAsked()) for run_id in run_ids]
+        It has begun when this returns: by this call, or, where several ask at the same moment, by one of them.
+        """
+        row = yield from self.row(run_id)
+        if row["status"] == RunStatus.FAILED:
+            failed = row["attempt"]
+            yield from self._retry([RunEvent(run_id=run_id, event=RetryAsked(attempt=failed))])
+            row = yield from self.row(run_id)
+            if row["attempt"] > failed:
+                return
+        after = f", and its next attempt is due at {row['next_retry_at']}" if row["next_retry_at"] else ""
+        raise RunStateError(f"run {run_id} is {row['status']}{after}; only a failed run can be retried")
+
+    def _retry(self, events: Sequence[RunEvent]) -> Flow[list[bool]]:
         applied = yield from self._run(self._operations.apply(events))
         if applied.rings:
             yield self._world.ring(applied.rings)
@@ -251,7 +257,7 @@ class Flows:
             page = yield from self._run(self._operations.failed_runs(graph, after, _PAGE))
             if not page:
                 return retried
-            done = yield from self._retry(page)
+            done = yield from self._retry([RunEvent(run_id=run_id, event=RetryAsked()) for run_id in page])
             retried += [run_id for run_id, was in zip(page, done, strict=True) if was]
             after = page[-1]
 

@@ -38,7 +38,9 @@ def _walk(value: Any) -> None:
         if kind is str:
             _check_text(value)
         elif kind is int and value.bit_length() > _LARGEST_INT_BITS:
-            raise _NotJsonError(f"is an integer of {value.bit_length():,} bits; at most {_LARGEST_INT_BITS:,} can be stored")
+            raise _NotJsonError(
+                f"is an integer of {value.bit_length():,} bits; at most {_LARGEST_INT_BITS:,} can be stored"
+            )
         return
     if kind is dict:
         for key, item in value.items():
@@ -94,7 +96,10 @@ def dump(value: Any, *, where: str, error: Callable[[str], CnstraError]) -> str:
         raise error(f"{where}: {path} {bad.problem}") from None
     except RecursionError:
         raise error(f"{where}: is nested too deeply, or contains itself; flatten it") from None
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError as problem:  # an integer of more digits than Python writes
+        raise error(f"{where}: cannot be written as JSON: {problem}; store it as a string") from None
     check_size(text, where=where, error=error)
     return text
 

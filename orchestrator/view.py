@@ -67,7 +67,8 @@ class View:
 
     def update(self, slot: str, function: Callable[[Any], Any]) -> None:
         held = self.held.setdefault(slot, _Held(0, None))
-        blind = not held.written or bool(held.functions)
+        # Where the whole value was set or deleted, a key that was not in it is known, too: there is none.
+        blind = not (held.written or self.replaced) or bool(held.functions)
         self._apply(slot, held, function)
         if blind:
             held.functions.append(function)
@@ -115,7 +116,7 @@ class View:
                 on_stale=OnStale.REPORT if held.functions else on_stale,
             )
             for slot, held in self.held.items()
-            if held.written and (held.text is not None or held.base or slot == slots.WHOLE)
+            if held.written and (held.text is not None or held.base or slots.is_shared(slot))
         )
         return Changes(writes=writes, replaces=on_stale if self.replaced else None, policy=on_stale)
 

@@ -9,6 +9,7 @@ databases there, and touches no other.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,9 @@ _own_home = pytest.StashKey[Path]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the session's home once, in the process that the user started; the others inherit its name."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So it is in the background of a script, and what a test starts would inherit it, and not be interrupted by it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         config.stash[_own_home] = new_home()
         os.environ[_HOME] = str(config.stash[_own_home])

@@ -73,13 +73,13 @@ class Supervisor:
         if not found.elected:
             self._nudge()  # were the broker away, nobody but the supervisor would hear of work
             return False
-        self._fire(found)
-        if found.workers_lost:
-            self._take_back()
         if found.unclaimed:
             self._bell.ring(found.unclaimed)
             self._nudge()
             self._store.run(self._store.set_unknown_aside(settings.unclaimed_after, MOST_PER_LOOK))
+        if found.workers_lost:
+            self._take_back()
+        self._fire(found)
         return True
 
     def _fire(self, found: Findings) -> None:

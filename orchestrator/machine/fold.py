@@ -120,7 +120,7 @@ class _Events(Folding):
             case AttemptDue():
                 return self.attempt_due()
             case RetryAsked():
-                return self.retry_asked()
+                return self.retry_asked(event)
 
     def held(self, fence: Claimed) -> Answer | None:
         """None when the claim holds; else why not."""
@@ -222,8 +222,9 @@ class _Events(Folding):
         self.revive()
         return Answer(verdict=Verdict.APPLIED)
 
-    def retry_asked(self) -> Answer:
-        if self.plan.run.status is not RunStatus.FAILED:
+    def retry_asked(self, event: RetryAsked) -> Answer:
+        run = self.plan.run
+        if run.status is not RunStatus.FAILED or event.attempt not in (None, run.attempt):
             return Answer(verdict=Verdict.VOID)
         self.revive()
         return Answer(verdict=Verdict.APPLIED)

@@ -193,7 +193,12 @@ class AttemptDue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryAsked:
-    """Somebody asks for the next attempt of a failed run."""
+    """Somebody asks for the next attempt of a failed run: of one that failed in ``attempt``, where that is given.
+
+    Asked again because a reply was lost, it then begins no second one, also where the first has failed meanwhile.
+    """
+
+    attempt: int | None = None
 
 
 Event = Succeeded | FailedTry | Returned | Lost | Due | AttemptDue | RetryAsked

@@ -73,9 +73,7 @@ def from_data(data: object, where: str) -> Retrying:
         )
     optional: dict[str, object] = {name: fields.pop(name) for name in ("enabled", "name") if name in fields}
     _expect_keys(fields, {*BASES, "reraise"}, where)
-    strategies: dict[str, Any] = {
-        role: _read_part(fields[role], role, f"{where}: {role}", 0) for role in BASES
-    }
+    strategies: dict[str, Any] = {role: _read_part(fields[role], role, f"{where}: {role}", 0) for role in BASES}
     settings = _read_settings({"reraise": fields["reraise"], **optional}, where)
     try:
         policy = Retrying(**strategies, **settings)
@@ -138,9 +136,7 @@ def _write_text(value: object, at: str) -> str:
     if not isinstance(value, str):
         raise PolicyError(f"{at} is a {type(value).__name__}, not a text")
     if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise PolicyError(
-            f"{at} has a NUL or half a surrogate pair in it, which the database cannot hold; remove it"
-        )
+        raise PolicyError(f"{at} has a NUL or half a surrogate pair in it, which the database cannot hold; remove it")
     return value
 
 
@@ -158,9 +154,7 @@ def _write_type(found: object, at: str) -> str:
 
 def _read_part(data: object, role: str, at: str, depth: int) -> object:
     if depth > MAX_DEPTH:
-        raise PolicyError(
-            f"{at}: a stored policy nested deeper than {MAX_DEPTH} strategies; it was not written here"
-        )
+        raise PolicyError(f"{at}: a stored policy nested deeper than {MAX_DEPTH} strategies; it was not written here")
     fields = _fields(data, at)
     name = fields.pop("name", None)
     shape = shape_named(name) if isinstance(name, str) else None
@@ -219,9 +213,7 @@ def _read_pattern(value: object, at: str) -> re.Pattern[str]:
 def _read_settings(settings: dict[str, object], where: str) -> dict[str, Any]:
     for name, value in settings.items():
         if not isinstance(value, str if name == "name" else bool):
-            raise PolicyError(
-                f"{where}: {name} of a stored policy is {value!r}; it was not written by this project"
-            )
+            raise PolicyError(f"{where}: {name} of a stored policy is {value!r}; it was not written by this project")
     return settings
 
 
@@ -239,9 +231,7 @@ def _list(data: object, at: str) -> list[object]:
 
 def _expect_keys(fields: Mapping[str, object], expected: set[str], at: str) -> None:
     if missing := expected - fields.keys():
-        raise PolicyError(
-            f"{at}: a stored policy lacks {_names(missing)}; it was not written by this project"
-        )
+        raise PolicyError(f"{at}: a stored policy lacks {_names(missing)}; it was not written by this project")
     if unknown := fields.keys() - expected:
         raise PolicyError(
             f"{at}: a stored policy has {_names(unknown)}, which this release does not know; upgrade the"

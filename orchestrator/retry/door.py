@@ -28,9 +28,7 @@ _CALLBACKS = ("before", "after", "before_sleep")
 _FREE_TO_OVERRIDE = frozenset({"__init__", "__repr__", "__str__", "__getstate__", "__setstate__"})
 
 # All of these sleep for the seconds that they are given, and that is what the database does in their place.
-_DEFAULT_SLEEPS = tuple(
-    inspect.signature(of.__init__).parameters["sleep"].default for of in (Retrying, AsyncRetrying)
-)
+_DEFAULT_SLEEPS = tuple(inspect.signature(of.__init__).parameters["sleep"].default for of in (Retrying, AsyncRetrying))
 _PLAIN_SLEEPS = frozenset({("time", "sleep"), ("asyncio.tasks", "sleep")})
 
 
@@ -70,8 +68,7 @@ def is_no_wait(wait: object) -> bool:
 def _retrying(policy: object, where: str) -> BaseRetrying:
     if not isinstance(policy, Retrying | AsyncRetrying):
         raise PolicyError(
-            f"{where}: a retry policy is a tenacity Retrying(...) or AsyncRetrying(...), not"
-            f" {_describe(policy)}"
+            f"{where}: a retry policy is a tenacity Retrying(...) or AsyncRetrying(...), not {_describe(policy)}"
         )
     for overridden in _overridden(type(policy)):
         raise PolicyError(
@@ -114,14 +111,10 @@ def _check_error_class(error_class: object, where: str) -> None:
 
 def _check_part(part: object, role: str, at: str, *, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise PolicyError(
-            f"{at}: nested deeper than {MAX_DEPTH} strategies; give them to one {role}_ side by side"
-        )
+        raise PolicyError(f"{at}: nested deeper than {MAX_DEPTH} strategies; give them to one {role}_ side by side")
     for other, base in BASES.items():
         if other != role and isinstance(part, base):
-            raise PolicyError(
-                f"{at} is {_describe(part)}, which is a strategy for {other}; give it as {other}="
-            )
+            raise PolicyError(f"{at} is {_describe(part)}, which is a strategy for {other}; give it as {other}=")
     if isinstance(part, tenacity.stop_when_event_set):
         raise PolicyError(
             f"{at}: the event of stop_when_event_set lives in one process, and the next try may run in"
@@ -184,9 +177,7 @@ def _check_function(function: object, at: str) -> None:
     if isinstance(function, type) and issubclass(function, tuple(BASES.values())):
         raise PolicyError(f"{at} is the class {function.__name__}; call it: {function.__name__}(...)")
     if not callable(function):
-        raise PolicyError(
-            f"{at} is {_describe(function)}, not a strategy of tenacity or a function of its state"
-        )
+        raise PolicyError(f"{at} is {_describe(function)}, not a strategy of tenacity or a function of its state")
     for asked in (function, getattr(function, "predicate", None)):
         if asked is not None and _is_async(asked):
             raise PolicyError(

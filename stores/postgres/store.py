@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from typing import Any, TypeVar, cast
 
 import psycopg
@@ -111,6 +112,7 @@ class PostgresStore(PostgresOperations):
                         **_POOL,
                     )
                     self._opened = opened = (os.getpid(), pool)
+                    weakref.finalize(self, _close_in, *opened)
         return opened[1]
 
     def close(self) -> None:
@@ -119,6 +121,13 @@ class PostgresStore(PostgresOperations):
             opened, self._opened = self._opened, None
         if opened is not None and opened[0] == os.getpid():
             opened[1].close()
+
+
+def _close_in(process: int, pool: ConnectionPool[Any]) -> None:
+    """Close a pool whose store was left open, at the latest before the interpreter's own end: from Python 3.13 on the pool's
+    finalizer waits there, 5 s each, for threads that are gone. A child of a fork leaves its parent's pool alone."""
+    if process == os.getpid():
+        pool.close()
 
 
 class AsyncPostgresStore(PostgresOperations):

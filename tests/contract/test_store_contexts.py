@@ -57,6 +57,18 @@ def without(key: str) -> Change:
     return lambda ctx: ctx.__delitem__(key)
 
 
+def made_anew(ctx: Ctx) -> None:
+    """A handler that sets the whole value, and then updates a key that it did not have."""
+    ctx.set({})
+    ctx.update("k", lambda k: (k or 0) + 1)
+
+
+def made_and_dropped(ctx: Ctx) -> None:
+    """A handler that makes a key, and thinks better of it."""
+    ctx["k"] = 1
+    del ctx["k"]
+
+
 def emptied(ctx: Ctx) -> None:
     """A handler that deletes the whole value."""
     ctx.delete()
@@ -86,6 +98,8 @@ def emptied(ctx: Ctx) -> None:
         pytest.param(None, whole(5), put(k=1), id="a key beside a value that has none"),
         pytest.param({}, whole([1]), put(k=1), id="a key beside a list"),
         pytest.param({"o": 1}, whole("text"), put(k=1), id="a new key, the mapping gone"),
+        pytest.param(None, put(k=5), made_anew, id="an update of a key that its own set had removed"),
+        pytest.param(None, put(k=5), made_and_dropped, id="a deletion of what it had made itself"),
     ],
 )
 def test_g6_a_write_over_what_was_written_meanwhile_is_in_conflict(
@@ -258,13 +272,15 @@ def test_the_context_can_be_read_as_it_was_at_any_version(world: World) -> None:
         whole({}),
         emptied,
         put(late=True),
+        emptied,
+        made_and_dropped,
     ):
         work = worker.claim_one()
         one = hop(work, change, targets=[target("bank")])
         states.append(one.context.get())
         world.apply(one.event())
     assert [world.values(run_id, version) for version in range(len(states))] == states
-    assert world.values(run_id) == {"late": True}
+    assert world.values(run_id) == {}
 
 
 def test_versions_that_never_were_are_not_there(world: World) -> None:

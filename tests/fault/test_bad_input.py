@@ -74,7 +74,9 @@ def test_g15_what_a_handler_gives_that_cannot_be_kept_is_its_own_failed_try(
         assert result.error is not None
         assert len(result.error) < 20_000, described
         if collateral != "fail_spoiled":
-            assert result.error_type == ("cnstra.PayloadError" if "emit" in collateral else "cnstra.ContextError"), described
+            assert result.error_type == ("cnstra.PayloadError" if "emit" in collateral else "cnstra.ContextError"), (
+                described
+            )
         assert_sound(stage, run.id)
     assert worker.alive
     assert stage.completed(client.submit(graphs.typed.create_signal(1))).status == "completed"

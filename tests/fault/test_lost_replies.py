@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 
 from cnstra import Run
+from cnstra.orchestrator.store import RunEvent
+from cnstra.stores.postgres import PostgresStore
+from cnstra.stores.postgres.transactions import PostgresOperation
 from support import graphs
 from support.points import Fault
 from support.proxy import LosesCommitReplies
@@ -86,17 +90,35 @@ def test_g1_a_submit_whose_reply_was_lost_is_one_run(stage: Stage, proxy: LosesC
     assert stage.rows("select run_id from cnstra.run") == [{"run_id": run.id}]
 
 
-def test_g9_a_retry_whose_reply_was_lost_begins_one_attempt(stage: Stage, proxy: LosesCommitReplies) -> None:
-    """The client is told that the attempt has begun, which it has, once."""
+@pytest.mark.parametrize("fails", [1, 2], ids=["which goes on", "which has failed before it is asked for again"])
+def test_g9_a_retry_whose_reply_was_lost_begins_one_attempt(
+    stage: Stage, proxy: LosesCommitReplies, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    """The client is told that the attempt has begun, which it has, once: also where it has ended before the client knew."""
     stage.start(graphs.moody)
-    run = stage.client(graphs.moody).submit(graphs.ask.create_signal({"fails": 1}))
+    run = stage.client(graphs.moody).submit(graphs.ask.create_signal({"fails": fails}))
     assert stage.ended(run).status == "failed"
-    retrying = stage.client(graphs.moody, database_url=proxy.url).get_run(run.id)
-    proxy.arm()
+    far = stage.client(graphs.moody, database_url=proxy.url)
+    store = cast("PostgresStore", far._store)
+    apply = store.apply
 
-    retrying.retry()
+    def apply_and_lose_the_reply(events: Sequence[RunEvent]) -> PostgresOperation[Any]:
+        operation = cast("PostgresOperation[Any]", apply(events))
+
+        def steps(repeated: bool) -> Any:
+            if repeated:
+                eventually(lambda: run.status() in ("completed", "failed"), PATIENCE, what="the attempt has ended")
+            return (yield from operation.steps(repeated))
+
+        proxy.arm()
+        return PostgresOperation(operation.name, steps)
+
+    monkeypatch.setattr(store, "apply", apply_and_lose_the_reply)
+
+    far.get_run(run.id).retry()
 
     assert proxy.has_lost_one
-    stage.completed(run)
+    assert stage.ended(run).status == ("completed" if fails == 1 else "failed")
     assert stage.row("select attempt from cnstra.runs")["attempt"] == 2
+    assert stage.ledger.calls(run.id) == {1: 2}
     assert_sound(stage, run.id)

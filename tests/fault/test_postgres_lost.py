@@ -54,9 +54,7 @@ def _ended(stage: Stage) -> int:
     return int(stage.row("select count(*) as number from cnstra.run where finished_at is not null")["number"])
 
 
-def test_g1_g2_postgres_crashes_again_and_again_under_load(
-    doomed_stage: Stage, doomed_servers: HeldServers
-) -> None:
+def test_g1_g2_postgres_crashes_again_and_again_under_load(doomed_stage: Stage, doomed_servers: HeldServers) -> None:
     """Three workers, runs that keep coming, and a server that is killed in the middle of it, three times.
 
     What was accepted is kept and ends; an outage is nobody's failed try.

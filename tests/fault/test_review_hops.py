@@ -432,6 +432,6 @@ def test_g15_a_hop_that_writes_more_than_a_statement_holds_is_refused_alone(
     too_much, enough = process.submit(go.create_signal(10)), process.submit(go.create_signal(9))
 
     row = process.ended(too_much)
-    assert (row["status"], row["error_type"]) == ("failed", "cnstra.orchestrator.errors.PayloadError")
+    assert (row["status"], row["error_type"]) == ("failed", "cnstra.PayloadError")
     assert "1,020 characters" in row["error"]
     assert process.ended(enough)["status"] == "completed"

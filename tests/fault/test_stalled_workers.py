@@ -28,7 +28,8 @@ def _everything(stage: Stage, run: Run) -> list[dict[str, Any]]:
 
 def _serves_again(stage: Stage, zombie: WorkerProcess, heir: WorkerProcess) -> None:
     """Left alone, the one that came back does the work, under another name."""
-    eventually(lambda: "it goes on as worker" in zombie.log(), PATIENCE, what="a new incarnation")
+    back = "select from cnstra.workers where pid = %s"
+    eventually(lambda: stage.rows(back, zombie.pid), PATIENCE, what="a new incarnation")
     assert heir.drain()
     run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(0))
     stage.completed(run)

@@ -155,7 +155,7 @@ def test_without_any_servers_the_error_says_where_to_get_them(home: Path, tmp_pa
 
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("cnstra.orchestrator.errors.ServersError: there is no Postgres to start")
+    assert last.startswith("cnstra.ServersError: there is no Postgres to start")
     for name in ("pip install 'cnstra[servers]'", "15 or later on PATH", "CNSTRA_DATABASE_URL"):
         assert name in last
     eventually(lambda: not processes_of(home), what="the supervisor has ended")

@@ -7,9 +7,8 @@ wrote is held against a plain dictionary.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cnstra.orchestrator.context import Context
+from cnstra.orchestrator.machine.fold import CONFLICTS_BEFORE_ALONE
 from cnstra.orchestrator.machine.folding import BLOCKED_ALONE
 from cnstra.orchestrator.machine.records import Run, Verdict
 from cnstra.orchestrator.machine.states import (
@@ -69,7 +69,9 @@ key_steps = st.tuples(st.sampled_from(["put", "count", "drop"]), st.sampled_from
 whole_steps = st.tuples(st.just("set"), st.lists(st.sampled_from(KEYS), unique=True)) | st.sampled_from(
     [("value", None), ("delete", None)]
 )
+WHOLE_STEPS = {"set", "value", "delete"}
 scripts = st.lists(key_steps, max_size=2) | st.lists(key_steps | whole_steps, max_size=3)
+busy_scripts = st.lists(key_steps | whole_steps, min_size=1, max_size=3)
 Script = Sequence[tuple[str, Any]]
 
 
@@ -84,14 +86,23 @@ class Written:
     saw: Any
     """The whole shared value that it started from."""
 
-    def play(self, value: Any) -> Any:
-        """The value that its script makes of another one."""
-        for (step, argument), mark in zip(self.script, self.marks, strict=True):
-            value = _played(step, argument, mark, value)
-        return value
+
+def has_keys(value: Any) -> bool:
+    """Whether keys of a value can be written: of a mapping, or of none at all."""
+    return value is None or isinstance(value, dict)
 
 
-def _played(step: str, argument: Any, mark: int, value: Any) -> Any:
+def value_of(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, dict) else None
+
+
+def writes_key(step: str, key: str, value: Any) -> bool:
+    """Whether a step does anything to a value: a handler deletes no key that it does not see."""
+    return has_keys(value) and (step != "drop" or value_of(value, key) is not None)
+
+
+def played(step: str, argument: Any, mark: int, value: Any) -> Any:
+    """What a step makes of a value; ``mark`` is a value that no other step writes."""
     keys = dict(value) if isinstance(value, dict) else {}
     match step:
         case "set":
@@ -100,21 +111,19 @@ def _played(step: str, argument: Any, mark: int, value: Any) -> Any:
             return mark
         case "delete":
             return None
-        case _ if value is not None and not isinstance(value, dict):
-            return value  # it has no keys, so the handler lets it be
         case "put":
             return keys | {argument: mark}
         case "count":
             return keys | {argument: keys.get(argument, 0) + 1}
         case _:
-            return {key: held for key, held in keys.items() if key != argument} if argument in keys else value
+            return {key: held for key, held in keys.items() if key != argument}
 
 
-def _perform(context: Context[Any, Any], script: Script, marks: list[int]) -> None:
+def perform(context: Context[Any, Any], script: Script, marks: list[int]) -> None:
     """The same script, by a handler."""
     for (step, argument), mark in zip(script, marks, strict=True):
-        value = context.get()
-        has_keys = value is None or isinstance(value, dict)
+        if step not in WHOLE_STEPS and not writes_key(step, argument, context.get()):
+            continue
         match step:
             case "set":
                 context.set(dict.fromkeys(argument, mark))
@@ -122,11 +131,11 @@ def _perform(context: Context[Any, Any], script: Script, marks: list[int]) -> No
                 context.set(mark)
             case "delete":
                 context.delete()
-            case "put" if has_keys:
+            case "put":
                 context[argument] = mark
-            case "count" if has_keys:
+            case "count":
                 context.update(argument, lambda count: (count or 0) + 1)
-            case "drop" if has_keys and argument in context:
+            case "drop":
                 del context[argument]
 
 
@@ -195,8 +204,13 @@ class Machine(RuleBasedStateMachine):
         assert run is self.run.status or self.run.status in reachable(run)
         if applied.verdict in REFUSED:
             assert everything(self.state, self.run_id) == state
-        self.held += applied.kept
+        self.hold(applied)
         return applied
+
+    def hold(self, applied: Applied) -> None:
+        """Successors that were kept; a repetition gives them out again, with the context as it is by then."""
+        fences = {work.fence for work in applied.kept}
+        self.held = [work for work in self.held if work.fence not in fences] + list(applied.kept)
 
     def written(self, work: Work, script: Script, on_stale: OnStale, targets: Sequence[tuple[str, bool]]) -> Written:
         """Call a handler that plays the script."""
@@ -205,7 +219,7 @@ class Machine(RuleBasedStateMachine):
         context = hop(work).context
         one = hop(
             work,
-            lambda ctx: _perform(ctx, script, marks),
+            lambda ctx: perform(ctx, script, marks),
             on_stale=on_stale,
             targets=[target(name, here=here, ordinal=place) for place, (name, here) in enumerate(targets)],
         )
@@ -239,13 +253,17 @@ class Machine(RuleBasedStateMachine):
 
     def commit(self, written: Written) -> None:
         """The model's side of a commit: nothing that the hop wrote over was newer than what it had read."""
-        for step, argument in written.script:
-            if step in {"set", "value", "delete"}:
-                assert written.saw == self.value  # it wrote every key
-            elif step in {"put", "drop"} and isinstance(written.saw, dict | None):
-                assert value_of(written.saw, argument) == value_of(self.value, argument)
-        assert isinstance(self.value, dict | None) or written.saw == self.value or not written.script
-        self.value = written.play(self.value)
+        saw, own, value = written.saw, written.saw, self.value
+        for (step, argument), mark in zip(written.script, written.marks, strict=True):
+            if step in WHOLE_STEPS:
+                assert saw == self.value  # it wrote every key
+            elif writes_key(step, argument, own):
+                assert has_keys(self.value) or saw == self.value
+                assert step == "count" or value_of(saw, argument) == value_of(self.value, argument)
+            else:
+                continue
+            own, value = played(step, argument, mark, own), played(step, argument, mark, value)
+        self.value = value
 
     @precondition(lambda self: self.held)
     @rule(index=indexes, script=scripts)
@@ -256,12 +274,21 @@ class Machine(RuleBasedStateMachine):
         snapshot = self.state.snapshot(self.run_id)
         self.value = hop(replace(written.hop.work, snapshot=snapshot)).context.get()
 
+    @precondition(lambda self: self.run.active > 1)
+    @rule(key=st.sampled_from(KEYS), rounds=st.sampled_from([1, CONFLICTS_BEFORE_ALONE, CONFLICTS_BEFORE_ALONE + 1]))
+    def race(self, key: str, rounds: int) -> None:
+        """All write one key, the youngest first: it wins, goes on, and wins again, until somebody may run alone."""
+        for _ in range(rounds):
+            self.claim(100)
+            for work in sorted(self.held, key=lambda work: -work.activation_id):
+                self.succeed(self.held.index(work), [("bank", False)], [("put", key)])
+
     @precondition(lambda self: len(self.held) > 1)
-    @rule(key=st.sampled_from(KEYS))
-    def race(self, key: str) -> None:
-        """All that are running write one key: one of those that read the same wins, and goes on."""
-        for work in self.held[::-1]:
-            self.succeed(self.held.index(work), [("bank", False)], [("put", key)])
+    @rule(played=st.lists(busy_scripts, min_size=2, max_size=4))
+    def race_with_anything(self, played: list[Script]) -> None:
+        """Some that are running write whatever they like, from what they all had read."""
+        for script in played[: len(self.held)]:
+            self.succeed(0, [], script)
 
     @precondition(lambda self: self.held)
     @rule(index=indexes, kind=st.sampled_from(["fail", "fail for good", "give back", "die"]), seconds=maybe_seconds)
@@ -284,7 +311,6 @@ class Machine(RuleBasedStateMachine):
         fence = replace(work.fence, epoch=work.fence.epoch + epoch)
         answer = self.apply(self.an_event(replace(work, fence=fence), kind))
         assert answer.verdict in {Verdict.FENCED, Verdict.REPEATED}
-        self.held = [one for one in self.held if one not in answer.kept] + list(answer.kept)
 
     def an_event(self, work: Work, kind: int) -> RunEvent:
         settlements = [
@@ -302,9 +328,10 @@ class Machine(RuleBasedStateMachine):
     def look_for_what_is_due(self, passes: float) -> None:
         """Every activation, and the run, are told that their time may have come: it has, exactly where it has."""
         self.world.clock.advance(passes)
-        for row in self.rows():
+        scheduled = [row for row in self.rows() if row.activation.status is ActivationStatus.SCHEDULED]
+        for row in scheduled or self.rows()[:1]:
             at = row.activation.available_at
-            is_due = row.activation.status is ActivationStatus.SCHEDULED and at is not None and self.is_over(at)
+            is_due = row in scheduled and at is not None and self.is_over(at)
             applied = self.apply(due(self.run_id, row.activation.activation_id))
             assert applied.verdict is (Verdict.APPLIED if is_due else Verdict.VOID)
         is_due = self.run.next_retry_at is not None and self.is_over(self.run.next_retry_at)
@@ -314,6 +341,7 @@ class Machine(RuleBasedStateMachine):
     def is_over(self, at: datetime) -> bool:
         return at <= self.world.clock.now()
 
+    @precondition(lambda self: not self.held)
     @rule()
     def ask_for_a_retry(self) -> None:
         has_failed = self.run.status is RunStatus.FAILED
@@ -349,7 +377,7 @@ class Machine(RuleBasedStateMachine):
         batch = self.world.apply(*events)
         for place, (event, applied) in enumerate(zip(events, batch.answers, strict=True)):
             if applied.verdict is Verdict.APPLIED:
-                self.held += applied.kept
+                self.hold(applied)
                 if place in written:
                     self.commit(written[place])
             elif applied.verdict is Verdict.STALE:
@@ -375,7 +403,7 @@ class Machine(RuleBasedStateMachine):
 
     def a_copy(self) -> MemoryStore:
         store = MemoryStore(self.world.clock.now)
-        store._state = copy.deepcopy(self.state)
+        store._state = a_copy(self.state)
         return store
 
     # -- what always holds -------------------------------------------------------------------------------------
@@ -478,21 +506,28 @@ class Machine(RuleBasedStateMachine):
             )
 
 
-def value_of(value: Any, key: str) -> Any:
-    return value.get(key) if isinstance(value, dict) else None
-
-
 def everything(state: State, run_id: UUID) -> Any:
     """All that is kept of a run."""
-    return copy.deepcopy(
-        (
-            state.runs[run_id],
-            state.of_run(run_id),
-            state.entries.get(run_id, {}),
-            state.heads.get(run_id, {}),
-            state.tries.get(run_id, []),
-        )
+    return (
+        state.runs[run_id],
+        state.of_run(run_id),
+        dict(state.entries.get(run_id, {})),
+        dict(state.heads.get(run_id, {})),
+        list(state.tries.get(run_id, [])),
     )
+
+
+def a_copy(state: State) -> State:
+    """The same rows, to be put elsewhere. Rows themselves never change."""
+    return replace(
+        state, **{kept.name: _copied(getattr(state, kept.name)) for kept in fields(state) if kept.name != "now"}
+    )
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(held) for key, held in value.items()}
+    return list(value) if isinstance(value, list) else value
 
 
 def reachable(run: RunStatus) -> set[RunStatus]:
@@ -501,5 +536,5 @@ def reachable(run: RunStatus) -> set[RunStatus]:
     return found | {after for before, after in RUN_STEPS if before in found}
 
 
-Machine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Machine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 TestMachine = Machine.TestCase

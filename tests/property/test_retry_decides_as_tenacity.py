@@ -53,9 +53,7 @@ exception_types = st.sampled_from(
 texts = st.sampled_from(["boom", "bo", "", "BOOM", "again?"])
 patterns = texts.map(re.escape) | texts.map(lambda text: re.compile(re.escape(text), re.IGNORECASE))
 MULTIPLIER = (
-    "multiplier"
-    if "multiplier" in inspect.signature(tenacity.wait_exponential_jitter).parameters
-    else "initial"
+    "multiplier" if "multiplier" in inspect.signature(tenacity.wait_exponential_jitter).parameters else "initial"
 )
 
 
@@ -106,9 +104,7 @@ retries = combined(
     | st.builds(tenacity.retry_if_exception_message, message=texts.filter(bool))
     | st.builds(tenacity.retry_if_exception_message, match=patterns.filter(lambda pattern: pattern != ""))
     | st.builds(tenacity.retry_if_not_exception_message, message=texts.filter(bool))
-    | st.builds(
-        tenacity.retry_if_not_exception_message, match=patterns.filter(lambda pattern: pattern != "")
-    ),
+    | st.builds(tenacity.retry_if_not_exception_message, match=patterns.filter(lambda pattern: pattern != "")),
     tenacity.retry_any,
     tenacity.retry_all,
     lambda first, *rest: first & rest[0] if rest else first,
@@ -337,9 +333,7 @@ def _places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 @given(data_policies, st.data())
-def test_data_that_was_tampered_with_is_a_policy_or_a_policy_error(
-    policy: Retrying, draw: st.DataObject
-) -> None:
+def test_data_that_was_tampered_with_is_a_policy_or_a_policy_error(policy: Retrying, draw: st.DataObject) -> None:
     """Whatever stands at any one place of the data, reading it ends in one of two ways."""
     data = to_data(policy, "a run")
     path = draw.draw(st.sampled_from(_places(data)))

@@ -138,7 +138,7 @@ def _hear(rung: Callable[[str, Iterable[tuple[UUID, int]]], None]) -> Callable[[
 
 def put_together(orders: FaultyOrders) -> Worker:
     """The worker, as the product puts it together."""
-    hop.Caller = WatchedCaller  # type: ignore[misc]
+    hop.Caller = WatchedCaller  # type: ignore[attr-defined]
     return Worker(
         cast("CNS", found(orders.app)),
         WatchedStore(orders.database_url),
@@ -207,7 +207,9 @@ def _log_to(path: Path) -> None:
         os.dup2(file, stream)
     sys.stdin.close()
     logging.basicConfig(
-        level=logging.INFO, force=True, format="%(asctime)s %(process)d %(levelname)s %(name)s %(threadName)s: %(message)s"
+        level=logging.INFO,
+        force=True,
+        format="%(asctime)s %(process)d %(levelname)s %(name)s %(threadName)s: %(message)s",
     )
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 

@@ -5,9 +5,11 @@ Every handler notes its call in the ledger first, and passes the point ``call.in
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any, TypedDict
 
-from tenacity import Retrying, stop_after_attempt, wait_fixed
+from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt, wait_fixed
 
 from cnstra import CNS, Axon, Context, Signal, collateral, neuron
 from support import ledger
@@ -154,6 +156,7 @@ class MoodyAxon(Axon):
 
 ask = collateral("moody.ask", Mood)
 ask_stubbornly = collateral("moody.ask_stubbornly", Mood)
+ask_tomorrow = collateral("moody.ask_tomorrow", Mood)
 moody_one = neuron("moody", MoodyAxon)
 
 
@@ -167,6 +170,11 @@ def _answer(mood: Mood, axon: MoodyAxon, ctx: Context) -> Signal[int]:
 
 @moody_one.dendrite(ask, retry=Retrying(stop=stop_after_attempt(1)))
 def answer_at_once(mood: Mood, axon: MoodyAxon, ctx: Context) -> Signal[int]:
+    return _answer(mood, axon, ctx)
+
+
+@moody_one.dendrite(ask_tomorrow, retry=Retrying(stop=stop_after_attempt(3), wait=wait_fixed(24 * 3600)))
+def answer_the_day_after(mood: Mood, axon: MoodyAxon, ctx: Context) -> Signal[int]:
     return _answer(mood, axon, ctx)
 
 
@@ -284,11 +292,12 @@ def fail(how: str, axon: SpoiledAxon, ctx: Context) -> None:
 
 
 @spoiler.dendrite(slip_through)
-async def slip(text: str, axon: SpoiledAxon, ctx: Context) -> Signal[str]:
+async def slip(text: str, axon: SpoiledAxon, ctx: Context) -> Signal[Any]:
     enter(ctx)
     if text == "in the context":
         ctx["text"] = "a\0b"
-    return axon.anything.create_signal({"as an output": "a\0b", "as half a character": "a\ud800b"}.get(text, text))
+    emitted: Any = {"as an output": "a\0b", "as half a character": "a\ud800b"}.get(text, text)
+    return axon.anything.create_signal(emitted)
 
 
 @spoiler.dendrite(typed)
@@ -302,3 +311,250 @@ def take_untyped(value: Any, axon: SpoiledAxon, ctx: Context) -> None:
 
 
 spoiled = CNS([spoiler], name="spoiled")
+
+
+# -- shop: of two ages, and of two versions ----------------------------------------------------------------------------
+
+
+class SellAxon(Axon):
+    sold = collateral("shop.sold", int)
+
+
+sell_it = collateral("shop.sell", int)
+wrap_it = collateral("shop.wrap", int)
+seller = neuron("seller", SellAxon)
+wrapper = neuron("wrapper", {"wrapped": collateral("shop.wrapped", int)})
+
+
+@seller.dendrite(sell_it)
+def sell(number: int, axon: SellAxon, ctx: Context) -> Signal[int]:
+    enter(ctx)
+    return axon.sold.create_signal(number)
+
+
+@wrapper.dendrite(wrap_it)
+def wrap(number: int, axon: Any, ctx: Context) -> Signal[int]:
+    enter(ctx)
+    return axon.wrapped.create_signal(number)
+
+
+old_shop = CNS([seller], name="shop")
+new_shop = CNS([seller, wrapper], name="shop")
+first_edition = CNS([seller], name="editions", version="1")
+second_edition = CNS([seller, wrapper], name="editions", version="2")
+
+
+# -- relay: lanes that write the same keys of one run, hop after hop, each lane on its own worker ----------------------
+
+
+EVERY = 5
+"""So many hops of a lane have one among them that reads and writes a key that all lanes read and write."""
+
+
+class Lap(TypedDict):
+    """Where a lane is: its number, and how many hops it has still to go."""
+
+    lane: int
+    left: int
+
+
+class RelayAxon(Axon):
+    to_red = collateral("relay.red", Lap)
+    to_blue = collateral("relay.blue", Lap)
+
+
+class Laps(TypedDict):
+    """How many lanes run, and how many hops each."""
+
+    lanes: int
+    hops: int
+
+
+start_relay = collateral("relay.start", Laps)
+starter = neuron("starter", RelayAxon, queue="fork")
+red = neuron("red", RelayAxon, queue="left")
+blue = neuron("blue", RelayAxon, queue="right")
+
+
+def joined(mine: list[int] | None, theirs: list[int] | None, base: list[int] | None) -> list[int]:
+    """Everything that either of two lists has."""
+    return sorted({*(mine or []), *(theirs or [])})
+
+
+@starter.dendrite(start_relay)
+def start_lanes(laps: Laps, axon: RelayAxon, ctx: Context) -> list[Signal[Lap]]:
+    enter(ctx)
+    return [
+        (axon.to_red if lane % 2 else axon.to_blue).create_signal({"lane": lane, "left": laps["hops"]})
+        for lane in range(laps["lanes"])
+    ]
+
+
+def _run_a_lap(lap: Lap, ctx: Context) -> Lap | None:
+    enter(ctx)
+    ctx.update("updates", plus_one)
+    if lap["left"] % EVERY == 0:
+        ctx["writes"] = ctx.get("writes", 0) + 1
+    mine = f"lane {lap['lane']}"
+    if ctx.get(mine, lap["left"]) != lap["left"]:
+        raise AssertionError(f"{mine} read {ctx[mine]}, and its last hop had written {lap['left']}")
+    ctx[mine] = lap["left"] - 1
+    return None if lap["left"] == 1 else {"lane": lap["lane"], "left": lap["left"] - 1}
+
+
+@red.dendrite(RelayAxon.to_red)
+def run_red(lap: Lap, axon: RelayAxon, ctx: Context) -> Signal[Lap] | None:
+    following = _run_a_lap(lap, ctx)
+    return None if following is None else axon.to_red.create_signal(following)
+
+
+@blue.dendrite(RelayAxon.to_blue)
+async def run_blue(lap: Lap, axon: RelayAxon, ctx: Context) -> Signal[Lap] | None:
+    following = _run_a_lap(lap, ctx)
+    return None if following is None else axon.to_blue.create_signal(following)
+
+
+relay = CNS([starter, red, blue], name="relay")
+
+
+# -- contest: two write one key at the same time, under each policy ----------------------------------------------------
+
+
+class ContestAxon(Axon):
+    mine = collateral("contest.mine", int)
+    theirs = collateral("contest.theirs", int)
+
+
+class RivalAxon(Axon):
+    again = collateral("contest.theirs", int)
+
+
+def _contest(policy: Any) -> CNS:
+    name = policy if isinstance(policy, str) else "merge"
+    opener = neuron("opener", ContestAxon, queue="fork")
+    contender = neuron("contender", {}, queue="left")
+    rival = neuron("rival", {"again": ContestAxon.theirs}, queue="right")
+
+    @opener.dendrite(begin_contest)
+    def open_it(rounds: int, axon: ContestAxon, ctx: Context) -> list[Signal[int]]:
+        enter(ctx)
+        ctx["prize"] = [0]
+        return [axon.mine.create_signal(rounds), axon.theirs.create_signal(rounds)]
+
+    @contender.dendrite(ContestAxon.mine, on_conflict=policy)
+    def contend(rounds: int, axon: Any, ctx: Context) -> None:
+        prize = ctx["prize"]
+        enter(ctx, read=prize)
+        ctx["prize"] = [*prize, -1]
+
+    @rival.dendrite(ContestAxon.theirs)
+    def take(rounds: int, axon: Any, ctx: Context) -> Signal[int] | None:
+        enter(ctx)
+        ctx["prize"] = [*ctx["prize"], rounds]
+        return axon.again.create_signal(rounds - 1) if rounds > 1 else None
+
+    return CNS([opener, contender, rival], name=f"contest-{name}")
+
+
+begin_contest = collateral("contest.begin", int)
+contest_retry = _contest("retry")
+contest_overwrite = _contest("overwrite")
+contest_fail = _contest("fail")
+contest_merge = _contest(joined)
+
+
+# -- deadly: kills the process that calls it ---------------------------------------------------------------------------
+
+kill_me = collateral("deadly.kill_me", int)
+live_on = collateral("deadly.live_on", int)
+deadly_one = neuron("deadly", {"survived": collateral("deadly.survived", int)})
+
+
+@deadly_one.dendrite(kill_me)
+def kill_whoever_calls(deaths: int, axon: Any, ctx: Context) -> Signal[int]:
+    ledger.note(ctx)
+    if ctx.try_number <= deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return axon.survived.create_signal(ctx.try_number)
+
+
+@deadly_one.dendrite(live_on)
+def live(number: int, axon: Any, ctx: Context) -> Signal[int]:
+    enter(ctx)
+    return axon.survived.create_signal(number)
+
+
+deadly = CNS([deadly_one], name="deadly")
+
+
+# -- voyage: fans out, fails now and then, and joins by a counter in the context ---------------------------------------
+
+
+class Plan(TypedDict):
+    """``fails`` holds, for each leg, how many of its first tries fail; ``lost`` are legs that fail for good at first."""
+
+    number: int
+    fails: list[int]
+    lost: list[int]
+
+
+class Leg(TypedDict):
+    """One of the legs of a voyage."""
+
+    number: int
+    leg: int
+    fails: int
+    lost: bool
+
+
+class LostAtSeaError(Exception):
+    """No policy of the dendrite retries this one; that of the run does."""
+
+
+class DepartAxon(Axon):
+    leg = collateral("voyage.leg", Leg)
+
+
+class SailAxon(Axon):
+    all_home = collateral("voyage.all_home", int)
+
+
+embark = collateral("voyage.embark", Plan)
+harbour = neuron("harbour", DepartAxon)
+ship = neuron("ship", SailAxon, queue="sea")
+quay = neuron("quay", {"summed_up": collateral("voyage.summed_up", int)})
+_PERSISTENT = Retrying(
+    stop=stop_after_attempt(4), wait=wait_fixed(0.05), retry=retry_if_not_exception_type(LostAtSeaError)
+)
+
+
+@harbour.dendrite(embark)
+def depart(plan: Plan, axon: DepartAxon, ctx: Context) -> list[Signal[Leg]]:
+    enter(ctx)
+    ctx["at sea"] = len(plan["fails"])
+    return [
+        axon.leg.create_signal({"number": plan["number"], "leg": leg, "fails": fails, "lost": leg in plan["lost"]})
+        for leg, fails in enumerate(plan["fails"])
+    ]
+
+
+@ship.dendrite(DepartAxon.leg, retry=_PERSISTENT)
+async def sail(leg: Leg, axon: SailAxon, ctx: Context) -> Signal[int] | None:
+    enter(ctx)
+    if leg["lost"] and ctx.attempt == 1:
+        raise LostAtSeaError(f"leg {leg['leg']} is lost at first")
+    if ctx.try_number <= leg["fails"]:
+        raise ConnectionError(f"leg {leg['leg']} fails at try {ctx.try_number}")
+    ctx.update("miles", lambda miles: (miles or 0) + leg["number"] * leg["leg"])
+    ctx["at sea"] = ctx["at sea"] - 1
+    return axon.all_home.create_signal(leg["number"]) if ctx["at sea"] == 0 else None
+
+
+@quay.dendrite(SailAxon.all_home)
+def sum_up(number: int, axon: Any, ctx: Context) -> Signal[int]:
+    enter(ctx)
+    ctx["total"] = ctx["miles"]
+    return axon.summed_up.create_signal(ctx["miles"])
+
+
+voyage = CNS([harbour, ship, quay], name="voyage", retry=Retrying(stop=stop_after_attempt(3), wait=wait_fixed(0.1)))

@@ -162,6 +162,7 @@ class Stage:
         cns: CNS,
         *faults: Fault,
         database_url: str | None = None,
+        broker_url: str | None = None,
         tricks: Sequence[str] = (),
         **changes: Any,
     ) -> WorkerProcess:
@@ -173,7 +174,7 @@ class Stage:
             FaultyOrders(
                 app=_name_of(cns),
                 database_url=database_url or self.database_url,
-                broker_url=self.broker_url,
+                broker_url=broker_url or self.broker_url,
                 ledger=self.ledger.path,
                 log=self._folder / f"worker-{len(self.workers) + 1}.log",
                 settings=settings(**changes),
@@ -202,6 +203,22 @@ class Stage:
         result = self.ended(run)
         assert result.status == "completed", f"{result}\n{self.report(run.id)}"
         return result
+
+    def all_completed(self, runs: Sequence[Run]) -> None:
+        """Wait until all of these runs have ended, which must be well."""
+        ids = [run.id for run in runs]
+        left = "select run_id, status from cnstra.run where run_id = any(%s) and status <> 'completed' order by finished_at"
+
+        def ended() -> bool:
+            waiting = self.rows(left + " limit 1", ids)
+            assert not waiting or waiting[0]["status"] in ("running", "waiting"), self.report(waiting[0]["run_id"])
+            return not waiting
+
+        try:
+            eventually(ended, PATIENCE, what=f"all of {len(ids)} runs have ended")
+        except AssertionError as error:
+            found = self.rows(left + " limit 1", ids)
+            raise AssertionError(f"{error}\n{self.report(found[0]['run_id'] if found else ids[0])}") from None
 
     def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
         """Ask the database."""
@@ -238,7 +255,9 @@ class Stage:
             "update cnstra.supervisor s set until = '-infinity' from cnstra.worker w where w.pid = %s and s.worker = w.worker",
             worker.pid,
         )
-        lost = self.rows("update cnstra.worker set expires_at = '-infinity' where pid = %s returning worker", worker.pid)
+        lost = self.rows(
+            "update cnstra.worker set expires_at = '-infinity' where pid = %s returning worker", worker.pid
+        )
         assert lost, f"worker process {worker.pid} has no lease"
 
     def report(self, run_id: UUID) -> str:

@@ -128,9 +128,12 @@ class FlagSet:
         if type(value) is not int:
             raise Misfit(f"must be an integer, got {kind_of(value)}")
         try:
-            return self.cls(value)
+            found = self.cls(value)
         except ValueError:
-            raise Misfit(f"must be a combination of {self.expected}, got {value}") from None
+            found = None
+        if found is None or found.value != value:  # Python 3.11.2 drops bits that it does not know
+            raise Misfit(f"must be a combination of {self.expected}, got {value}")
+        return found
 
     def describe(self, _seen: set[int], /) -> str:
         return f"flag {self.cls.__qualname__}"

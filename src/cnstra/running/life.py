@@ -78,6 +78,7 @@ class Life:
                 self._stopping.wait()
                 _log.info("draining: no more work is taken, what was not begun is given back")
                 self.drained = self._worker.stop()
+                _log.info("drained" if self.drained else "not drained in time")
             else:
                 self.drained = True
             if self.drained:

@@ -119,7 +119,7 @@ class Parent:
             return
         if child.refusal is not None and not self._was_ready:
             self._refusal = child.refusal
-            self._tell(NOW, _NOW)
+            self._drain()
             return
         lasted = child.ready and time.monotonic() - child.started >= _LASTED
         place.failures = 0 if lasted else place.failures + 1
@@ -137,9 +137,12 @@ class Parent:
     def _signalled(self, number: signal.Signals) -> None:
         _log.info("received %s", number.name)
         if self._told is None:
-            self._tell(DRAIN, self._orders.drain + GRACE + _NOW)
+            self._drain()
         elif self._told == DRAIN:
             self._tell(NOW, _NOW)
+
+    def _drain(self) -> None:
+        self._tell(DRAIN, self._orders.drain + GRACE + _NOW)
 
     def _tell(self, request: bytes, seconds: float) -> None:
         """Order all children to stop; those that have not within so many seconds are killed."""

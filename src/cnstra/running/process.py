@@ -82,7 +82,6 @@ class Process:
             raise self._life.error
         if not self._life.drained:
             leave(Exit.CUT_SHORT, "the time to drain is over, and handlers still run")
-        _log.info("drained")
         return Exit.DONE
 
     def _cut_short(self, why: str) -> NoReturn:

@@ -13,11 +13,13 @@ select r.run_id, r.graph, r.graph_version, r.status, r.attempt, r.entry_collater
        least(r.started_at, (select min(a.started_at) from cnstra.activation a where a.run_id = r.run_id)) as started_at,
        r.finished_at, r.next_retry_at, r.deadline_at, r.priority, r.tags, r.idempotency_key, r.gate, r.parent_run_id,
        case when r.finished_at is not null then null
-            when exists (select from cnstra.activation a where a.run_id = r.run_id and a.blocked = 'unknown')
-              or (r.active > 0 and not exists (
-                      select from cnstra.worker w
-                      where w.graph = r.graph and w.lost_at is null
-                        and (not r.pinned or w.graph_version = r.graph_version))) then 'unknown'
+            when exists (
+                select from cnstra.activation a
+                where a.run_id = r.run_id and a.status = 'ready'
+                  and (a.blocked = 'unknown' or (a.blocked is null and not exists (
+                          select from cnstra.worker w
+                          where w.graph = a.graph and a.queue = any(w.queues) and (a.pin is null or a.pin = w.graph_version)
+                            and w.lost_at is null and w.expires_at > clock_timestamp())))) then 'unknown'
             when exists (select from cnstra.activation a where a.run_id = r.run_id and a.blocked = 'limited') then 'limited'
        end as blocked
 from cnstra.run r;

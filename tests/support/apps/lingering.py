@@ -1,11 +1,10 @@
 """A module whose leftovers would keep its process from ending: a thread that never does, and a finalizer."""
 
 import atexit
+import importlib
 import os
 import threading
 from pathlib import Path
-
-from sagas import first, second
 
 from cnstra import CNS
 
@@ -23,4 +22,5 @@ pool = Pool()
 if os.environ["LINGERS_BY"] == "thread":
     threading.Thread(target=never.wait).start()
 atexit.register(Path(os.environ["LINGERING_SAYS_GOODBYE_IN"]).touch)
-cns = CNS([first, second], name="sagas")
+sagas = importlib.import_module("sagas")
+cns = CNS([sagas.first, sagas.second], name="sagas")
