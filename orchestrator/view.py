@@ -64,6 +64,7 @@ class View:
         held = self.held.setdefault(slot, _Held(0, None))
         held.text, held.written, held.copied, held.value = text, True, False, None
         held.functions.clear()
+        self._keep_mapping(slot, held)
 
     def update(self, slot: str, function: Callable[[Any], Any]) -> None:
         held = self.held.setdefault(slot, _Held(0, None))
@@ -77,6 +78,14 @@ class View:
         current = None if held.text is None else values.load(held.text)
         held.text = values.dump(function(current), where=self.name(slot), error=ContextError)
         held.written, held.copied, held.value = True, False, None
+        self._keep_mapping(slot, held)
+
+    def _keep_mapping(self, slot: str, held: _Held) -> None:
+        """Where this try removed the whole value and then gave it a key, it is a mapping, also when the key goes again."""
+        whole = self.held.get(slots.WHOLE)
+        removed = whole is not None and whole.written and whole.text is None
+        if removed and slots.shared_key(slot) is not None and held.text is not None:
+            self.write(slots.WHOLE, "{}")
 
     def name(self, slot: str) -> str:
         key = slots.shared_key(slot)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psutil
 import psycopg
 from psycopg.rows import dict_row
 
@@ -75,13 +76,17 @@ class WorkerProcess:
         """SIGSTOP."""
         os.kill(self.pid, signal.SIGSTOP)
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it is stopped."""
+        try:
+            return self.alive and psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+        except psutil.NoSuchProcess:  # it has ended meanwhile
+            return False
+
     def frozen(self) -> None:
-        """Wait until it has stopped: all of its threads."""
-
-        def stopped() -> bool:
-            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-
-        eventually(stopped, PATIENCE, what=f"worker process {self.pid} is stopped")
+        """Wait until it has stopped."""
+        eventually(lambda: self.is_frozen, PATIENCE, what=f"worker process {self.pid} is stopped")
 
     def thaw(self) -> None:
         """SIGCONT."""

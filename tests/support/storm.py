@@ -9,13 +9,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import redis
 
 from cnstra import Run
 from cnstra.servers import HeldServers
 from support import graphs
+from support.points import POINTS, Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage, WorkerProcess
 from support.waiting import eventually
@@ -36,6 +37,7 @@ class Storm:
         self._random = random.Random(seed)
         self._crew: list[WorkerProcess] = []
         self._frozen: list[WorkerProcess] = []
+        self._mined: list[WorkerProcess] = []
         self._plans: dict[int, graphs.Plan] = {}
         self._runs: list[Run] = []
         self._client = stage.client(graphs.voyage)
@@ -90,8 +92,10 @@ class Storm:
     # -- the blows -------------------------------------------------------------------------------------------------
 
     def _strike(self) -> None:
+        self._look_after_the_mined()
         blows: dict[Callable[[], None], int] = {
-            self._kill: 6,
+            self._kill: 4,
+            self._mine: 8,
             self._freeze: 4,
             self._thaw: 4,
             self._replace: 2,
@@ -126,6 +130,21 @@ class Storm:
     def _kill(self) -> None:
         self._pick().kill()
         self._hire()
+
+    def _mine(self) -> None:
+        """One will be killed, or frozen, at a boundary of a hop, whenever it comes by there; another takes its place."""
+        worker = self._pick()
+        action: Literal["kill", "stop"] = self._random.choice(["kill", "kill", "stop"])
+        fault = Fault(point=self._random.choice(POINTS), action=action, after=self._random.randint(0, 20))
+        self.blows[-1] += f" {fault.point}: {action}"
+        worker.arm(fault)
+        self._mined.append(worker)
+        self._hire()
+
+    def _look_after_the_mined(self) -> None:
+        """Those whose mine has gone off are dead, or among the frozen."""
+        self._frozen += [worker for worker in self._mined if worker.is_frozen]
+        self._mined = [worker for worker in self._mined if worker.alive and worker not in self._frozen]
 
     def _replace(self) -> None:
         """A deploy: one ends in good order, another comes."""
