@@ -1,0 +1,162 @@
+"""The tables of states are the machine: every pair in them comes about, and nothing moves outside of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnstra.orchestrator.machine import folding
+from cnstra.orchestrator.machine.fold import begin
+from cnstra.orchestrator.machine.states import (
+    ACTIVATION_MOVES,
+    ACTIVATION_STARTS,
+    ACTIVE,
+    ENDED,
+    FINAL,
+    OUTSTANDING,
+    RUN_MOVES,
+    RUN_STARTS,
+    ActivationMove,
+    ActivationStatus,
+    RunMove,
+    RunStatus,
+    diagram,
+    move,
+)
+from cnstra.stores.memory import applying, claiming
+from support.worlds import MemoryWorld, attempt_due, failed, lost, retry_asked, returned, succeeded, target
+
+TABLES = pytest.mark.parametrize(
+    ("table", "statuses", "moves"),
+    [
+        pytest.param(RUN_MOVES, RunStatus, RunMove, id="runs"),
+        pytest.param(ACTIVATION_MOVES, ActivationStatus, ActivationMove, id="activations"),
+    ],
+)
+
+
+@pytest.fixture
+def moved(monkeypatch: pytest.MonkeyPatch) -> set[tuple[Any, Any]]:
+    """The pairs of the tables that are walked along, whoever does."""
+    pairs: set[tuple[Any, Any]] = set()
+
+    def noted(table: Mapping[Any, Any], status: Any, by: Any) -> Any:
+        pairs.add((status, by))
+        return move(table, status, by)
+
+    for module in (folding, applying, claiming):
+        monkeypatch.setattr(module, "move", noted)
+    return pairs
+
+
+def test_every_pair_of_the_tables_comes_about(moved: set[tuple[Any, Any]]) -> None:
+    """Two runs, of which one fails, is retried by its policy and by hand, and completes, go through all of both tables."""
+    world = MemoryWorld()
+    worker = world.worker()
+    starts = set()
+
+    late = world.submit("stock", delay=timedelta(seconds=1))
+    early = world.submit("stock", "bank")
+    starts |= {world.activations(run_id)[1]["status"] for run_id in (late, early)}
+    run_starts = {world.status(late), world.status(early)}
+    works = worker.claim_by_neuron()
+    (kept,) = world.settle(
+        succeeded(works["bank"], lambda ctx: ctx.set({"a": 1}), targets=[target("ship", here=True)])
+    ).kept
+    starts.add(world.activations(early)[kept.activation_id]["status"])
+    world.apply(returned(kept))
+    world.apply(succeeded(works["stock"], lambda ctx: ctx.set({"a": 2})))  # in conflict
+    world.apply(*(lost(early, work.fence, backoff=1.0) for work in worker.claim()))
+    world.clock.advance(1)
+    for run_id, number in world.look(worker).due:
+        world.fire(run_id, number)
+    world.apply(*(failed(work, revive_after=1.0) for work in worker.claim()))
+    world.clock.advance(1)
+    world.apply(attempt_due(early), attempt_due(late))
+    world.apply(*(failed(work) for work in worker.claim()))
+    world.apply(retry_asked(early), retry_asked(late))
+    world.apply(*(succeeded(work) for work in worker.claim()))
+
+    assert {world.status(early), world.status(late)} == {"completed"}
+    assert moved == set(RUN_MOVES) | set(ACTIVATION_MOVES)
+    assert starts == {status.value for status in ACTIVATION_STARTS}
+    assert run_starts == {status.value for status in RUN_STARTS}
+
+
+@TABLES
+def test_a_pair_that_is_not_in_a_table_is_refused(table: Any, statuses: Any, moves: Any) -> None:
+    """A move that the table does not have is a bug of the caller: it raises, and names both."""
+    for status, by in product(statuses, moves):
+        if (status, by) in table:
+            assert move(table, status, by) is table[status, by]
+        else:
+            with pytest.raises(LookupError, match=rf"{status.value}.*{by.name}"):
+                move(table, status, by)
+
+
+@TABLES
+def test_every_move_is_used_and_leads_elsewhere(table: Any, statuses: Any, moves: Any) -> None:
+    """No move is there for nothing, and none leaves a status where it was."""
+    assert {by for _, by in table} == set(moves)
+    assert all(before is not after for (before, _), after in table.items())
+
+
+def test_ends_are_left_by_a_retry_only() -> None:
+    """Nothing leaves a final status; ``failed`` is left by a retry alone (G9), and what is done by nothing at all (G4)."""
+    assert {before for before, _ in RUN_MOVES} & FINAL == set()
+    assert [by for before, by in RUN_MOVES if before in ENDED] == [RunMove.RETRY]
+    assert [before for before, _ in ACTIVATION_MOVES if before is ActivationStatus.DONE] == []
+
+
+def test_the_sets_of_statuses_say_what_the_tables_do() -> None:
+    """What can still be moved by itself is outstanding; of that, what a worker has or can have is active."""
+    ended = {after for after in ACTIVATION_MOVES.values() if after not in OUTSTANDING}
+    assert ended == {ActivationStatus.DONE, ActivationStatus.FAILED}
+    left_by = {by for before, by in ACTIVATION_MOVES if before not in OUTSTANDING}
+    assert left_by == {ActivationMove.REVIVE}
+    assert ACTIVE < OUTSTANDING
+    assert {ActivationStatus.CANCELLED, ActivationStatus.COMPENSATED}.isdisjoint(OUTSTANDING)
+
+
+@given(
+    neurons=st.lists(st.sampled_from(["stock", "bank"]), min_size=1, max_size=5),
+    delay=st.none() | st.floats(min_value=-5, max_value=5),
+    priority=st.integers(min_value=-3, max_value=3),
+)
+def test_a_run_begins_where_the_tables_say(neurons: list[str], delay: float | None, priority: int) -> None:
+    """Whatever it begins with, its counts are those of its activations, and all of them share its time."""
+    world = MemoryWorld()
+    now = world.clock.now()
+    available_at = None if delay is None else now + timedelta(seconds=delay)
+    run, created = begin(
+        run_id=world.run_id(),
+        targets=[target(neuron) for neuron in neurons],
+        priority=priority,
+        now=now,
+        available_at=available_at,
+    )
+    later = available_at is not None and available_at > now
+    assert run.status is (RunStatus.WAITING if later else RunStatus.RUNNING)
+    assert run.status in RUN_STARTS
+    assert {new.status for new in created} == {ActivationStatus.SCHEDULED if later else ActivationStatus.READY}
+    assert {new.status for new in created} <= set(ACTIVATION_STARTS)
+    assert {new.available_at for new in created} == {available_at if later else now}
+    assert (run.outstanding, run.last_activation) == (len(neurons), len(neurons))
+    assert run.active == (0 if later else len(neurons))
+    assert [new.activation_id for new in created] == list(range(1, len(neurons) + 1))
+
+
+def test_a_diagram_has_every_pair_start_and_end() -> None:
+    """What is drawn is the table: a line a start, a line a pair, and a line for each status that nothing leaves."""
+    lines = diagram(ACTIVATION_STARTS, ACTIVATION_MOVES).splitlines()
+    assert lines[0] == "stateDiagram-v2"
+    for (before, by), after in ACTIVATION_MOVES.items():
+        assert f"    {before.value} --> {after.value}: {by.value}" in lines
+    assert [line for line in lines if line.endswith("--> [*]")] == ["    done --> [*]"]
+    assert len(lines) == 1 + len(ACTIVATION_STARTS) + len(ACTIVATION_MOVES) + 1
