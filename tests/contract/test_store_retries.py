@@ -198,6 +198,19 @@ def test_g9_only_a_failed_run_can_be_asked_to_retry(world: World) -> None:
     assert world.row(run_id) == run
 
 
+@pytest.mark.parametrize("revive_after", [None, 0.0])
+def test_a_batch_in_which_a_run_fails_and_is_taken_up_again(world: World, revive_after: float | None) -> None:
+    """Events count in their order, also within one batch: the failure ends the attempt, and what follows begins the next."""
+    run_id = world.submit("stock")
+    work = world.worker().claim_one()
+    again = retry_asked(run_id) if revive_after is None else attempt_due(run_id)
+    batch = world.apply(failed(work, revive_after=revive_after), again, again)
+    assert [answer.verdict for answer in batch.answers] == [Verdict.APPLIED, Verdict.APPLIED, Verdict.VOID]
+    run = world.row(run_id)
+    assert (run["status"], run["attempt"], run["outstanding"], run["finished_at"]) == ("running", 2, 1, None)
+    assert world.worker().claim_one().try_number == 2
+
+
 def test_a_retry_takes_up_the_failed_frontier_only(world: World) -> None:
     """What is done stays done, and every activation that failed becomes ready, in the next attempt."""
     run_id = world.submit("stock", target("bank", queue="bank"), "ship")

@@ -28,7 +28,7 @@ def _everything(stage: Stage, run: Run) -> list[dict[str, Any]]:
 
 def _serves_again(stage: Stage, zombie: WorkerProcess, heir: WorkerProcess) -> None:
     """Left alone, the one that came back does the work, under another name."""
-    back = "select from cnstra.workers where pid = %s"
+    back = "select pid from cnstra.workers where pid = %s"
     eventually(lambda: stage.rows(back, zombie.pid), PATIENCE, what="a new incarnation")
     assert heir.drain()
     run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(0))
@@ -90,7 +90,7 @@ def test_g3_a_claim_that_a_stalled_worker_had_not_committed_is_free_again(stage:
     stage.completed(run)
     before = _everything(stage, run)
     stage.lose(zombie)
-    left = "select from cnstra.workers where pid = %s"
+    left = "select pid from cnstra.workers where pid = %s"
     eventually(lambda: not stage.rows(left, zombie.pid), PATIENCE, what="the zombie is taken for lost")
 
     zombie.thaw()

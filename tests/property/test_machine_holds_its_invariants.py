@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from itertools import cycle, islice
 from typing import Any
 from uuid import UUID
 
@@ -359,16 +360,15 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.held) > 1)
     @rule(
-        kinds=st.lists(st.tuples(st.integers(min_value=0, max_value=6), scripts, fan_outs), min_size=2, max_size=6),
+        kinds=st.lists(st.tuples(st.integers(min_value=0, max_value=6), scripts, fan_outs), min_size=1, max_size=4),
+        leaves=st.integers(min_value=0, max_value=2),
         asks=st.booleans(),
     )
-    def settle_a_batch(self, kinds: list[tuple[int, Script, list[tuple[str, bool]]]], asks: bool) -> None:
+    def settle_a_batch(self, kinds: list[tuple[int, Script, list[tuple[str, bool]]]], leaves: int, asks: bool) -> None:
         """A batch comes to what its events come to one by one, verdict by verdict and row by row."""
         events: list[RunEvent] = []
         written: dict[int, Written] = {}
-        for kind, script, targets in kinds:
-            if not self.held:
-                break
+        for kind, script, targets in islice(cycle(kinds), max(len(self.held) - leaves, 1)):
             work = self.take(kind)
             if kind > 4:
                 events.append(due(self.run_id, work.activation_id))
@@ -385,7 +385,7 @@ class Machine(RuleBasedStateMachine):
                 self.hold(applied)
                 if place in written:
                     self.commit(written[place])
-            elif applied.verdict is Verdict.STALE:
+            elif applied.verdict is Verdict.STALE and place in written:
                 self.take_in(written[place], event)
 
     def take_in(self, written: Written, event: RunEvent) -> None:
