@@ -70,9 +70,13 @@ def serves(state: State, worker: WorkerInfo | ClaimRequest, row: ActivationRow) 
 
 def knows(state: State, worker: WorkerInfo | ClaimRequest, row: ActivationRow) -> bool:
     """Whether a worker has the activation's dendrite, and the graph's version, where the run is pinned to one."""
+    return has_version(state, worker, row) and (row.target.neuron, row.target.collateral) in worker.dendrites
+
+
+def has_version(state: State, worker: WorkerInfo | ClaimRequest, row: ActivationRow) -> bool:
+    """Whether a worker has the graph's version to which the run is pinned, if it is."""
     submission = state.runs[row.run_id].submission
-    version_fits = not submission.pinned or submission.graph_version == worker.graph_version
-    return version_fits and (row.target.neuron, row.target.collateral) in worker.dendrites
+    return not submission.pinned or submission.graph_version == worker.graph_version
 
 
 def forget_lost(state: State) -> None:

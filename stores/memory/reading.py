@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from cnstra.orchestrator.machine.records import Failure
+from cnstra.orchestrator.machine.records import Failure, Run
 from cnstra.orchestrator.machine.states import ENDED, ActivationStatus, RunStatus
 from cnstra.orchestrator.slots import WHOLE, Slot, Snapshot, shared_key
-from cnstra.orchestrator.store import RunFilter
-from cnstra.stores.memory.claiming import UNKNOWN
+from cnstra.orchestrator.store import RunFilter, WorkerInfo
+from cnstra.stores.memory.claiming import UNKNOWN, has_version, serves
 from cnstra.stores.memory.operations import operation
 from cnstra.stores.memory.state import ActivationRow, RunRow, State
 
@@ -112,22 +112,24 @@ def _run_row(state: State, row: RunRow) -> Row:
         "idempotency_key": submission.idempotency_key,
         "gate": None,
         "parent_run_id": None,
-        "blocked": UNKNOWN if _is_unknown(state, row, activations) else None,
+        "blocked": UNKNOWN if _is_unknown(state, run, activations) else None,
     }
 
 
-def _is_unknown(state: State, row: RunRow, activations: Iterable[ActivationRow]) -> bool:
-    """Whether a part of the run waits for a worker that knows it."""
-    if row.run.status in ENDED:
-        return False
-    submission = row.submission
-    served = any(
-        worker.info.graph == submission.graph
-        and (not submission.pinned or worker.info.graph_version == submission.graph_version)
-        for worker in state.live_workers()
+def _is_unknown(state: State, run: Run, activations: Iterable[ActivationRow]) -> bool:
+    """Whether a part of the run waits for a worker that serves its queue and knows it."""
+    now = state.now()
+    workers = [worker.info for worker in state.live_workers() if worker.expires_at > now]
+    return run.status not in ENDED and any(
+        one.activation.blocked == UNKNOWN
+        or (one.activation.blocked is None and not any(_is_there_for(state, worker, one) for worker in workers))
+        for one in activations
+        if one.activation.status is ActivationStatus.READY
     )
-    aside = any(one.activation.blocked == UNKNOWN for one in activations)
-    return aside or (row.run.active > 0 and not served)
+
+
+def _is_there_for(state: State, worker: WorkerInfo, row: ActivationRow) -> bool:
+    return serves(state, worker, row) and has_version(state, worker, row)
 
 
 def _activation_row(state: State, row: ActivationRow) -> Row:

@@ -148,6 +148,19 @@ def test_a_run_shows_whether_a_worker_could_take_it(world: World) -> None:
     assert world.row(pinned)["blocked"] is None
 
 
+def test_a_run_shows_whether_anybody_serves_its_queue(world: World) -> None:
+    """Ready work of a queue without workers blocks its run, also while workers of other queues are up."""
+    run_id = world.submit(target("bank", queue="bank"))
+    world.worker()
+    assert world.row(run_id)["blocked"] == "unknown"
+    worker = world.worker(("stock", "order"), queues=("bank",))  # it may come to know it: the sweep decides
+    assert world.row(run_id)["blocked"] is None
+    world.store.run(world.store.leave(worker.info.worker))
+    assert world.row(run_id)["blocked"] == "unknown"
+    world.worker(queues=("bank",)).claim_one()
+    assert world.row(run_id)["blocked"] is None
+
+
 def test_a_waiting_run_is_not_blocked(world: World) -> None:
     """Where nothing is ready or running, no worker is missing."""
     run_id = world.submit("stock")

@@ -241,6 +241,19 @@ def test_a_successor_of_the_next_attempt_belongs_to_it(world: World) -> None:
     assert world.activations(run_id)[2]["attempt"] == 2
 
 
+def test_g9_a_retry_of_one_attempt_begins_no_later_one(world: World) -> None:
+    """Who saw the run fail in one attempt, and asks again when it has failed in the next one, does not retry that one."""
+    run_id = world.submit("stock")
+    worker = world.worker()
+    world.apply(failed(worker.claim_one()))
+    assert world.settle(retry_asked(run_id, attempt=2)).verdict is Verdict.VOID
+    assert world.settle(retry_asked(run_id, attempt=1)).verdict is Verdict.APPLIED
+    world.apply(failed(worker.claim_one()))
+    assert world.settle(retry_asked(run_id, attempt=1)).verdict is Verdict.VOID
+    assert (world.status(run_id), world.row(run_id)["attempt"]) == ("failed", 2)
+    assert world.settle(retry_asked(run_id, attempt=2)).verdict is Verdict.APPLIED
+
+
 def test_retries_that_meet_begin_one_attempt(world: World) -> None:
     """Two people who ask for a retry at the same time get one."""
     run_id = world.submit("stock")

@@ -348,13 +348,14 @@ class Machine(RuleBasedStateMachine):
         return at <= self.world.clock.now()
 
     @precondition(lambda self: not self.held)
-    @rule()
-    def ask_for_a_retry(self) -> None:
-        has_failed = self.run.status is RunStatus.FAILED
+    @rule(late=st.sampled_from([None, 0, 1]))
+    def ask_for_a_retry(self, late: int | None) -> None:
+        """Of whichever attempt it is, of this one, or of the one before."""
         attempt = self.run.attempt
-        applied = self.apply(retry_asked(self.run_id))
-        assert applied.verdict is (Verdict.APPLIED if has_failed else Verdict.VOID)
-        assert self.run.attempt == attempt + has_failed
+        begins = self.run.status is RunStatus.FAILED and not late
+        applied = self.apply(retry_asked(self.run_id, attempt=None if late is None else attempt - late))
+        assert applied.verdict is (Verdict.APPLIED if begins else Verdict.VOID)
+        assert self.run.attempt == attempt + begins
 
     # -- batches -----------------------------------------------------------------------------------------------
 

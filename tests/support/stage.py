@@ -238,7 +238,7 @@ class Stage:
             self._connection = psycopg.connect(self.database_url, autocommit=True, options=_IMPATIENT)
         with self._connection.cursor(row_factory=dict_row) as cursor:
             cursor.execute(query.encode(), parameters or None)
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
     def _forget_connection(self) -> None:
         if self._connection is not None:

@@ -67,20 +67,23 @@ class Wire:
 
     def _serve(self, client: socket.socket, server: socket.socket) -> None:
         """Carry what the client says there, and on another thread what the server says here; then let go of both."""
-        back = threading.Thread(target=_carry, args=[server, client], daemon=True)
+        back = threading.Thread(target=self._carry, args=[server, client], daemon=True)
         back.start()
-        _carry(client, server)
+        self._carry(client, server)
         back.join()
         with self._lock:
             self._open -= {client, server}
         client.close()
         server.close()
 
-
-def _carry(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(_TAKEN):
-            target.sendall(data)
-    for one in (source, target):
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
-            one.shutdown(socket.SHUT_RDWR)
+            while (data := source.recv(_TAKEN)) and self._passes(data, source, target):
+                target.sendall(data)
+        for one in (source, target):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def _passes(self, data: bytes, source: socket.socket, target: socket.socket) -> bool:
+        """Whether what came from one end goes to the other; where it does not, it is lost, and the connection is cut."""
+        return True

@@ -179,8 +179,9 @@ def attempt_due(run_id: UUID) -> RunEvent:
     return RunEvent(run_id=run_id, event=AttemptDue())
 
 
-def retry_asked(run_id: UUID) -> RunEvent:
-    return RunEvent(run_id=run_id, event=RetryAsked())
+def retry_asked(run_id: UUID, *, attempt: int | None = None) -> RunEvent:
+    """Somebody asks for the next attempt: after this one, or after whichever it is."""
+    return RunEvent(run_id=run_id, event=RetryAsked(attempt=attempt))
 
 
 # -- the world -------------------------------------------------------------------------------------------------
