@@ -120,9 +120,8 @@ def test_g6_a_dendrite_that_fails_on_conflicts_fails(stage: Stage) -> None:
     assert_sound(stage, contest.run.id)
 
 
-def test_g6_who_has_lost_three_times_runs_alone_and_wins(stage: Stage) -> None:
-    """The rival writes before each of its returns; after the third time it is kept waiting until the contender is done."""
-    contest = _Contest(stage, graphs.contest_retry, rounds=6)
+def _loses_three_times(stage: Stage, contest: _Contest) -> None:
+    """The rival writes before each of the contender's returns; its fourth round has begun when the third loss is stored."""
     for lost in range(3):
         contest.rival.arm(_inside(4 + lost))
         contest.rival_commits(version=2 + lost)
@@ -131,6 +130,14 @@ def test_g6_who_has_lost_three_times_runs_alone_and_wins(stage: Stage) -> None:
         contest.contender_returns()
         if lost < 2:
             contest.contender.reached("call.inside")
+    conflicts = "select conflicts from cnstra.activation where activation_id = 2"
+    eventually(lambda: stage.row(conflicts)["conflicts"] == 3, PATIENCE, what="the third loss is stored")
+
+
+def test_g6_who_has_lost_three_times_runs_alone_and_wins(stage: Stage) -> None:
+    """The rival writes before each of its returns; after the third time it is kept waiting until the contender is done."""
+    contest = _Contest(stage, graphs.contest_retry, rounds=6)
+    _loses_three_times(stage, contest)
     # The rival's fourth round was begun before: it ends, and its fifth has to wait.
     contest.rival_commits(version=5)
     contest.contender.reached("call.inside")
@@ -148,14 +155,7 @@ def test_g6_who_has_lost_three_times_runs_alone_and_wins(stage: Stage) -> None:
 def test_g6_a_writer_alone_whose_worker_dies_lets_the_others_go_on(stage: Stage) -> None:
     """The run is not left waiting for somebody who is gone."""
     contest = _Contest(stage, graphs.contest_retry, rounds=6)
-    for lost in range(3):
-        contest.rival.arm(_inside(4 + lost))
-        contest.rival_commits(version=2 + lost)
-        contest.rival.reached("call.inside")
-        contest.contender.arm(_inside(2))
-        contest.contender_returns()
-        if lost < 2:
-            contest.contender.reached("call.inside")
+    _loses_three_times(stage, contest)
     contest.rival_commits(version=5)
     contest.contender.reached("call.inside")
 
