@@ -25,7 +25,8 @@ class Story:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """How the whole is doing, each a list of rows. ``supervisor_age`` is in seconds; negative while somebody supervises."""
+    """How the whole is doing, each a list of rows. ``supervisor_age`` is in seconds: negative while somebody supervises,
+    and counted from the coming of the first worker where none had the time yet."""
 
     workers: list[Row]
     backlog: list[Row]

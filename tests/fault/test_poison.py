@@ -20,7 +20,7 @@ def _die_until_ended(stage: Stage, run: Run) -> int:
     """Start a worker whenever the last one was killed, as whoever runs workers does; how many died."""
     deaths = 0
     while True:
-        worker = stage.start(graphs.deadly)
+        worker = stage.launch(graphs.deadly)
         ended = "select finished_at from cnstra.run where run_id = %s"
         eventually(
             lambda: not worker.alive or stage.row(ended, run.id)["finished_at"],  # noqa: B023 - called at once
@@ -89,8 +89,8 @@ def test_a_suspect_runs_alone_before_it_is_parked(stage: Stage) -> None:
     guilty = client.submit(graphs.kill_me.create_signal(_LIMIT), priority=-1)
     stage.rows("update cnstra.activation set crashes = %s", _LIMIT - 1)
 
-    worker = stage.start(graphs.deadly, Fault(point="call.inside", action="block"))
-    worker.arm(Fault(point="look.begin", action="block", after=5))
+    inside, looks = Fault(point="call.inside", action="block"), Fault(point="look.begin", action="block", after=5)
+    worker = stage.launch(graphs.deadly, inside, looks)
     # The innocent one is inside its call; were the guilty one called beside it, the worker would die within a few looks.
     eventually(lambda: not worker.alive or worker.has_reached("look.begin"), PATIENCE, what="it dies, or looks around")
     if worker.alive:

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from cnstra import CnstraError, Orchestrator, Run
+from cnstra.orchestrator.ports import Ring
 from cnstra.servers import HeldServers
+from cnstra.workers.doorbell import DramatiqBell
 from support import graphs
 from support.points import Fault
 from support.soundness import assert_sound
@@ -103,21 +105,27 @@ def test_g1_g2_postgres_crashes_at_a_boundary_of_a_hop(
     assert_sound(stage, run.id)
 
 
-def test_g1_a_result_waits_in_the_worker_while_postgres_is_away(
-    doomed_stage: Stage, doomed_servers: HeldServers
-) -> None:
-    """A handler that has returned is not called again because its result could not be stored for a while."""
+def test_g1_a_worker_outlives_a_long_outage(doomed_stage: Stage, doomed_servers: HeldServers) -> None:
+    """Until everything that it tries has given up: the result of a handler waits in the worker, which is not called again,
+    and doorbells find nothing to claim. When Postgres is back, both go on.
+    """
     stage = doomed_stage
+    client = stage.client(graphs.chain)
     worker = stage.start(graphs.chain, Fault(point="call.inside", action="block", activation=2))
-    run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    run = client.submit(graphs.set_out.create_signal(10))
     worker.reached("call.inside")
+    bell = DramatiqBell(stage.broker_url)
     doomed_servers.stop_postgres()
     try:
         worker.release("call.inside")
-        eventually(lambda: "the store is away, 1 settlements wait for it" in worker.log(), PATIENCE)
+        bell.ring([Ring(queue="default", activations=((run.id, 3),))])
+        for words in ("the store is away, 1 settlements wait for it", "claiming failed, the store is away"):
+            eventually(lambda: words in worker.log(), PATIENCE, what=words)  # noqa: B023 - called at once
     finally:
         doomed_servers.start_postgres()
+        bell.close()
 
     assert stage.completed(run).context["steps"] == 3
     assert stage.ledger.calls(run.id) == {1: 1, 2: 1, 3: 1}
     assert_sound(stage, run.id)
+    assert stage.completed(client.submit(graphs.set_out.create_signal(20))).context["steps"] == 3

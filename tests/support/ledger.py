@@ -10,7 +10,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,17 +93,3 @@ class Ledger:
                 what=said.pop("what"),
                 details=said,
             )
-
-
-@contextmanager
-def written_here(path: Path) -> Iterator[Ledger]:
-    """Let this process write to the ledger, too, for the length of a block: for handlers that run in the test itself."""
-    global _file
-    before = _file
-    open_ledger(path)
-    try:
-        yield Ledger(path)
-    finally:
-        if _file is not None:
-            os.close(_file)
-        _file = before

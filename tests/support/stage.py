@@ -175,6 +175,19 @@ class Stage:
 
         The graph must be one of ``support.graphs``; ``changes`` are of the worker's settings.
         """
+        worker = self.launch(cns, *faults, database_url=database_url, broker_url=broker_url, tricks=tricks, **changes)
+        return worker.ready()
+
+    def launch(
+        self,
+        cns: CNS,
+        *faults: Fault,
+        database_url: str | None = None,
+        broker_url: str | None = None,
+        tricks: Sequence[str] = (),
+        **changes: Any,
+    ) -> WorkerProcess:
+        """The same, without waiting for it: for one that may die as soon as it takes work."""
         worker = WorkerProcess(
             FaultyOrders(
                 app=_name_of(cns),
@@ -188,7 +201,7 @@ class Stage:
             )
         )
         self.workers.append(worker)
-        return worker.ready()
+        return worker
 
     def client(self, cns: CNS | None, *, database_url: str | None = None) -> Orchestrator:
         """A client; closed at the end."""

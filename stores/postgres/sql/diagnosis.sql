@@ -28,8 +28,11 @@ group by w.graph
 order by w.graph
 
 -- name: supervisor_age
--- Seconds since somebody last supervised; null when nobody ever has.
-select extract(epoch from CLOCK() - s.until)::float8 from cnstra.supervisor s where s.until > '-infinity'
+-- Seconds since somebody last supervised, or, where that is later, since the first worker of now came; null without both.
+select extract(epoch from CLOCK() - greatest(s.until, w.since))::float8
+from cnstra.supervisor s
+cross join (select min(started_at) as since from cnstra.worker where lost_at is null) w
+where s.until > '-infinity' or w.since is not null
 
 -- name: backlog
 -- What is ready, by graph and queue, and for how many seconds the oldest of it has been.
