@@ -82,7 +82,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRequest:
-    """Who claims, what it can run, and how much."""
+    """Who claims, what it can run, and how much. ``suspects`` asks for poison suspects, and for nothing else."""
 
     worker: UUID
     nonce: int
@@ -91,6 +91,7 @@ class ClaimRequest:
     queues: tuple[str, ...]
     dendrites: tuple[tuple[str, str], ...]
     limit: int
+    suspects: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +197,7 @@ class Findings:
     due: tuple[tuple[UUID, int], ...] = ()
     attempts_due: tuple[UUID, ...] = ()
     workers_lost: bool = False
+    suspects: bool = False
     unclaimed: tuple[Ring, ...] = ()
 
 
@@ -266,6 +268,10 @@ class Operations(Protocol):
 
     def claim(self, request: ClaimRequest) -> Operation[list[Work]]:
         """Claim ready activations by priority, then age. Repeated with the same nonce it answers the same claims."""
+        ...
+
+    def suspects_wait(self, request: ClaimRequest) -> Operation[bool]:
+        """Whether a claim for suspects would find one."""
         ...
 
     def apply(self, events: Sequence[RunEvent]) -> Operation[AppliedBatch]:

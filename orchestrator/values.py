@@ -96,10 +96,7 @@ def dump(value: Any, *, where: str, error: Callable[[str], CnstraError]) -> str:
         raise error(f"{where}: {path} {bad.problem}") from None
     except RecursionError:
         raise error(f"{where}: is nested too deeply, or contains itself; flatten it") from None
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except ValueError as problem:  # an integer of more digits than Python writes
-        raise error(f"{where}: cannot be written as JSON: {problem}; store it as a string") from None
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     check_size(text, where=where, error=error)
     return text
 

@@ -28,6 +28,7 @@ from cnstra.orchestrator.ports import Bell, Entropy
 from cnstra.orchestrator.store import Applied, ClaimRequest, Store, Work
 from cnstra.workers.calling import Call, Caller
 from cnstra.workers.committing import Committer, Settlement
+from cnstra.workers.quarantine import Quarantine
 from cnstra.workers.settings import WorkerSettings
 
 _log = logging.getLogger("cnstra.worker")
@@ -83,6 +84,7 @@ class Hops:
         self._wanted = 0  # how often work was announced, and how much of that a claim has answered
         self._answered = 0
         self._hungry = False
+        self._quarantine = Quarantine()
         self._claiming = True
         self._calling = True
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -116,23 +118,34 @@ class Hops:
     def _claim_loop(self) -> None:
         while True:
             with self._change:
-                self._change.wait_for(
-                    lambda: not self._claiming or self._wanted > self._answered or (self._hungry and self._has_room())
-                )
+                while not self._may_claim():
+                    self._change.wait(self._quarantine.patience(time.monotonic()))
+                    self._hungry |= self._quarantine.overdue(time.monotonic())
                 if not self._claiming:
                     return
-                ticket, room = self._wanted, self._room()
+                alone = self._quarantine.open
+                ticket, room = self._wanted, 1 if alone else self._room()
             try:
-                claimed = self._claim(room) if room else None
+                claimed = self._claim(room, suspects=alone) if room else None
             except Exception:  # the thread must live on: nothing would be claimed any more
                 _log.exception("claimed work could not be taken in")
                 time.sleep(_CLAIM_PAUSE)
                 claimed = None
             # A full claim, or none for want of room, leaves work behind: go on when there is room, without a doorbell.
-            self._hungry = claimed is None or claimed == room
+            self._hungry = alone or claimed is None or claimed == room
             with self._change:
+                if alone:
+                    self._quarantine.claimed(claimed or 0)
                 self._answered = max(self._answered, ticket)
                 self._change.notify_all()
+
+    def _may_claim(self) -> bool:
+        """Whether the claimer has something to do. In quarantine it waits until nothing is held, and then takes one."""
+        if not self._claiming:
+            return True
+        if self._quarantine.open:
+            return not self._held
+        return self._wanted > self._answered or (self._hungry and self._has_room())
 
     def _room(self) -> int:
         sync = self._settings.threads + self._ahead - self._sync_held
@@ -147,9 +160,8 @@ class Hops:
         dendrite = self._cns.dendrite(neuron, collateral)
         return dendrite is not None and dendrite.is_async
 
-    def _claim(self, limit: int) -> int | None:
-        """Claim at most so many; how many came, or None when the store is away."""
-        request = ClaimRequest(
+    def _request(self, limit: int, *, suspects: bool) -> ClaimRequest:
+        return ClaimRequest(
             worker=self._worker(),
             nonce=self._entropy.nonce(),
             graph=self._cns.durable_name,
@@ -157,9 +169,13 @@ class Hops:
             queues=self.queues,
             dendrites=self.dendrites,
             limit=limit,
+            suspects=suspects,
         )
+
+    def _claim(self, limit: int, *, suspects: bool) -> int | None:
+        """Claim at most so many; how many came, or None when the store is away."""
         try:
-            works = self._store.run(self._store.claim(request))
+            works = self._store.run(self._store.claim(self._request(limit, suspects=suspects)))
         except StoreUnavailable as error:
             _log.info("claiming failed, the store is away: %s", error)
             time.sleep(_CLAIM_PAUSE)
@@ -272,7 +288,7 @@ class Hops:
         self._committer.put(Settlement(work=job.work, event=event))
 
     def _stays(self, streak: int) -> bool:
-        return self._claiming and streak < self._settings.streak
+        return self._claiming and not self._quarantine.open and streak < self._settings.streak
 
     # -- 4. the settlement's answer ----------------------------------------------------------------------------
 
@@ -335,7 +351,20 @@ class Hops:
 
     # -- what the lease asks ----------------------------------------------------------------------------------
 
-    def return_waiting(self) -> None:
+    def renewed(self) -> None:
+        """What is done as often as the lease is renewed."""
+        self._return_waiting()
+        self.look_for_suspects()
+
+    def look_for_suspects(self) -> None:
+        """Where a poison suspect waits, empty this process and run it alone, as soon as that can be."""
+        if not self._store.run(self._store.suspects_wait(self._request(1, suspects=True))):
+            return
+        with self._change:
+            self._quarantine.ask(time.monotonic())
+            self._change.notify_all()
+
+    def _return_waiting(self) -> None:
         """Give back what waits for a thread, and did so at the last call of this already: other workers may be free.
 
         Until a thread is free, nothing more is claimed to wait.

@@ -33,12 +33,14 @@ class Supervisor:
         settings: WorkerSettings,
         worker: Callable[[], UUID],
         nudge: Callable[[], None],
+        suspects: Callable[[], None],
     ) -> None:
         self._store = store
         self._bell = bell
         self._settings = settings
         self._worker = worker
         self._nudge = nudge
+        self._suspects = suspects
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cnstra-supervisor", daemon=True)
 
@@ -77,6 +79,8 @@ class Supervisor:
             self._bell.ring(found.unclaimed)
             self._nudge()
             self._store.run(self._store.set_unknown_aside(settings.unclaimed_after, MOST_PER_LOOK))
+        if found.suspects:
+            self._suspects()
         if found.workers_lost:
             self._take_back()
         self._fire(found)
@@ -105,6 +109,7 @@ class Supervisor:
             fence=claim.fence,
             failure=Failure(error_type=_LOST, error=problem),
             backoff=self._settings.crash_backoff.total_seconds(),
+            suspect_at=max(self._settings.poison_limit - 1, 1),
         )
 
     def _apply(self, events: list[RunEvent]) -> None:

@@ -42,7 +42,9 @@ class Worker:
         self._settings = settings
         self._lease = Lease(cns, store, bell, settings, entropy)
         self._hops = Hops(cns, store, bell, settings, entropy, self._lease.worker)
-        self._supervisor = Supervisor(store, bell, settings, self._lease.worker, self._hops.nudge)
+        self._supervisor = Supervisor(
+            store, bell, settings, self._lease.worker, self._hops.nudge, self._hops.look_for_suspects
+        )
         self._listener = listen(self._hops.queues, self._hops.rung)
 
     def start(self) -> None:
@@ -50,7 +52,7 @@ class Worker:
         self._store.run(self._store.check_schema())
         self._lease.register(self._hops.queues, self._hops.dendrites)
         self._hops.start()
-        self._lease.start(self._hops.holds, self._hops.return_waiting)
+        self._lease.start(self._hops.holds, self._hops.renewed)
         self._supervisor.start()
         self._listener.start()
 

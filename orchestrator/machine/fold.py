@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-from cnstra.orchestrator.machine.folding import Folding
+from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT, Folding
 from cnstra.orchestrator.machine.records import (
     Activation,
     Answer,
@@ -166,7 +166,7 @@ class _Events(Folding):
             activation.activation_id,
         )
         self.change(
-            replace(activation, conflicts=conflicts, blocked=self.blocked(), available_at=self.now),
+            replace(activation, conflicts=conflicts, blocked=self.blocked(activation), available_at=self.now),
             ActivationMove.CONFLICT,
         )
         if alone:
@@ -190,7 +190,7 @@ class _Events(Folding):
                 activation,
                 nonce=None,
                 tries=activation.tries - 1,
-                blocked=self.blocked(activation.activation_id),
+                blocked=self.blocked(activation, returned=True),
             ),
             ActivationMove.RETURN,
         )
@@ -199,7 +199,9 @@ class _Events(Folding):
     def lost(self, event: Lost) -> Answer:
         activation = self.activations[event.fence.activation_id]
         self.note_try(activation, event.failure)
-        activation = replace(activation, nonce=None, crashes=activation.crashes + 1, failure=event.failure)
+        crashes = activation.crashes + 1
+        blocked = BLOCKED_SUSPECT if crashes >= event.suspect_at else activation.blocked
+        activation = replace(activation, nonce=None, crashes=crashes, blocked=blocked, failure=event.failure)
         self.back_off(activation, event.backoff)
         return Answer(verdict=Verdict.APPLIED)
 
@@ -212,7 +214,7 @@ class _Events(Folding):
             or activation.available_at > self.now
         ):
             return Answer(verdict=Verdict.VOID)
-        self.change(replace(activation, blocked=self.blocked()), ActivationMove.DUE)
+        self.change(replace(activation, blocked=self.blocked(activation)), ActivationMove.DUE)
         return Answer(verdict=Verdict.APPLIED)
 
     def attempt_due(self) -> Answer:

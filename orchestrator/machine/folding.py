@@ -33,6 +33,9 @@ from cnstra.orchestrator.machine.states import (
     move,
 )
 
+BLOCKED_SUSPECT = "suspect"
+"""Marks an activation that lost many workers: only one that runs nothing else may claim it."""
+
 BLOCKED_ALONE = "alone"
 """Marks a ready activation that waits until another has run alone."""
 
@@ -140,10 +143,16 @@ class Folding:
             )
         )
 
-    def blocked(self, activation_id: int | None = None) -> str | None:
-        """What keeps an activation of the run from being claimed as it becomes ready."""
+    def blocked(self, activation: Activation | None = None, *, returned: bool = False) -> str | None:
+        """What keeps an activation of the run from being claimed by anybody, as it becomes ready.
+
+        One that is to run alone waits, too, until it is let go; not where it is given back: it had been let go then.
+        """
+        if activation is not None and activation.blocked == BLOCKED_SUSPECT:
+            return BLOCKED_SUSPECT
         alone = self.plan.run.alone
-        return BLOCKED_ALONE if alone is not None and alone != activation_id else None
+        exempt = returned and activation is not None and alone == activation.activation_id
+        return BLOCKED_ALONE if alone is not None and not exempt else None
 
     def revive(self) -> None:
         """The next attempt: the failed frontier becomes ready again, on the saved context."""

@@ -171,12 +171,14 @@ class Returned:
 class Lost:
     """The worker that held the claim is gone; another try follows after ``backoff`` seconds, whatever the policy.
 
-    How many losses are too many is judged by the worker that claims it next: it has the code of the run's policy.
+    From ``suspect_at`` losses on it is a poison suspect, to be claimed by a worker that runs nothing beside it. How many
+    losses are too many is judged by that worker: it has the code of the run's policy.
     """
 
     fence: Claimed
     failure: Failure
     backoff: float
+    suspect_at: int = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,6 +108,7 @@ def _revive(state: State, run_id: UUID, now: datetime) -> Iterator[Ready]:
             failures=0,
             idled=0.0,
             crashes=0,
+            blocked=None,
             available_at=now,
             finished_at=None,
             finish=None,

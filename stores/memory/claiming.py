@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
+from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT
 from cnstra.orchestrator.machine.records import Claimed
 from cnstra.orchestrator.machine.states import ACTIVATION_MOVES, ActivationMove, ActivationStatus, move
 from cnstra.orchestrator.store import ClaimRequest, HeldClaim, Work, WorkerInfo
@@ -59,6 +60,10 @@ class Claiming:
                 state.put(row)
         return [work_of(state, row, now) for row in claimed]
 
+    @operation
+    def suspects_wait(self, state: State, request: ClaimRequest) -> bool:
+        return any(True for _ in _claimable(state, replace(request, suspects=True)))
+
 
 # -- who may have what -----------------------------------------------------------------------------------------
 
@@ -90,7 +95,9 @@ def _claimable(state: State, request: ClaimRequest) -> Iterable[ActivationRow]:
     return (
         row
         for row in state.with_status(ActivationStatus.READY)
-        if row.activation.blocked is None and serves(state, request, row) and knows(state, request, row)
+        if row.activation.blocked == (BLOCKED_SUSPECT if request.suspects else None)
+        and serves(state, request, row)
+        and knows(state, request, row)
     )
 
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from cnstra.orchestrator.batches import rings_of
+from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT
 from cnstra.orchestrator.machine.states import ActivationStatus
 from cnstra.orchestrator.store import Findings, LostClaim
 from cnstra.stores.memory.claiming import UNKNOWN, fence_of, forget_lost, knows, serves, turn
@@ -29,6 +30,9 @@ class Supervising:
             elected=True,
             due=tuple(row.key for row in sorted(due, key=_available_at)[:limit]),
             attempts_due=tuple(run_id for _, run_id in sorted(attempts)[:limit]),
+            suspects=any(
+                row.activation.blocked == BLOCKED_SUSPECT for row in state.with_status(ActivationStatus.READY)
+            ),
             workers_lost=any(row.lost_at is not None or row.expires_at < now for row in state.workers.values()),
             unclaimed=rings_of(
                 (row.activation.queue, *row.key) for row in _waiting_since(state, now - unclaimed_after, limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator.machine.records import Claimed
@@ -15,12 +16,7 @@ class Claiming:
 
     @operation
     def register(self, _repeated: bool, worker: WorkerInfo) -> Steps[None]:
-        known = {
-            "graph": worker.graph,
-            "graph_version": worker.graph_version,
-            "queues": list(worker.queues),
-            "dendrites": dendrite_keys(worker.dendrites),
-        }
+        known = _able(worker)
         yield Ask("keep_aside_closed", {})
         yield Ask(
             "register",
@@ -51,19 +47,24 @@ class Claiming:
         if not claimed:
             if not (yield Ask("hold_lease", {"worker": request.worker})):
                 return []
-            claimed = yield Ask(
-                "claim",
-                {
-                    "worker": request.worker,
-                    "nonce": request.nonce,
-                    "graph": request.graph,
-                    "graph_version": request.graph_version,
-                    "queues": list(request.queues),
-                    "dendrites": dendrite_keys(request.dendrites),
-                    "limit": request.limit,
-                },
-            )
+            holder = {"worker": request.worker, "nonce": request.nonce, "limit": request.limit}
+            claimed = yield Ask("claim_suspects" if request.suspects else "claim", holder | _able(request))
         return (yield from load_works(claimed))
+
+    @operation
+    def suspects_wait(self, _repeated: bool, request: ClaimRequest) -> Steps[bool]:
+        [(waits,)] = yield Ask("suspects_wait", _able(request))
+        return bool(waits)
+
+
+def _able(worker: WorkerInfo | ClaimRequest) -> dict[str, Any]:
+    """What a worker can run, as the SQL asks for it."""
+    return {
+        "graph": worker.graph,
+        "graph_version": worker.graph_version,
+        "queues": list(worker.queues),
+        "dendrites": dendrite_keys(worker.dendrites),
+    }
 
 
 def dendrite_keys(dendrites: tuple[tuple[str, str], ...]) -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 
-import pytest
-
 from cnstra import Run
 from support import graphs
 from support.points import Fault
@@ -81,13 +79,12 @@ def test_those_beside_a_poisonous_one_are_not_lost_with_it(stage: Stage) -> None
         assert_sound(stage, run.id)
 
 
-@pytest.mark.xfail(strict=True, reason="suspects do not run alone yet: an innocent one may be parked for its neighbour")
 def test_a_suspect_runs_alone_before_it_is_parked(stage: Stage) -> None:
     """Two have lost four workers each, and only one of them is to blame: the other one must not be there when it kills."""
     client = stage.client(graphs.deadly)
     innocent = client.submit(graphs.live_on.create_signal(1))
     guilty = client.submit(graphs.kill_me.create_signal(_LIMIT), priority=-1)
-    stage.rows("update cnstra.activation set crashes = %s", _LIMIT - 1)
+    stage.rows("update cnstra.activation set crashes = %s, blocked = 'suspect'", _LIMIT - 1)
 
     inside, looks = Fault(point="call.inside", action="block"), Fault(point="look.begin", action="block", after=5)
     worker = stage.launch(graphs.deadly, inside, looks)

@@ -396,9 +396,9 @@ def test_work_that_waits_too_long_for_a_thread_goes_to_another_worker(start: Sta
     quick_run = busy.submit(go.create_signal(False))
     eventually(lambda: busy.held(quick_run) == [True], PATIENCE, what="the quick one waits behind the slow one")
 
-    busy.hops.return_waiting()
+    busy.hops.renewed()
     assert busy.held(quick_run) == [True]
-    busy.hops.return_waiting()
+    busy.hops.renewed()
     eventually(lambda: busy.held(quick_run) == [], PATIENCE, what="it is given back")
     busy.hops.rung("default", [])
 

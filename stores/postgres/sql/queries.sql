@@ -79,6 +79,33 @@ where a.run_id = c.run_id and a.activation_id = c.activation_id
 returning a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
           a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes
 
+-- name: claim_suspects
+-- The same for poison suspects, which only a worker that runs nothing else may have. There are few of them.
+with candidate as materialized (
+    select a.run_id, a.activation_id
+    from cnstra.activation a
+    where a.status = 'ready' and a.blocked = 'suspect' and a.graph = %(graph)s and a.queue = any(%(queues)s::text[])
+      and (a.pin is null or a.pin = %(graph_version)s)
+      and a.neuron || chr(31) || a.collateral = any(%(dendrites)s::text[])
+    order by a.priority desc, a.available_at
+    limit %(limit)s
+    for no key update skip locked)
+update cnstra.activation a
+set status = 'running', epoch = a.epoch + 1, nonce = %(nonce)s, worker = %(worker)s, tries = a.tries + 1,
+    started_at = CLOCK(), first_try_at = coalesce(a.first_try_at, CLOCK())
+from candidate c
+where a.run_id = c.run_id and a.activation_id = c.activation_id
+returning a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
+          a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes
+
+-- name: suspects_wait
+-- Whether a claim for suspects would find one.
+select exists (
+    select from cnstra.activation a
+    where a.status = 'ready' and a.blocked = 'suspect' and a.graph = %(graph)s and a.queue = any(%(queues)s::text[])
+      and (a.pin is null or a.pin = %(graph_version)s)
+      and a.neuron || chr(31) || a.collateral = any(%(dendrites)s::text[]))
+
 -- name: claims_of_nonce
 -- The claims that a worker was given under one nonce: what a claim whose reply was lost had answered.
 select a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
@@ -227,7 +254,7 @@ from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(numbers)s::int[], 
 -- name: revive
 -- Begin the next attempt of runs: their failed activations become ready.
 update cnstra.activation a
-set status = 'ready', attempt = r.attempt, failures = 0, idled = 0, crashes = 0, first_try_at = null, nonce = null,
+set status = 'ready', attempt = r.attempt, failures = 0, idled = 0, crashes = 0, first_try_at = null, nonce = null, blocked = null,
     available_at = %(now)s, finished_at = null, finish = null, error = null, error_type = null
 from cnstra.run r
 where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.status = 'failed'
@@ -332,6 +359,10 @@ limit %(limit)s
 -- name: find_attempts_due
 -- Runs whose next attempt is due.
 select r.run_id from cnstra.run r where r.next_retry_at <= CLOCK() order by r.next_retry_at limit %(limit)s
+
+-- name: find_suspects
+-- Whether any poison suspect waits.
+select exists (select from cnstra.activation a where a.status = 'ready' and a.blocked = 'suspect')
 
 -- name: find_workers_lost
 -- Whether any worker's lease has run out, or one that is lost still has claims.

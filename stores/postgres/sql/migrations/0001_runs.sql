@@ -66,7 +66,7 @@ create table cnstra.activation (
     attempt              integer not null,
     status               text not null check (status in ('ready', 'running', 'scheduled', 'waiting',
                                                          'done', 'failed', 'cancelled', 'compensated')),
-    blocked              text check (blocked in ('alone', 'unknown', 'limited', 'paused')),
+    blocked              text check (blocked in ('alone', 'unknown', 'limited', 'paused', 'suspect')),
     epoch                integer not null default 0,
     nonce                bigint,                  -- of the claim; null once the claim was taken away
     worker               uuid,
@@ -97,6 +97,8 @@ create index activation_ready on cnstra.activation (graph, queue, priority desc,
     where status = 'ready' and blocked is null;                        -- claim, find_unclaimed, set_unknown_aside
 create index activation_scheduled on cnstra.activation (available_at) where status = 'scheduled'; -- find_due
 create index activation_running on cnstra.activation (worker) where status = 'running';         -- held_claims, claims_of_nonce, lost_claims, forget_lost
+create index activation_suspect on cnstra.activation (graph, queue)
+    where status = 'ready' and blocked = 'suspect';                    -- claim_suspects, suspects_wait, find_suspects
 create index activation_unknown on cnstra.activation (graph) where blocked = 'unknown';         -- readmit_known
 
 create table cnstra.try (
