@@ -16,7 +16,6 @@ from typing import Any
 from tenacity import BaseRetrying
 
 from cnstra.orchestrator import values
-from cnstra.orchestrator.context import Context, Identity, view_of
 from cnstra.orchestrator.emission import encoded, targets_of
 from cnstra.orchestrator.errors import ContextConflict, PayloadError, Poisoned, PolicyError
 from cnstra.orchestrator.graph import CNS, Signal, normalise_outputs
@@ -33,6 +32,7 @@ from cnstra.orchestrator.retry import (
     judge,
 )
 from cnstra.orchestrator.retry import Failure as Raised
+from cnstra.orchestrator.run_context import Identity, RunContext, view_of
 from cnstra.orchestrator.slots import OnStale, Slot
 from cnstra.orchestrator.store import Work
 
@@ -50,7 +50,7 @@ class Call:
     work: Work
     dendrite: AnyDendrite
     payload: Any
-    context: Context[Any, Any]
+    context: RunContext[Any, Any]
     signals: list[Signal[Any]] | None = None
 
 
@@ -83,8 +83,8 @@ class Caller:
             return self.failed(work, error, dendrite=dendrite)
         return call
 
-    def _context(self, work: Work, dendrite: AnyDendrite) -> Context[Any, Any]:
-        return Context(
+    def _context(self, work: Work, dendrite: AnyDendrite) -> RunContext[Any, Any]:
+        return RunContext(
             work.snapshot,
             Identity(
                 run_id=str(work.run_id),

@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from cnstra.orchestrator.context import view_of
 from cnstra.orchestrator.errors import DataRefused, StoreUnavailable
 from cnstra.orchestrator.graph import CNS
 from cnstra.orchestrator.machine.records import Claimed, FailedTry, Failure, Returned, Succeeded, Verdict
 from cnstra.orchestrator.ports import Bell, Entropy
+from cnstra.orchestrator.run_context import view_of
 from cnstra.orchestrator.store import Applied, ClaimRequest, Store, Work
 from cnstra.workers.calling import Call, Caller
 from cnstra.workers.committing import Committer, Settlement

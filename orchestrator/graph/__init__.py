@@ -9,6 +9,7 @@ from cnstra.orchestrator.graph.axons import Axon, DictAxon, axon_collaterals
 from cnstra.orchestrator.graph.cns import CNS
 from cnstra.orchestrator.graph.collaterals import Collateral, Signal, collateral
 from cnstra.orchestrator.graph.dendrites import Dendrite, Register, Returned
+from cnstra.orchestrator.graph.modalities import AfferentPath, Modality, afferent_path, modality
 from cnstra.orchestrator.graph.network import Network
 from cnstra.orchestrator.graph.neurons import Neuron, neuron
 from cnstra.orchestrator.graph.options import OnConflict
@@ -17,10 +18,12 @@ from cnstra.orchestrator.graph.payload import PayloadType
 
 __all__ = [
     "CNS",
+    "AfferentPath",
     "Axon",
     "Collateral",
     "Dendrite",
     "DictAxon",
+    "Modality",
     "Network",
     "Neuron",
     "OnConflict",
@@ -28,8 +31,10 @@ __all__ = [
     "Register",
     "Returned",
     "Signal",
+    "afferent_path",
     "axon_collaterals",
     "collateral",
+    "modality",
     "neuron",
     "normalise_outputs",
 ]

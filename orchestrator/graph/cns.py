@@ -29,10 +29,12 @@ class CNS(Fixed):
     ``name`` is needed to run it durably; ``version`` pins its runs to workers that have this version, and
     defaults to the graph's fingerprint, which pins nothing. ``services`` is handed to handlers as
     ``ctx.services``. ``retry`` is the policy of its runs, ``context`` the declared type of the state that a
-    run's neurons share.
+    run's neurons share. ``auto_cleanup_contexts`` has local contexts deleted, within one process, as soon as no signal
+    under way can reach their neuron again.
     """
 
     __slots__ = (
+        "auto_cleanup_contexts",
         "context_payload",
         "context_type",
         "defined_at",
@@ -60,6 +62,7 @@ class CNS(Fixed):
     """Writes and reads values of ``context_type``."""
     queues: tuple[str, ...]
     """The queues of its neurons, sorted."""
+    auto_cleanup_contexts: bool
     defined_at: str
 
     def __init__(
@@ -71,6 +74,7 @@ class CNS(Fixed):
         services: Any = None,
         retry: BaseRetrying | None = None,
         context: Any = None,
+        auto_cleanup_contexts: bool = False,
     ) -> None:
         if name is not None:
             name = check_name(name, "CNS")
@@ -89,6 +93,7 @@ class CNS(Fixed):
             context_type=context,
             context_payload=context_payload,
             queues=tuple(sorted({neuron.queue for neuron in by_name.values()})),
+            auto_cleanup_contexts=auto_cleanup_contexts,
             pinned=version is not None,
             version=(
                 fingerprint(by_name, network.collaterals, context_payload)

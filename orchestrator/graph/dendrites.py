@@ -40,6 +40,8 @@ class Dendrite(Generic[P, A, L, Q, R]):
     collateral: Collateral[P]
     name: str
     handler: Callable[Q, R]
+    arity: int
+    """How many of (payload, axon, ctx) the handler takes."""
     is_async: bool
     """Whether the handler is a coroutine function. One that is not may still return an awaitable, as a lambda
     may.

@@ -25,9 +25,12 @@ _MERGE_FORMS = "(mine, theirs) or (mine, theirs, base)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handler:
-    """A checked handler: its name, whether it is a coroutine function, and one way to call it."""
+    """A checked handler: its name, how many arguments it takes, whether it is a coroutine function, and one way to
+    call it.
+    """
 
     name: str
+    arity: int
     is_async: bool
     call: Callable[[Any, Any, Any], Any]
 
@@ -48,7 +51,7 @@ def inspect_handler(handler: object, where: str) -> Handler:
             "use a plain generator"
         )
     arity = _arity(handler, f"{where}: {name}", forms=_HANDLER_FORMS)
-    return Handler(name=name, is_async=inspect.iscoroutinefunction(code), call=_with_arity(handler, arity))
+    return Handler(name=name, arity=arity, is_async=inspect.iscoroutinefunction(code), call=_with_arity(handler, arity))
 
 
 def inspect_merge(merge: object, where: str) -> Callable[[Any, Any, Any], Any]:

@@ -7,7 +7,7 @@ was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Generic, cast, overload
@@ -21,6 +21,7 @@ from cnstra.orchestrator.graph.collaterals import Collateral
 from cnstra.orchestrator.graph.dendrites import Dendrite, Register
 from cnstra.orchestrator.graph.fixed import Fixed, calling_place
 from cnstra.orchestrator.graph.handlers import inspect_handler
+from cnstra.orchestrator.graph.modalities import AfferentPath, Modality, by_modality
 from cnstra.orchestrator.graph.names import check_name, check_queue
 from cnstra.orchestrator.graph.options import (
     OnConflict,
@@ -211,6 +212,39 @@ class Neuron(Fixed, Generic[A, L]):
         self._add([self._make(given, handlers[attribute], options) for attribute, given in incoming.items()])
         return self
 
+    def modality_dendrite(
+        self,
+        collateral: Collateral[Any],
+        /,
+        *,
+        modality: Modality | Iterable[Modality],
+        paths: Mapping[AfferentPath, BoundHandler] | None = None,
+        default: BoundHandler | Mapping[Modality | None, BoundHandler] | None = None,
+        output: BoundHandler,
+        retry: BaseRetrying | None = None,
+        max_duration: timedelta | None = None,
+        on_conflict: OnConflict = "retry",
+    ) -> Dendrite[Any, A, L, ..., Any]:
+        """Register a dendrite whose handler is chosen by the modality and the afferent path of the stimulation.
+
+        ``paths`` has the handler of each afferent path. ``default`` answers where no path's handler does: one
+        function, or a dict of modality to function, in which None stands for every modality, and for none. What the
+        chosen handler returns goes through ``output``, which takes ``(result)``, ``(result, axon)`` or ``(result,
+        axon, ctx)`` and returns signals. A durable run has no modality, so its default answers. Raises GraphError.
+        """
+        self._refuse_if_sealed()
+        self._check_incoming(collateral)
+        where = self._where(collateral)
+        options = {
+            "retry": check_retry(retry, where) or self.retry,
+            "max_duration": check_max_duration(max_duration, where) or self.max_duration,
+            "on_conflict": on_conflict,
+            "merge": check_on_conflict(on_conflict, where),
+        }
+        made = self._make(collateral, by_modality(modality, paths or {}, default, output, where), options)
+        self._add([made])
+        return made
+
     def _refuse_inexact(
         self, axon: type[Axon] | Axon, incoming: Mapping[str, Collateral[Any]], handlers: Mapping[str, Any]
     ) -> None:
@@ -238,6 +272,7 @@ class Neuron(Fixed, Generic[A, L]):
             collateral=collateral,
             name=checked.name,
             handler=inner,
+            arity=checked.arity,
             is_async=checked.is_async,
             call=checked.call,
             **options,

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import psycopg
 
-from cnstra.orchestrator.context import Context, Identity, view_of
+from cnstra.orchestrator.context import Context
 from cnstra.orchestrator.machine.records import (
     AttemptDue,
     Claimed,
@@ -33,6 +33,7 @@ from cnstra.orchestrator.machine.records import (
     Target,
 )
 from cnstra.orchestrator.ports import uuid7
+from cnstra.orchestrator.run_context import Identity, RunContext, view_of
 from cnstra.orchestrator.slots import OnStale
 from cnstra.orchestrator.store import (
     Accepted,
@@ -89,7 +90,7 @@ class Hop:
     """One try of a claimed activation: its handler's context, and the event that comes of it."""
 
     work: Work
-    context: Context[Any, Any]
+    context: RunContext[Any, Any]
     on_stale: OnStale = OnStale.CONFLICT
     targets: tuple[Target, ...] = ()
     outputs: tuple[Output, ...] = ()
@@ -136,9 +137,9 @@ def hop(
     )
 
 
-def context_of(work: Work) -> Context[Any, Any]:
+def context_of(work: Work) -> RunContext[Any, Any]:
     """The context that the handler of claimed work is given."""
-    return Context(
+    return RunContext(
         work.snapshot,
         Identity(
             run_id=str(work.run_id),
@@ -243,7 +244,7 @@ class World:
         snapshot = self.store.run(self.store.context_at(run_id, version))
         assert snapshot is not None
         identity = Identity(run_id=str(run_id), activation_id=0, neuron="nobody", attempt=1, try_number=1)
-        return Context[Any, Any](snapshot, identity).get()
+        return RunContext[Any, Any](snapshot, identity).get()
 
     # workers
 

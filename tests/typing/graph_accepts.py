@@ -197,8 +197,13 @@ assert_type(cns.collateral("order.placed"), Collateral[Any] | None)
 assert_type(cns.network.strongly_connected_components, tuple[frozenset[str], ...])
 
 
+def some_context() -> Context:
+    raise NotImplementedError
+
+
 def returns_awaitable(order: Order) -> Awaitable[Signal[Any] | None]:
-    return awaits(order, PaymentAxon(), Context.__new__(Context))
+    context: Context = some_context()
+    return awaits(order, PaymentAxon(), context)
 
 
 neuron("n").dendrite(order_placed)(returns_awaitable)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cnstra.orchestrator import values
-from cnstra.orchestrator.context import Context, Identity, view_of
 from cnstra.orchestrator.errors import ContextError
+from cnstra.orchestrator.run_context import Identity, RunContext, view_of
 from cnstra.orchestrator.slots import EMPTY, WHOLE, OnStale, Slot, Snapshot, local, resolve, shared
 
 WHO = Identity(run_id="018f0000-0000-7000-8000-000000000001", activation_id=7, neuron="bank", attempt=2, try_number=3)
@@ -24,12 +24,12 @@ def holding(version: int = 3, **keys: Any) -> Snapshot:
     )
 
 
-def seen_by(snapshot: Snapshot = EMPTY) -> Context[Any, Any]:
-    return Context(snapshot, WHO)
+def seen_by(snapshot: Snapshot = EMPTY) -> RunContext[Any, Any]:
+    return RunContext(snapshot, WHO)
 
 
 def written(
-    context: Context[Any, Any], on_stale: OnStale = OnStale.CONFLICT
+    context: RunContext[Any, Any], on_stale: OnStale = OnStale.CONFLICT
 ) -> dict[str, tuple[str | None, int, OnStale]]:
     return {write.slot: (write.text, write.base, write.on_stale) for write in view_of(context).changes(on_stale).writes}
 

@@ -170,7 +170,7 @@ def test_a_bad_option_is_refused_and_seals_nothing(options: dict[str, Any], prob
     made.dendrite(StockAxon.reserved)(nothing)
 
 
-@pytest.mark.parametrize("option", ["auto_cleanup_contexts", "compensate", "queue"])
+@pytest.mark.parametrize("option", ["concurrency", "compensate", "queue"])
 def test_an_unknown_option_is_refused(option: str) -> None:
     """Nothing is accepted and then passed over."""
     with pytest.raises(TypeError, match=option):

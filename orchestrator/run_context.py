@@ -1,0 +1,214 @@
+"""The context of a handler of a durable run.
+
+It answers from the ``View`` of one try, which keeps what was read and written. It reads and writes no store.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from typing_extensions import TypeVar
+
+from cnstra.orchestrator import slots, values
+from cnstra.orchestrator.context import Context, Local, PlacedLog, ValueType, checked_key
+from cnstra.orchestrator.errors import ContextError
+from cnstra.orchestrator.slots import Slot, Snapshot
+from cnstra.orchestrator.view import View
+
+T = TypeVar("T", default=Any)
+L = TypeVar("L", default=Any)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who a try is. ``attempt`` and ``try_number`` count from 1."""
+
+    run_id: str
+    activation_id: int
+    neuron: str
+    attempt: int
+    try_number: int
+
+
+class RunLocal(Local[L]):
+    """A neuron's slot of the try's view."""
+
+    __slots__ = ("_slot", "_type", "_view")
+
+    def __init__(self, view: View, slot: str, type_: ValueType | None) -> None:
+        self._view, self._slot, self._type = view, slot, type_
+
+    def get(self) -> L | None:
+        value = self._view.read(self._slot)
+        return cast("L | None", value if value is None or self._type is None else self._type.decode(value))
+
+    def set(self, value: L) -> None:
+        plain = value if self._type is None else self._type.encode(value)
+        self._view.write(self._slot, values.dump(plain, where=self._view.name(self._slot), error=ContextError))
+
+    def delete(self) -> None:
+        self._view.write(self._slot, None)
+
+
+class RunContext(Context[T, L]):
+    """The run's shared context as one handler sees it, and the handler's place in the run."""
+
+    __slots__ = ("_identity", "_local", "_log", "_services", "_type", "_view")
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        identity: Identity,
+        *,
+        services: Any = None,
+        context_type: ValueType | None = None,
+        local_type: ValueType | None = None,
+    ) -> None:
+        where = f"run {identity.run_id}, activation {identity.activation_id} ({identity.neuron})"
+        self._identity = identity
+        self._type = context_type
+        self._view = View(snapshot, where)
+        self._local: Local[L] = RunLocal(self._view, slots.local(identity.neuron), local_type)
+        self._services = services
+        self._log = PlacedLog(logging.getLogger("cnstra.handler"), {"where": where})
+
+    @property
+    def local(self) -> Local[L]:
+        return self._local
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        return self._log
+
+    @property
+    def services(self) -> Any:
+        return self._services
+
+    @property
+    def run_id(self) -> str:
+        return self._identity.run_id
+
+    @property
+    def activation_id(self) -> int:
+        return self._identity.activation_id
+
+    @property
+    def attempt(self) -> int:
+        return self._identity.attempt
+
+    @property
+    def try_number(self) -> int:
+        return self._identity.try_number
+
+    @property
+    def version(self) -> int:
+        return self._view.version
+
+    # -- the shared value ----------------------------------------------------------------------------------------
+
+    def get(self, key: str | None = None, default: Any = None) -> Any:
+        if key is not None:
+            self._require_mapping()
+            slot = slots.shared(checked_key(key))
+            held = self._view.held.get(slot)
+            return default if held is None or held.text is None else self._view.read(slot)
+        value = self._whole()
+        return value if value is None or self._type is None else self._type.decode(value)
+
+    def _whole(self) -> Any:
+        keys, otherwise = self._shape()
+        if keys:
+            return {key: self._view.read(slots.shared(key)) for key in keys}
+        if otherwise is None:
+            return None
+        return self._view.read(slots.WHOLE) if otherwise != "{}" else {}
+
+    def _shape(self) -> tuple[dict[str, str], str | None]:
+        # A slot that this try wrote is newer than all that it read: versions above the snapshot's stand for that.
+        return slots.shape(
+            {
+                name: Slot(self._view.version + 1 if held.written else held.base, held.text)
+                for name, held in self._view.held.items()
+            }
+        )
+
+    def _require_mapping(self) -> None:
+        whole = self._view.held.get(slots.WHOLE)
+        if whole is not None and whole.text is not None and whole.text != "{}":
+            kind = type(values.load(whole.text)).__name__
+            raise ContextError(
+                f"context of {self._view.where}: the value is a {kind}, so it has no keys; use ctx.get() and ctx.set()"
+            )
+
+    def set(self, value: T) -> None:
+        plain = value if self._type is None else self._type.encode(value)
+        if plain is None:
+            self.delete()
+        elif type(plain) is dict and plain:
+            texts = {
+                (slot := slots.shared(checked_key(key))): values.dump(
+                    item, where=self._view.name(slot), error=ContextError
+                )
+                for key, item in plain.items()
+            }
+            self._replace(texts)
+        else:
+            self._replace({slots.WHOLE: values.dump(plain, where=self._view.name(slots.WHOLE), error=ContextError)})
+
+    def delete(self) -> None:
+        self._replace({})
+
+    def _replace(self, texts: Mapping[str, str]) -> None:
+        for slot, held in list(self._view.held.items()):
+            if slots.is_shared(slot) and slot not in texts and held.text is not None:
+                self._view.write(slot, None)
+        if not texts:  # a tombstone as new as those of the keys says: not an empty mapping, but no value
+            self._view.write(slots.WHOLE, None)
+        for slot, text in texts.items():
+            self._view.write(slot, text)
+        self._view.replaced = True
+
+    def __getitem__(self, key: str) -> Any:
+        self._require_mapping()
+        slot = slots.shared(checked_key(key))
+        held = self._view.held.get(slot)
+        if held is None or held.text is None:
+            raise KeyError(key)
+        return self._view.read(slot)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._require_mapping()
+        slot = slots.shared(checked_key(key))
+        self._view.write(slot, values.dump(value, where=self._view.name(slot), error=ContextError))
+
+    def __delitem__(self, key: str) -> None:
+        self[key]
+        self._view.write(slots.shared(key), None)
+
+    def __contains__(self, key: object) -> bool:
+        self._require_mapping()
+        held = self._view.held.get(slots.shared(key)) if isinstance(key, str) else None
+        return held is not None and held.text is not None
+
+    def update(self, what: Mapping[str, Any] | str, function: Callable[[Any], Any] | None = None, /) -> None:
+        if isinstance(what, str):
+            if function is None:
+                raise ContextError(
+                    f"context of {self._view.where}: update({what!r}) needs a function of the key's value"
+                )
+            self._require_mapping()
+            self._view.update(slots.shared(checked_key(what)), function)
+            return
+        for key, value in what.items():
+            self[key] = value
+
+    def __repr__(self) -> str:
+        return f"<context of {self._view.where} at version {self.version}>"
+
+
+def view_of(context: RunContext[Any, Any]) -> View:
+    """What the handler read and wrote: for whoever settles the hop."""
+    return context._view
