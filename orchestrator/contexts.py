@@ -188,7 +188,9 @@ def updated(
 def version_asked(expected_version: Any, where: str) -> int:
     """The version that a compare-and-set expects. Raises ``ContextError`` for what cannot be one."""
     if type(expected_version) is not int or expected_version < 0:
-        raise ContextError(f"{where}: expected_version is {expected_version!r}; it is an int from 0, as .version gives it")
+        raise ContextError(
+            f"{where}: expected_version is {expected_version!r}; it is an int from 0, as .version gives it"
+        )
     return expected_version
 
 

@@ -5,6 +5,12 @@ A message says what happened, to which name or id, and what to do about it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cnstra.orchestrator.stimulation.records import Failure
+
 
 class CnstraError(Exception):
     """The root of every error that CNStra raises on purpose."""
@@ -84,6 +90,42 @@ class Poisoned(CnstraError):
 
 class BrokerAway(CnstraError):
     """The broker does not answer. Runs go on: only the workers' being told at once waits for it."""
+
+
+class StimulationError(CnstraError):
+    """A stimulation that was asked for in a way that cannot be; nothing of it ran."""
+
+
+class StimulationFailed(CnstraError):
+    """A stimulation has ended, and tasks of it failed: ``failures`` has them."""
+
+    def __init__(self, message: str, failures: Sequence[Failure] = ()) -> None:
+        super().__init__(message)
+        self.failures = list(failures)
+
+
+class StimulationAborted(CnstraError):
+    """A stimulation was aborted: ``failures`` has the tasks that failed, and those that were not started."""
+
+    def __init__(self, message: str, failures: Sequence[Failure] = ()) -> None:
+        super().__init__(message)
+        self.failures = list(failures)
+
+
+class HopLimitReached(CnstraError):
+    """A stimulation was about to visit a neuron more often than ``max_neuron_hops`` allows."""
+
+
+class MaxDurationExceeded(CnstraError):
+    """A handler took longer than its ``max_duration``, and was cancelled."""
+
+
+class NoEventLoop(CnstraError):
+    """Something has to wait, and no event loop runs in this thread that could wake it."""
+
+
+class UnknownDendrite(CnstraError):
+    """A task for a neuron that has no dendrite on the task's collateral."""
 
 
 # Users import errors from the facade, and read their names in SQL: both are to be the same.
