@@ -69,7 +69,7 @@ class StimulationContext(Context[T, L]):
     def __init__(self, stimulation: Stimulation, route: Route) -> None:
         self._stimulation = stimulation
         self._route = route
-        self._number = stimulation.count_call()
+        self._number = stimulation._count_call()
 
     # -- who this is ---------------------------------------------------------------------------------------------
 
@@ -127,12 +127,12 @@ class StimulationContext(Context[T, L]):
     @property
     def version(self) -> int:
         store = self._stimulation.context_store
-        return int(store.version) if self._stimulation.has_versions else 0
+        return int(store.version) if self._stimulation._has_versions else 0
 
     @property
     def local(self) -> Local[L]:
         neuron = self._route.neuron
-        return StimulationLocal(self._stimulation.locals, neuron.name, neuron.local_payload)
+        return StimulationLocal(self._stimulation._local_contexts, neuron.name, neuron.local_payload)
 
     def get(self, key: str | None = None, default: Any = None) -> Any:
         value = self._stimulation.context_store.get()
@@ -191,14 +191,14 @@ class StimulationContext(Context[T, L]):
             return keys
 
         store = self._stimulation.context_store
-        if self._stimulation.has_versions:
+        if self._stimulation._has_versions:
             store.update(changed)
         else:
             store.set(changed(store.get()))
 
     def _write(self, value: Any) -> None:
         store = self._stimulation.context_store
-        if value is None and self._stimulation.has_versions:
+        if value is None and self._stimulation._has_versions:
             store.delete()
         else:
             store.set(value)

@@ -184,7 +184,7 @@ class Engine(Turns):
         route, signal = item
         self._leave(route)
         interrupt = isinstance(error, KeyboardInterrupt | SystemExit)
-        self._stimulation.note_failure(item, error, aborted=interrupt or self._is_aborted)
+        self._stimulation._note_failure(item, error, aborted=interrupt or self._is_aborted)
         if interrupt:
             raise error
         self._tell(route, signal, None, [], error)
@@ -195,7 +195,7 @@ class Engine(Turns):
         """Tell of each signal, and start those who hear it. All of their tasks count from the beginning."""
         made = [(signal, [self._made(route, signal) for route in heard]) for signal, heard in emitted]
         if emitter is not None and self._components is not None:
-            self._components.leave(emitter, self._stimulation.known_locals)
+            self._components.leave(emitter, self._stimulation._known_locals)
         if not made:
             self._tell(emitter, cause, None, [])
             return
@@ -298,7 +298,7 @@ class Engine(Turns):
 
     def _pass(self, barrier: Barrier | None, items: Sequence[Item]) -> None:
         if barrier is not None:
-            self._stimulation.note_listener_error(barrier.error)
+            self._stimulation._note_listener_error(barrier.error)
         self.frontier.release(items)
         self._enter(items)
 

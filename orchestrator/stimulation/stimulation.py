@@ -27,12 +27,12 @@ class Stimulation:
         "_completion",
         "_engine",
         "_failures",
+        "_has_versions",
         "_id",
         "_listener_error",
         "_locals",
         "_store",
         "cns",
-        "has_versions",
         "options",
     )
 
@@ -40,14 +40,14 @@ class Stimulation:
     """The graph."""
     options: Options
     """What it was started with."""
-    has_versions: bool
+    _has_versions: bool
     """Whether the context store counts versions, as CNStra's own do."""
 
     def __init__(self, shared: Shared, options: Options, *, blocking: bool = False) -> None:
         self.cns = shared.cns
         self.options = options
         self._store = options.ctx
-        self.has_versions = self._store is not None and isinstance(self._store, VersionedContextStore)
+        self._has_versions = self._store is not None and isinstance(self._store, VersionedContextStore)
         self._locals: Locals | None = None
         self._id: str | None = None
         self._calls = 0
@@ -96,20 +96,20 @@ class Stimulation:
         """The store of its context: the one that it was given, or one in memory."""
         if self._store is None:
             self._store = InMemoryContextStore()
-            self.has_versions = True
+            self._has_versions = True
         return self._store
 
     @property
-    def locals(self) -> Locals:
+    def _local_contexts(self) -> Locals:
         """The local contexts of its neurons."""
         if self._locals is None:
             self._locals = locals_beside(self.context_store)
         return self._locals
 
     @property
-    def known_locals(self) -> Locals | None:
+    def _known_locals(self) -> Locals | None:
         """The local contexts, unless there can be none because there is no store yet."""
-        return None if self._store is None else self.locals
+        return None if self._store is None else self._local_contexts
 
     def __repr__(self) -> str:
         return f"<stimulation {self.id}>"
@@ -119,15 +119,15 @@ class Stimulation:
 
     # -- for the CNS and the engine ------------------------------------------------------------------------------
 
-    def begin(self, signals: Iterable[Signal[Any]]) -> None:
+    def _begin(self, signals: Iterable[Signal[Any]]) -> None:
         """Begin with signals: everything that runs without waiting has run when this returns."""
         self._engine.stimulate(signals)
 
-    def resume(self, items: Iterable[Item]) -> None:
+    def _resume(self, items: Iterable[Item]) -> None:
         """Begin with tasks, in the same way."""
         self._engine.activate(items)
 
-    async def to_the_end(self) -> None:
+    async def _to_the_end(self) -> None:
         """Go on where a blocking stimulation had to stop for want of an event loop, and wait for the end."""
         try:
             self._engine.carry_on()
@@ -136,29 +136,29 @@ class Stimulation:
             self._engine.abandon()
             raise
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise what ``wait_until_complete`` raises; nothing for a stimulation that is still under way."""
         self._completion.check()
 
-    def notice_abort(self) -> None:
+    def _notice_abort(self) -> None:
         """Look at the abort signal now: otherwise it is looked at when a turn ends. Any thread may call this."""
         self._engine.notice_abort()
 
-    def count_call(self) -> int:
+    def _count_call(self) -> int:
         """The number of the call that is about to be made, from 1."""
         self._calls += 1
         return self._calls
 
-    def note_failure(self, item: Item, error: BaseException, *, aborted: bool) -> None:
+    def _note_failure(self, item: Item, error: BaseException, *, aborted: bool) -> None:
         """A task has failed, or will not start."""
         self._failures.append(Failure(task=task_of(item), error=error, aborted=aborted))
 
-    def note_listener_error(self, error: BaseException | None) -> None:
+    def _note_listener_error(self, error: BaseException | None) -> None:
         """A listener has raised; the first one counts."""
         if self._listener_error is None:
             self._listener_error = error
 
-    def end(self, *, aborted: bool) -> None:
+    def _end(self, *, aborted: bool) -> None:
         """Nothing is under way any more."""
         self._completion.settle(self._outcome(aborted))
 

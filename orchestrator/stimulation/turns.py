@@ -92,7 +92,7 @@ class Turns:
         if aborted:
             self._give_up_the_rest()
         self._shared.running.discard(self._stimulation)
-        self._stimulation.end(aborted=aborted)
+        self._stimulation._end(aborted=aborted)
 
     def _give_up_the_rest(self) -> None:
         frontier = self.frontier
@@ -102,7 +102,7 @@ class Turns:
             if item[0].has_place:
                 self._leave(item[0])
             error = StimulationAborted(f"{task_of(item)} was not started: {self._stimulation} was aborted")
-            self._stimulation.note_failure(item, error, aborted=True)
+            self._stimulation._note_failure(item, error, aborted=True)
         frontier.queue.clear()
         frontier.limbo.clear()
         frontier.lined_up.clear()

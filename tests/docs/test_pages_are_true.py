@@ -68,6 +68,14 @@ def test_the_page_of_the_views_has_every_column_with_its_type(database_url: str)
 # -- Python --------------------------------------------------------------------------------------------------------
 
 ENTRY = re.compile(r"^`(\w+)(\(.*\))?`$", re.MULTILINE)
+IN_PROCESS: dict[str, Any] = {
+    "Stimulation": cnstra.Stimulation,
+    "Response": cnstra.Response,
+    "Drain": cnstra.Drain,
+    "Task": cnstra.Task,
+    "Failure": cnstra.Failure,
+    "StimulationGate": cnstra.StimulationGate,
+}
 THINGS: dict[str, list[Any]] = {
     "Orchestrator": [cnstra.Orchestrator, cnstra.AsyncOrchestrator],
     "Run": [cnstra.Run(UUID(int=0), Mock()), cnstra.AsyncRun(UUID(int=0), Mock())],  # instances: they have attributes
@@ -113,9 +121,16 @@ def test_the_page_of_the_api_has_every_member_with_its_parameters(heading: str) 
         assert shown == members(thing)
 
 
+@pytest.mark.parametrize("heading", IN_PROCESS)
+def test_the_page_of_stimulations_has_every_member_with_its_parameters(heading: str) -> None:
+    """As on the page of the API."""
+    assert described(sections(REFERENCE / "in-process.md")[heading]) == members(IN_PROCESS[heading])
+
+
 def test_every_exported_name_is_described() -> None:
     """Whatever ``from cnstra import …`` gives has its place in the reference."""
-    text = "".join((REFERENCE / name).read_text() for name in ("python-api.md", "graph.md", "errors.md"))
+    names = ("python-api.md", "graph.md", "in-process.md", "errors.md")
+    text = "".join((REFERENCE / name).read_text() for name in names)
     described = set(re.findall(r"\w+", text))
 
     assert [name for name in cnstra.__all__ if name not in described] == []
