@@ -6,7 +6,7 @@ A message says what happened, to which name or id, and what to do about it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnstra.orchestrator.stimulation.records import Failure
@@ -97,19 +97,23 @@ class StimulationError(CnstraError):
 
 
 class StimulationFailed(CnstraError):
-    """A stimulation has ended, and tasks of it failed: ``failures`` has them."""
+    """A stimulation has ended, and tasks of it failed: ``failures`` has them, ``context_store`` what it knew."""
 
-    def __init__(self, message: str, failures: Sequence[Failure] = ()) -> None:
+    def __init__(self, message: str, failures: Sequence[Failure] = (), context_store: Any = None) -> None:
         super().__init__(message)
         self.failures = list(failures)
+        self.context_store = context_store
 
 
 class StimulationAborted(CnstraError):
-    """A stimulation was aborted: ``failures`` has the tasks that failed, and those that were not started."""
+    """A stimulation was aborted: ``failures`` has the tasks that failed, and those that were not started,
+    ``context_store`` what it knew.
+    """
 
-    def __init__(self, message: str, failures: Sequence[Failure] = ()) -> None:
+    def __init__(self, message: str, failures: Sequence[Failure] = (), context_store: Any = None) -> None:
         super().__init__(message)
         self.failures = list(failures)
+        self.context_store = context_store
 
 
 class HopLimitReached(CnstraError):

@@ -165,13 +165,15 @@ class Stimulation:
     def _outcome(self, aborted: bool) -> BaseException | None:
         failures = self._failures
         if aborted:
-            return StimulationAborted(f"{self} was aborted, and {len(failures)} tasks are left over", failures)
+            message = f"{self} was aborted, and {len(failures)} tasks are left over"
+            return StimulationAborted(message, failures, self.context_store)
         if self._listener_error is not None or not failures:
             return self._listener_error
         first = failures[0]
         failed = StimulationFailed(
             f"{self}: {len(failures)} failed, the first of them {first.task} with {type(first.error).__name__}",
             failures,
+            self.context_store,
         )
         failed.__cause__ = first.error
         return failed
