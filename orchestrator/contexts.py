@@ -188,7 +188,9 @@ def updated(
 def version_asked(expected_version: Any, where: str) -> int:
     """The version that a compare-and-set expects. Raises ``ContextError`` for what cannot be one."""
     if type(expected_version) is not int or expected_version < 0:
-        raise ContextError(f"{where}: expected_version is {expected_version!r}; it is an int from 0, as .version gives it")
+        raise ContextError(
+            f"{where}: expected_version is {expected_version!r}; it is an int from 0, as .version gives it"
+        )
     return expected_version
 
 
@@ -269,7 +271,10 @@ class InMemoryContextStore:
             if type(value) is str:
                 _check_size(value, len(value))
             return value
-        data = marshal.dumps(value, _FORMAT)
+        try:
+            data = marshal.dumps(value, _FORMAT)
+        except ValueError:  # 2,000 levels, which a raised recursion limit lets through
+            raise ContextError(f"{_WHERE}: is nested too deeply; flatten it") from None
         _check_size(value, len(data))
         return data
 
