@@ -217,7 +217,7 @@ class InMemoryContextStore:
     __slots__ = ("_codec", "_held", "_lock")
 
     def __init__(self, value: Any = None, *, codec: Codec | None = None) -> None:
-        self._codec = codec
+        self._codec = None if type(codec) is JsonCodec else codec
         self._lock = threading.Lock()
         self._held: tuple[Any, int] = (None, 0)  # an atom or bytes; replaced as one, so that readers need no lock
         if value is not None:

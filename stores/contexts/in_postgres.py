@@ -19,7 +19,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTimeout
 
-from cnstra.orchestrator.contexts import JSON, Codec, Versioned, decoded, encoded, updated, version_asked
+from cnstra.orchestrator.contexts import JSON, Codec, JsonCodec, Versioned, decoded, encoded, updated, version_asked
 from cnstra.orchestrator.errors import ConfigurationError, ContextError
 from cnstra.stores.contexts.lifetimes import REMEMBERED, Ttl, lifetime
 from cnstra.stores.postgres.contexts import ContextKeeping, Kept, Place, Writing
@@ -62,7 +62,7 @@ class PostgresContextStore:
         self._id = _uuid(run_id)
         self._where = f"context {self._id} in Postgres"
         self._ttl = lifetime(ttl, self._where)
-        self._own_codec = codec is not None
+        self._own_codec = codec is not None and type(codec) is not JsonCodec
         self._codec: Codec = JSON if codec is None else codec
         self._was_run = False
 
