@@ -69,7 +69,7 @@ class ContextKeeping:
 
     @operation
     def read(self, _repeated: bool, place: Place, wanted: bool) -> Steps[Kept]:
-        versions = yield Ask("run_version", {"run_id": place.context_id})
+        versions = yield Ask("find_context", {"run_id": place.context_id})
         _check(place, is_run=bool(versions))
         if versions:
             return (yield from _read_of_run(place.context_id, versions[0][0], wanted))
@@ -102,6 +102,12 @@ class ContextKeeping:
             },
         )
         return Wrote(written=bool(rows), of_run=False)
+
+    @operation
+    def sweep_contexts(self, _repeated: bool, limit: int) -> Steps[int]:
+        """Delete contexts that have expired, so many at most; how many it were. Nobody needs it to see that they have."""
+        rows = yield Ask("sweep_free_contexts", {"limit": limit})
+        return len(rows)
 
 
 def _check(place: Place, *, is_run: bool) -> None:

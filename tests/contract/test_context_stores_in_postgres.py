@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -18,6 +19,9 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, NullConnectionPool
 
 from cnstra.orchestrator.errors import ConfigurationError, SchemaError, StoreUnavailable
 from cnstra.stores import PostgresContextStore
+from cnstra.stores.postgres.contexts import ContextKeeping
+from cnstra.stores.postgres.statements import statements
+from cnstra.stores.postgres.transactions import TransactionRunner
 from support.context_stores import submitted
 from support.proxy import LosesCommitReplies
 
@@ -294,3 +298,29 @@ def test_a_value_written_without_a_codec_is_not_given_to_one(connection: Connect
     assert zipped.get() == [2]
     plain.set([3])
     assert plain.get() == [3]
+
+
+def test_a_sweep_takes_what_has_expired_and_nothing_else(database_url: str, onlooker: Connection) -> None:
+    """So many at a time; what somebody writes at that moment lives on, and is not waited for."""
+    ids = [uuid4() for _ in range(6)]
+    for number, context_id in enumerate(ids):
+        PostgresContextStore(onlooker, context_id, ttl=None if number == 0 else 3600).set(number)
+    onlooker.execute(
+        "update cnstra.free_context set expires_at = clock_timestamp() - (data::text || ' s')::interval "
+        "where context_id = any(%s)",
+        [ids[2:]],
+    )
+    runner = TransactionRunner(lambda: nullcontext(onlooker), statements())
+
+    def sweep(limit: int) -> int:
+        return runner.run(ContextKeeping().sweep_contexts(limit))
+
+    with psycopg.connect(database_url) as writer:
+        PostgresContextStore(writer, ids[5], ttl=3600).set("again")
+        assert sweep(2) == 2
+        assert sweep(2) == 1
+        assert sweep(2) == 0
+        writer.commit()
+    assert sweep(2) == 0
+    left = onlooker.execute("select context_id from cnstra.free_context").fetchall()
+    assert {context_id for (context_id,) in left} == {ids[0], ids[1], ids[5]}

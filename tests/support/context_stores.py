@@ -98,7 +98,7 @@ class OnRedis(Home):
         self.client.pexpireat(f"cnstra:ctx:{self.session}", 1)
 
     def lifetime(self) -> float | None:
-        left = int(self.client.pttl(f"cnstra:ctx:{self.session}"))  # type: ignore[arg-type]
+        left = int(self.client.pttl(f"cnstra:ctx:{self.session}"))
         assert left != -2, "it is not there"
         return None if left == -1 else left / 1000
 
@@ -142,7 +142,7 @@ class InPostgres(Home):
                 "where context_id = %s",
                 [self.context_id],
             )
-        return left  # type: ignore[no-any-return]
+        return left
 
     @property
     def address(self) -> Address:
@@ -214,7 +214,7 @@ class Broken:
     def encode(self, value: Any, /) -> bytes:
         if self._answer is None:
             raise ValueError(f"cannot encode {value!r}")
-        return self._answer  # type: ignore[no-any-return]
+        return self._answer
 
     def decode(self, data: bytes, /) -> Any:
         raise ValueError(f"cannot decode {data!r}")

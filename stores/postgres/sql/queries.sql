@@ -495,6 +495,10 @@ limit %(limit)s
 
 -- == contexts from outside ==
 
+-- name: find_context
+-- The version of a run's context, if there is such a run.
+select r.context_version from cnstra.run r where r.run_id = %(run_id)s
+
 -- name: lock_context
 -- Lock a run, to write its context. Everything else is read by later statements, under the lock.
 select r.context_version from cnstra.run r where r.run_id = %(run_id)s for no key update
@@ -537,3 +541,14 @@ from (select CLOCK() as now) t
 where f.context_id = %(context_id)s and f.version = %(expected)s::bigint
   and (f.expires_at is null or f.expires_at > CLOCK())
 returning f.version
+
+-- name: sweep_free_contexts
+-- Delete contexts of no run that have expired, the oldest first. What somebody is writing is alive again, and passed over.
+delete from cnstra.free_context f
+where f.context_id = any(array(
+    select e.context_id from cnstra.free_context e
+    where e.expires_at <= CLOCK()
+    order by e.expires_at
+    limit %(limit)s
+    for update skip locked))
+returning f.context_id

@@ -143,7 +143,7 @@ create table cnstra.free_context (
     check (data is null or sealed is null)
 );
 
-create index free_context_by_expiry on cnstra.free_context (expires_at) where expires_at is not null;
+create index free_context_by_expiry on cnstra.free_context (expires_at) where expires_at is not null;   -- sweep_free_contexts
 
 create table cnstra.worker (
     worker         uuid primary key,
