@@ -197,6 +197,7 @@ def version_asked(expected_version: Any, where: str) -> int:
 # -- in memory -----------------------------------------------------------------------------------------------------
 
 _ATOMS: Final = frozenset({str, int, float, bool, NoneType})
+_SMALL: Final = 2**63
 _WHERE: Final = "the context in memory"
 
 # marshal copies trees of builtins several times faster than any loop in Python. Its second format writes every object
@@ -266,9 +267,12 @@ class InMemoryContextStore:
             return None
         if self._codec is not None:
             return encoded(self._codec, value, _WHERE)
+        kind = type(value)
+        if kind is int and -_SMALL < value < _SMALL:
+            return value
         values.check(value, where=_WHERE, error=ContextError)
-        if type(value) in _ATOMS:
-            if type(value) is str:
+        if kind in _ATOMS:
+            if kind is str:
                 _check_size(value, len(value))
             return value
         try:
