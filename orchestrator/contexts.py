@@ -162,6 +162,7 @@ def updated(
     function: Callable[[Any], T],
     where: str,
     *,
+    races: int = MOST_RACES,
     sleep: Callable[[float], None] = time.sleep,
     chance: Callable[[], float] = random.random,
 ) -> T:
@@ -170,9 +171,9 @@ def updated(
     Nothing is locked while the function runs. The more races are lost, the longer are the pauses between them, up to
     50 ms, and each of another length, so that many writers come out of each other's way.
 
-    Raises ``ContextConflict`` after ``MOST_RACES``, with nothing written.
+    Raises ``ContextConflict`` after ``races``, with nothing written.
     """
-    for lost in range(MOST_RACES):
+    for lost in range(races):
         held = store.get_versioned()
         value = function(held.value)
         if store.compare_and_set(value, held.version):
@@ -180,7 +181,7 @@ def updated(
         if lost:  # the first time somebody else was just quicker
             sleep(chance() * min(0.0005 * 2.0 ** min(lost, 10), _LONGEST_PAUSE))
     raise ContextConflict(
-        f"{where}: an update lost {MOST_RACES:,} races in a row, nothing was written; is it written to without a pause, "
+        f"{where}: an update lost {races:,} races in a row, nothing was written; is it written to without a pause, "
         "or by the update's own function?"
     )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -26,16 +26,34 @@ from support.waiting import eventually
 _SERVERS = {"redis": "broker_url", "redis, decoding": "broker_url"}
 
 
+_RUNS = "a run's own"  # lives as long as its run, and is JSON
+
+
+def home_of(kind: str, request: pytest.FixtureRequest) -> Home:
+    if kind in LOCAL:
+        return LOCAL[kind]()
+    return HOMES[kind](request.getfixturevalue(_SERVERS.get(kind, "database_url")))
+
+
 @pytest.fixture(params=[*LOCAL, *HOMES])
 def home(request: pytest.FixtureRequest) -> Iterator[Home]:
     """A context that nobody has written yet, of each kind."""
-    kind: str = request.param
-    if kind in LOCAL:
-        found = LOCAL[kind]()
-    else:
-        found = HOMES[kind](request.getfixturevalue(_SERVERS.get(kind, "database_url")))
-    yield found
-    found.close()
+    with closing(home_of(request.param, request)) as found:
+        yield found
+
+
+@pytest.fixture(params=[kind for kind in [*LOCAL, *HOMES] if kind != _RUNS])
+def codec_home(request: pytest.FixtureRequest) -> Iterator[Home]:
+    """Of each kind that takes codecs."""
+    with closing(home_of(request.param, request)) as found:
+        yield found
+
+
+@pytest.fixture(params=[kind for kind in HOMES if kind != _RUNS])
+def mortal(request: pytest.FixtureRequest) -> Iterator[Home]:
+    """Of each kind that expires."""
+    with closing(home_of(request.param, request)) as found:
+        yield found
 
 
 @pytest.fixture
@@ -222,11 +240,13 @@ def test_an_update_that_always_loses_ends(store: VersionedContextStore) -> None:
         store.set(next(numbers))
         return "mine"
 
-    with pytest.raises(ContextConflict, match=f"{MOST_RACES:,} races"):
-        updated(store, lose, "the context", sleep=pauses.append, chance=lambda: 1.0)
-    assert store.get() == MOST_RACES
-    assert len(pauses) == MOST_RACES - 1
-    assert max(pauses) == pauses[-1] == 0.05
+    with pytest.raises(ContextConflict, match="20 races"):
+        updated(store, lose, "the context", races=20, sleep=pauses.append, chance=lambda: 1.0)
+    assert store.get() == 20
+    assert len(pauses) == 19
+    assert pauses == sorted(pauses)
+    assert max(pauses) == 0.05
+    assert MOST_RACES * max(pauses) < 60
 
 
 def test_contexts_do_not_meet(home: Home) -> None:
@@ -308,13 +328,6 @@ def test_values_up_to_the_limit_are_kept_and_none_above(store: VersionedContextS
 # -- codecs --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def codec_home(home: Home) -> Home:
-    if not home.takes_codecs:
-        pytest.skip("a run keeps its context as JSON; the refusal has its own test")
-    return home
-
-
 def test_a_codec_takes_what_is_not_json(codec_home: Home) -> None:
     """A value that JSON has no word for comes back through a codec that compresses."""
     codec = Zipped()
@@ -355,19 +368,19 @@ def test_what_a_codec_refuses_is_not_written(codec_home: Home, answer: Any) -> N
     """An error of its own, something that is no bytes, too many bytes: refused, and the value is not quoted."""
     store = codec_home.open(codec=Broken(answer))
     with pytest.raises(ContextError) as refused:
-        store.set({"card": "4111"})
-    assert "4111" not in str(refused.value)
+        store.set({"card": "hush"})
+    assert "hush" not in str(refused.value)
     assert store.version == 0
     assert store.get() is None
 
 
 def test_what_a_codec_cannot_read_is_an_error_that_does_not_quote_it(codec_home: Home) -> None:
     """Bytes of another codec are neither guessed at nor shown; deleting them works."""
-    store = codec_home.open(codec=Broken(b"card 4111"))
-    store.set({"card": "4111"})
+    store = codec_home.open(codec=Broken(b"card hush"))
+    store.set({"card": "hush"})
     with pytest.raises(ContextError) as refused:
         store.get()
-    assert "4111" not in str(refused.value)
+    assert "hush" not in str(refused.value)
     assert "Broken" in str(refused.value)
     store.delete()
     assert store.get() is None
@@ -424,13 +437,6 @@ def test_of_creators_that_meet_one_wins(home: Home) -> None:
 
 
 # -- expiry --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def mortal(home: Home) -> Home:
-    if not home.expires:
-        pytest.skip("this kind keeps a context as long as its process or its run")
-    return home
 
 
 def test_an_expired_context_is_missing_at_once(mortal: Home) -> None:
@@ -499,12 +505,3 @@ def test_a_deleted_context_is_forgotten_in_the_end(mortal: Home) -> None:
     store.set(1)
     store.delete()
     assert 0 < (mortal.lifetime() or 0) <= 3600
-
-
-def test_ids_are_taken_as_text_and_as_uuid(home: Home) -> None:
-    """Both name the same context."""
-    if not isinstance(getattr(home, "context_id", None), UUID):
-        pytest.skip("this kind has no ids of that sort")
-    home.open().set("found")
-    home.context_id = str(home.context_id)  # type: ignore[attr-defined]
-    assert home.open().get() == "found"

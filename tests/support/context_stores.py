@@ -29,11 +29,8 @@ _processes = multiprocessing.get_context("forkserver")
 
 
 class Home:
-    """One context of one kind of store, and which of its features the kind has."""
+    """One context of one kind of store. ``expire`` and ``lifetime`` are of those that expire."""
 
-    expires = False
-    """Whether ``open`` takes ``ttl``, and ``expire`` works."""
-    takes_codecs = True
     is_shared = False
     """Whether other processes reach it, by ``address``."""
 
@@ -80,7 +77,6 @@ class InProcess(Home):
 class OnRedis(Home):
     """A context on Redis; ``decoding`` is for clients that make text of all that they read."""
 
-    expires = True
     is_shared = True
 
     def __init__(self, url: str, *, session: str = "session-123", decoding: bool = False) -> None:
@@ -117,7 +113,6 @@ class InPostgres(Home):
 
     def __init__(self, url: str, *, context_id: UUID | None = None, of_run: bool = False, pooled: bool = True) -> None:
         self._url, self._of_run, self._pooled = url, of_run, pooled
-        self.expires = self.takes_codecs = not of_run
         self.context_id = context_id or (submitted(url) if of_run else uuid4())
         self.source: ConnectionPool[Any] | psycopg.Connection[Any] = (
             ConnectionPool(url, min_size=0, max_size=4, open=True) if pooled else psycopg.connect(url, autocommit=True)
