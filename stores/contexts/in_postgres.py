@@ -36,7 +36,8 @@ class PostgresContextStore:
     """A context in Postgres.
 
     ``connection_or_pool`` is a psycopg connection or pool. A connection's open transaction is joined: what is written is
-    kept when the user commits it, and gone when not. One in autocommit mode, or of a pool, has a transaction for each call.
+    kept when the user commits it, and gone when not. Where none is open, one is begun, as by any statement of the user's; but
+    in autocommit mode, and on a pool, each call is a transaction of its own.
 
     ``run_id`` is a run's, and then this is that run's own shared context: JSON, and as long there as the run. Any other
     UUID names a context of its own; ``ttl`` (seconds or a timedelta, begun anew with every write; None: for ever) and

@@ -15,7 +15,13 @@
 -- A context that is not there has version "0". Versions are never put through Lua's numbers, which are doubles.
 
 local key = KEYS[1]
-local version = redis.call('HGET', key, 'v') or '0'
+local version = redis.call('HGET', key, 'v')
+if not version then
+  if redis.call('EXISTS', key) == 1 then
+    return redis.error_reply('WRONGTYPE the key holds a hash that is not a context')
+  end
+  version = '0'
+end
 
 if ARGV[1] == 'version' then
   return version

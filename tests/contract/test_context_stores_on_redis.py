@@ -167,14 +167,15 @@ def test_a_server_that_forgot_the_script_is_given_it_again(client: redis.Redis) 
     assert store.get() == 1
 
 
-@pytest.mark.parametrize("other", ["string", "list", "hash"])
+@pytest.mark.parametrize("other", ["string", "list", "hash", "hash with a v"])
 def test_a_key_of_somebody_else_is_left_as_it_is(client: redis.Redis, other: str) -> None:
     """What is no context is neither read as one, nor written over by a compare-and-set or an update."""
     key = "cnstra:ctx:s"
     {
         "string": lambda: client.set(key, "theirs"),
         "list": lambda: client.rpush(key, "theirs"),
-        "hash": lambda: client.hset(key, "v", "theirs"),
+        "hash": lambda: client.hset(key, "name", "theirs"),
+        "hash with a v": lambda: client.hset(key, "v", "theirs"),
     }[other]()
     before = client.dump(key)
     store = RedisContextStore(client, "s")
