@@ -324,3 +324,19 @@ def test_a_sweep_takes_what_has_expired_and_nothing_else(database_url: str, onlo
     assert sweep(2) == 0
     left = onlooker.execute("select context_id from cnstra.free_context").fetchall()
     assert {context_id for (context_id,) in left} == {ids[0], ids[1], ids[5]}
+
+
+def test_a_version_from_before_the_sweep_is_never_met_again(onlooker: Connection) -> None:
+    """Nothing is left of a context that was swept; one that is made anew under its id still begins above its end."""
+    store = PostgresContextStore(onlooker, uuid4(), ttl=3600)
+    for number in range(3):
+        store.set(number)
+    read = store.version
+    onlooker.execute("update cnstra.free_context set expires_at = clock_timestamp()")
+    TransactionRunner(lambda: nullcontext(onlooker), statements()).run(ContextKeeping().sweep_contexts(10))
+    assert onlooker.execute("select count(*) from cnstra.free_context").fetchone() == (0,)
+    for _ in range(5):
+        store.set("new")
+        assert store.version > read
+        assert not store.compare_and_set("stale", read)
+    assert store.get() == "new"
