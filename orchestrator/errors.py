@@ -33,7 +33,7 @@ class ContextError(CnstraError):
 
 
 class ContextConflict(CnstraError):
-    """Another activation wrote a key of the context that this one had read and wanted to write."""
+    """Somebody else wrote what was read of a context, and was to be written: another activation, or another writer."""
 
 
 class PolicyError(CnstraError):
@@ -57,7 +57,7 @@ class RunStateError(CnstraError):
 
 
 class StoreUnavailable(CnstraError):
-    """The store of runs cannot be reached, or does not answer in time; what was asked may have happened."""
+    """A store of runs or contexts cannot be reached, or does not answer in time; what was asked may have happened."""
 
 
 class DataRefused(CnstraError):

@@ -75,7 +75,7 @@ def operation(
     return cast("Callable[Concatenate[S, P], PostgresOperation[T]]", prepare)
 
 
-def _again(error: BaseException, attempt: int) -> bool:
+def again(error: BaseException, attempt: int) -> bool:
     """Whether an operation that met this error is to begin again."""
     if attempt >= REPLAYS:
         return False
@@ -104,7 +104,7 @@ def translated(error: BaseException, what: str) -> CnstraError:
     return StoreUnavailable(f"{what}: {type(error).__name__}: {str(error).strip()}")
 
 
-def _pause(attempt: int) -> float:
+def pause(attempt: int) -> float:
     """Seconds before the next beginning: none at first, then longer, 3 s in all."""
     return 0.0 if attempt < 2 else min(0.02 * 2.0**attempt, 1.0)
 
@@ -128,9 +128,9 @@ class TransactionRunner:
                 with self._lend() as connection, connection.transaction():
                     return self.steps(connection, operation, repeated=attempt > 0)
             except (psycopg.Error, InterferenceError, UnicodeError) as error:
-                if not _again(error, attempt):
+                if not again(error, attempt):
                     raise translated(error, operation.name) from error
-            time.sleep(_pause(attempt))
+            time.sleep(pause(attempt))
             attempt += 1
 
     def steps(
@@ -172,9 +172,9 @@ class AsyncTransactionRunner:
                 async with self._lend() as connection, connection.transaction():
                     return await self.steps(connection, operation, repeated=attempt > 0)
             except (psycopg.Error, InterferenceError, UnicodeError) as error:
-                if not _again(error, attempt):
+                if not again(error, attempt):
                     raise translated(error, operation.name) from error
-            await asyncio.sleep(_pause(attempt))
+            await asyncio.sleep(pause(attempt))
             attempt += 1
 
     async def steps(

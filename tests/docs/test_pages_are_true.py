@@ -20,6 +20,7 @@ from typing_extensions import Unpack
 
 import cnstra
 from cnstra.orchestrator import errors
+from cnstra.stores import InMemoryContextStore, PostgresContextStore, RedisContextStore
 from support.pages import ROOT, pages
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -82,6 +83,7 @@ THINGS: dict[str, list[Any]] = {
     "RunResult": [cnstra.RunResult],
     "Written": [cnstra.Written],
     "Context": [cnstra.Context],
+    "Context stores": [InMemoryContextStore, PostgresContextStore, RedisContextStore],
 }
 
 

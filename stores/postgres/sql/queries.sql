@@ -492,3 +492,63 @@ where r.status = 'failed' and (%(graph)s::text is null or r.graph = %(graph)s)
   and (%(after)s::uuid is null or r.run_id > %(after)s)
 order by r.run_id
 limit %(limit)s
+
+-- == contexts from outside ==
+
+-- name: find_context
+-- The version of a run's context, if there is such a run.
+select r.context_version from cnstra.run r where r.run_id = %(run_id)s
+
+-- name: lock_context
+-- Lock a run, to write its context. Everything else is read by later statements, under the lock.
+select r.context_version from cnstra.run r where r.run_id = %(run_id)s for no key update
+
+-- name: insert_outside_entries
+-- Write slots of a run's context that no activation of it wrote.
+insert into cnstra.context_entry (run_id, version, slot, value, outside_at)
+select %(run_id)s, %(version)s, n.slot, n.text, %(now)s
+from unnest(%(slots)s::text[], %(texts)s::jsonb[]) n (slot, text)
+
+-- name: raise_version
+-- Say in a locked run that its context was written.
+update cnstra.run set context_version = %(version)s where run_id = %(run_id)s
+
+-- name: read_free_context
+-- A context of no run; one that has expired is not there. Its values are read only where they are wanted.
+select f.version, case when %(values)s then f.data::text end, case when %(values)s then f.sealed end
+from cnstra.free_context f
+where f.context_id = %(context_id)s and (f.expires_at is null or f.expires_at > CLOCK())
+
+-- name: make_free_context
+-- Write a context of no run, whether it is there or not; with `expected` 0 only if it is not. Nothing remains of one that
+-- was swept, so versions begin at the microseconds since 1970: above all that were given before.
+insert into cnstra.free_context as f (context_id, version, data, sealed, updated_at, expires_at)
+select %(context_id)s, (extract(epoch from t.now) * 1000000)::bigint, %(data)s::jsonb, %(sealed)s::bytea, t.now,
+       t.now + %(lives)s::interval
+from (select CLOCK() as now) t
+on conflict (context_id) do update
+set version = f.version + 1, data = excluded.data, sealed = excluded.sealed, updated_at = excluded.updated_at,
+    expires_at = excluded.expires_at
+where %(expected)s::bigint is null or f.expires_at <= CLOCK()
+returning f.version
+
+-- name: change_free_context
+-- Write a context of no run if its version is still the expected one, and it has not expired.
+update cnstra.free_context f
+set version = f.version + 1, data = %(data)s::jsonb, sealed = %(sealed)s::bytea, updated_at = t.now,
+    expires_at = t.now + %(lives)s::interval
+from (select CLOCK() as now) t
+where f.context_id = %(context_id)s and f.version = %(expected)s::bigint
+  and (f.expires_at is null or f.expires_at > CLOCK())
+returning f.version
+
+-- name: sweep_free_contexts
+-- Delete contexts of no run that have expired, the oldest first. What somebody is writing is alive again, and passed over.
+delete from cnstra.free_context f
+where f.context_id = any(array(
+    select e.context_id from cnstra.free_context e
+    where e.expires_at <= CLOCK()
+    order by e.expires_at
+    limit %(limit)s
+    for update skip locked))
+returning f.context_id

@@ -66,7 +66,12 @@ left join lateral (
            coalesce(max(e.version) filter (where e.slot = 'w'), 0) as last_whole
     from jsonb_each_text(h.heads) head (slot, version)
     join cnstra.context_entry e
-      on e.run_id = h.run_id and e.version = abs(head.version::bigint) and e.slot = head.slot) d on true;
+      on e.run_id = h.run_id and e.version = abs(head.version::bigint) and e.slot = head.slot) d on true
+union all
+select f.context_id, f.version, f.data, null, f.updated_at, f.expires_at
+from cnstra.free_context f
+where (f.expires_at is null or f.expires_at > clock_timestamp())
+  and not exists (select from cnstra.run r where r.run_id = f.context_id);
 
 create or replace view cnstra.context_history as
 select e.run_id, e.version, e.activation_id, a.neuron,
@@ -76,11 +81,11 @@ select e.run_id, e.version, e.activation_id, a.neuron,
                           filter (where e.slot like 's:%' and e.value is not null), '{}') end as written,
        coalesce(array_agg(substr(e.slot, 3) order by e.slot) filter (where e.slot like 's:%' and e.value is null), '{}')
            as removed,
-       a.finished_at as at,
+       coalesce(a.finished_at, e.outside_at) as at,
        (array_agg(e.value) filter (where e.slot like 'l:%'))[1] as local_written
 from cnstra.context_entry e
-join cnstra.activation a on a.run_id = e.run_id and a.activation_id = e.activation_id
-group by e.run_id, e.version, e.activation_id, a.neuron, a.finished_at;
+left join cnstra.activation a on a.run_id = e.run_id and a.activation_id = e.activation_id
+group by e.run_id, e.version, e.activation_id, a.neuron, a.finished_at, e.outside_at;
 
 create or replace view cnstra.workers as
 select w.worker, w.host, w.pid, array[w.graph] as graphs, w.queues, w.started_at, w.last_seen_at,

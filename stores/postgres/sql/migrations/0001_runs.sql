@@ -126,10 +126,24 @@ create table cnstra.context_entry (
     run_id         uuid not null,
     version        bigint not null,
     slot           text not null,
-    activation_id  integer not null,
+    activation_id  integer,                       -- null: written from outside of the run
     value          jsonb,                         -- null: removed
-    primary key (run_id, version, slot)
+    outside_at     timestamptz,                   -- when that was; what activations wrote is as old as their end
+    primary key (run_id, version, slot),
+    check ((activation_id is null) = (outside_at is not null))
 );
+
+create table cnstra.free_context (
+    context_id  uuid primary key,
+    version     bigint not null,
+    data        jsonb,                            -- both null: deleted
+    sealed      bytea,                            -- what another codec than JSON made
+    updated_at  timestamptz not null,
+    expires_at  timestamptz,
+    check (data is null or sealed is null)
+);
+
+create index free_context_by_expiry on cnstra.free_context (expires_at) where expires_at is not null;   -- sweep_free_contexts
 
 create table cnstra.worker (
     worker         uuid primary key,

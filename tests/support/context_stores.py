@@ -1,0 +1,284 @@
+"""Context stores under test: where each kind keeps a context, and what differs between them.
+
+A ``Home`` is one context of one kind of store. It is opened as often as a test likes, as many users of the same context
+would, also in other processes.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import threading
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+import psycopg
+import redis
+from psycopg_pool import ConnectionPool
+
+from cnstra.orchestrator.contexts import VersionedContextStore
+from cnstra.stores import InMemoryContextStore, PostgresContextStore, RedisContextStore
+from cnstra.stores.postgres import PostgresStore
+from support.clocks import ManualClock
+from support.worlds import World
+
+_processes = multiprocessing.get_context("forkserver")
+
+
+class Home:
+    """One context of one kind of store. ``expire`` and ``lifetime`` are of those that expire."""
+
+    is_shared = False
+    """Whether other processes reach it, by ``address``."""
+
+    def open(self, **options: Any) -> VersionedContextStore:
+        """A store on this context."""
+        raise NotImplementedError
+
+    def another(self) -> Home:
+        """Another context, at the same place."""
+        raise NotImplementedError
+
+    def expire(self) -> None:
+        """Let its time be over, by the server's clock."""
+        raise NotImplementedError
+
+    def lifetime(self) -> float | None:
+        """How many seconds it has left, by the server's clock; None: for ever."""
+        raise NotImplementedError
+
+    @property
+    def address(self) -> Address:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+
+class InProcess(Home):
+    """A store that lives in this process; ``make`` makes one on a new context."""
+
+    def __init__(self, make: Callable[..., VersionedContextStore]) -> None:
+        self._make = make
+        self._opened: VersionedContextStore | None = None
+
+    def open(self, **options: Any) -> VersionedContextStore:
+        if self._opened is None:
+            self._opened = self._make(**options)
+        return self._opened
+
+    def another(self) -> Home:
+        return InProcess(self._make)
+
+
+class OnRedis(Home):
+    """A context on Redis; ``decoding`` is for clients that make text of all that they read."""
+
+    is_shared = True
+
+    def __init__(self, url: str, *, session: str = "session-123", decoding: bool = False) -> None:
+        self.client = redis.Redis.from_url(url, decode_responses=decoding)
+        self.session = session
+        self._url, self._decoding = url, decoding
+
+    def open(self, **options: Any) -> VersionedContextStore:
+        return RedisContextStore(self.client, self.session, **options)
+
+    def another(self) -> Home:
+        return OnRedis(self._url, session=self.session + "4", decoding=self._decoding)
+
+    def expire(self) -> None:
+        self.client.pexpireat(f"cnstra:ctx:{self.session}", 1)
+
+    def lifetime(self) -> float | None:
+        left = int(self.client.pttl(f"cnstra:ctx:{self.session}"))
+        assert left != -2, "it is not there"
+        return None if left == -1 else left / 1000
+
+    @property
+    def address(self) -> Address:
+        return Address(kind="redis", url=self._url, name=self.session)
+
+    def close(self) -> None:
+        self.client.close()
+
+
+class InPostgres(Home):
+    """A context in Postgres, over a pool or over a connection in autocommit mode: a free-standing one, or a run's."""
+
+    is_shared = True
+
+    def __init__(self, url: str, *, context_id: UUID | None = None, of_run: bool = False, pooled: bool = True) -> None:
+        self._url, self._of_run, self._pooled = url, of_run, pooled
+        self.context_id = context_id or (submitted(url) if of_run else uuid4())
+        self.source: ConnectionPool[Any] | psycopg.Connection[Any] = (
+            ConnectionPool(url, min_size=0, max_size=4, open=True) if pooled else psycopg.connect(url, autocommit=True)
+        )
+
+    def open(self, **options: Any) -> VersionedContextStore:
+        return PostgresContextStore(self.source, self.context_id, **options)
+
+    def another(self) -> Home:
+        return InPostgres(self._url, of_run=self._of_run, pooled=self._pooled)
+
+    def expire(self) -> None:
+        with psycopg.connect(self._url) as connection:
+            connection.execute(
+                "update cnstra.free_context set expires_at = clock_timestamp() where context_id = %s", [self.context_id]
+            )
+
+    def lifetime(self) -> float | None:
+        with psycopg.connect(self._url) as connection:
+            [(left,)] = connection.execute(
+                "select extract(epoch from expires_at - clock_timestamp())::float8 from cnstra.free_context "
+                "where context_id = %s",
+                [self.context_id],
+            )
+        return left
+
+    @property
+    def address(self) -> Address:
+        return Address(kind="postgres", url=self._url, name=str(self.context_id))
+
+    def close(self) -> None:
+        self.source.close()
+
+
+def submitted(database_url: str) -> UUID:
+    """A new run, whose first activation is ready."""
+    store = PostgresStore(database_url)
+    try:
+        return World(store, ManualClock()).submit("stock")
+    finally:
+        store.close()
+
+
+def in_memory() -> Home:
+    return InProcess(InMemoryContextStore)
+
+
+HOMES: dict[str, Callable[[str], Home]] = {
+    "redis": OnRedis,
+    "redis, decoding": lambda url: OnRedis(url, decoding=True),
+    "postgres": InPostgres,
+    "postgres, one connection": lambda url: InPostgres(url, pooled=False),
+    "a run's own": lambda url: InPostgres(url, of_run=True),
+}
+"""Homes on servers, by name; each from its server's URL."""
+
+LOCAL: dict[str, Callable[[], Home]] = {
+    "memory": in_memory,
+}
+"""Homes in this process, by name."""
+
+
+# -- codecs --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Money:
+    """No JSON."""
+
+    amount: int
+
+
+@dataclass
+class Zipped:
+    """A codec for values that hold money; compresses, and counts what it is asked for."""
+
+    calls: list[str] = field(default_factory=list)
+
+    def encode(self, value: Any, /) -> bytes:
+        self.calls.append("encode")
+        return zlib.compress(json.dumps(value, default=lambda money: {"$money": money.amount}).encode())
+
+    def decode(self, data: bytes, /) -> Any:
+        self.calls.append("decode")
+        return json.loads(zlib.decompress(data), object_hook=lambda d: Money(d["$money"]) if "$money" in d else d)
+
+
+class Broken:
+    """A codec that refuses with an error which quotes the value, or answers something that is no bytes."""
+
+    def __init__(self, answer: Any = None) -> None:
+        self._answer = answer
+
+    def encode(self, value: Any, /) -> bytes:
+        if self._answer is None:
+            raise ValueError(f"cannot encode {value!r}")
+        return self._answer
+
+    def decode(self, data: bytes, /) -> Any:
+        raise ValueError(f"cannot decode {data!r}")
+
+
+# -- many at once --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where another process finds a context."""
+
+    kind: Literal["redis", "postgres"]
+    url: str
+    name: str
+
+    def home(self) -> Home:
+        return (
+            OnRedis(self.url, session=self.name)
+            if self.kind == "redis"
+            else InPostgres(self.url, context_id=UUID(self.name))
+        )
+
+
+def at_once(home: Home, work: Callable[[VersionedContextStore], Any], writers: int) -> list[Any]:
+    """What several users of one context come to who all begin at the same moment: in processes of their own where others
+    reach it, else on threads. ``work`` is a function of the top of a module.
+    """
+    if not home.is_shared:
+        return _on_threads(home, work, writers)
+    barrier, results = _processes.Barrier(writers), _processes.SimpleQueue()
+    working = [
+        _processes.Process(target=_work, args=(home.address, work, barrier, results), daemon=True)
+        for _ in range(writers)
+    ]
+    for process in working:
+        process.start()
+    answers = [results.get() for _ in working]
+    for process in working:
+        process.join()
+    assert [process.exitcode for process in working] == [0] * writers, answers
+    return answers
+
+
+def _work(address: Address, work: Callable[[VersionedContextStore], Any], barrier: Any, results: Any) -> None:
+    home = address.home()
+    try:
+        store = home.open()
+        barrier.wait()
+        results.put(work(store))
+    except BaseException as error:
+        results.put(f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        home.close()
+
+
+def _on_threads(home: Home, work: Callable[[VersionedContextStore], Any], writers: int) -> list[Any]:
+    barrier, answers = threading.Barrier(writers), []
+
+    def run() -> None:
+        barrier.wait()
+        answers.append(work(home.open()))
+
+    threads = [threading.Thread(target=run) for _ in range(writers)]
+    home.open()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == writers
+    return answers
