@@ -30,6 +30,10 @@ class ContextConflict(CnstraError):
     """Another activation wrote a key of the context that this one had read and wanted to write."""
 
 
+class ReactiveError(CnstraError):
+    """A use of the reactive database that its rules refuse; nothing was changed."""
+
+
 class PolicyError(CnstraError):
     """A retry policy that cannot be persisted or asked."""
 
