@@ -81,13 +81,10 @@ def _check_text(text: str) -> None:
             raise _NotJsonError(f"holds a lone surrogate at position {error.start}; it is not valid text") from None
 
 
-def dump(value: Any, *, where: str, error: Callable[[str], CnstraError]) -> str:
-    """The JSON text of a value that is exactly JSON.
+def check(value: Any, *, where: str, error: Callable[[str], CnstraError]) -> None:
+    """Refuse a value that is not exactly JSON, naming the path (``$.a[3]``); its size is not looked at.
 
     ``where`` names the value in the error's message, ``error`` makes the error.
-
-    Raises whatever ``error`` makes: for a value that is not exactly JSON, naming the path (``$.a[3]``), and for a text
-    above ``MAX_VALUE_BYTES``.
     """
     try:
         _walk(value)
@@ -96,6 +93,17 @@ def dump(value: Any, *, where: str, error: Callable[[str], CnstraError]) -> str:
         raise error(f"{where}: {path} {bad.problem}") from None
     except RecursionError:
         raise error(f"{where}: is nested too deeply, or contains itself; flatten it") from None
+
+
+def dump(value: Any, *, where: str, error: Callable[[str], CnstraError]) -> str:
+    """The JSON text of a value that is exactly JSON.
+
+    ``where`` names the value in the error's message, ``error`` makes the error.
+
+    Raises whatever ``error`` makes: for a value that is not exactly JSON, naming the path (``$.a[3]``), and for a text
+    above ``MAX_VALUE_BYTES``.
+    """
+    check(value, where=where, error=error)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     check_size(text, where=where, error=error)
     return text
