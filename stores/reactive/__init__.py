@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cnstra.stores.reactive.collection import Collection
+from cnstra.stores.reactive.contexts import ContextRecord, ReactiveContextStore
 from cnstra.stores.reactive.database import Database
 from cnstra.stores.reactive.derived import DerivedOrderedIndex, DerivedSetIndex
 from cnstra.stores.reactive.indexes import Index, OrderedIndex, SetIndex
@@ -11,6 +12,7 @@ from cnstra.stores.reactive.schedulers import AsyncioScheduler, ImmediateSchedul
 __all__ = [
     "AsyncioScheduler",
     "Collection",
+    "ContextRecord",
     "Database",
     "DerivedOrderedIndex",
     "DerivedSetIndex",
@@ -18,6 +20,7 @@ __all__ = [
     "Index",
     "ManualScheduler",
     "OrderedIndex",
+    "ReactiveContextStore",
     "Scheduler",
     "SetIndex",
 ]

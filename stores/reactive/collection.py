@@ -54,11 +54,12 @@ class Collection(Generic[PK, T]):
         self.database = Database() if database is None else database
         self._key_of: Callable[[T], PK] = key_reader(primary_key, name)
         self._merge = merge
-        self._lock = self.database.lock
+        self._turns = self.database.turns
+        self._lock = self._turns.lock
         self._entities: dict[PK, T] = {}
         self._followers: list[Follower[PK, T]] = []
         self._planning = False
-        self._audience: Audience[PK] = Audience(self.database, name)
+        self._audience: Audience[PK] = Audience(self._turns, name)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -72,7 +73,7 @@ class Collection(Generic[PK, T]):
                     if not (self._followers or self._audience.listening):
                         self._entities[key] = entity
                         return entity
-            with self.database.writing:
+            with self._turns.writing:
                 kept = self._merged(key, entity, self._entities.get(key))
                 self._write({key: kept})
                 return kept
@@ -85,7 +86,7 @@ class Collection(Generic[PK, T]):
         given = [(self.primary_key_of(entity), entity) for entity in entities]
         for key, _ in given:
             checked_key(key, self.name)
-        with self.database.writing:
+        with self._turns.writing:
             changes: dict[PK, T | None] = {}
             for key, entity in given:
                 changes[key] = self._merged(key, entity, changes.get(key, self._entities.get(key)))
@@ -98,7 +99,7 @@ class Collection(Generic[PK, T]):
         database's lock: it should be quick, and write nothing itself.
         """
         checked_key(primary_key, self.name)
-        with self.database.writing:
+        with self._turns.writing:
             old = self._entities.get(primary_key)
             new = function(old)
             if new is None:
@@ -110,7 +111,7 @@ class Collection(Generic[PK, T]):
     def remove(self, primary_key: PK) -> T | None:
         """Take out the entity with this key; gives it, or None when there was none."""
         checked_key(primary_key, self.name)
-        with self.database.writing:
+        with self._turns.writing:
             old = self._entities.get(primary_key)
             if old is not None:
                 self._write({primary_key: None})
@@ -119,14 +120,14 @@ class Collection(Generic[PK, T]):
     def remove_many(self, primary_keys: Iterable[PK]) -> int:
         """Take out the entities with these keys, as one write; gives how many there were."""
         wanted = dict.fromkeys(listed_keys(primary_keys, self.name))
-        with self.database.writing:
+        with self._turns.writing:
             changes: dict[PK, T | None] = {key: None for key in wanted if key in self._entities}
             self._write(changes)
             return len(changes)
 
     def clear(self) -> None:
         """Take out everything, as one write."""
-        with self.database.writing:
+        with self._turns.writing:
             self._write(dict.fromkeys(self._entities))
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -201,7 +202,7 @@ class Collection(Generic[PK, T]):
 
     def follow(self, follower: Follower[PK, T]) -> None:
         """Have an index follow from now on, beginning with what is there. Indexes call this themselves."""
-        with self.database.writing:
+        with self._turns.writing:
             self._followers.append(follower)
             try:
                 self._planning = True

@@ -26,10 +26,10 @@ class Index(Generic[K, PK, T]):
     def __init__(self, collection: Collection[PK, T], name: str) -> None:
         self.name = f"{collection.name}.{name}"
         self.collection = collection
-        self._database = collection.database
-        self._lock = self._database.lock
-        self._of_keys: Audience[K] = Audience(self._database, self.name)
-        self._of_entities: Audience[K] = Audience(self._database, self.name)
+        self._turns = collection.database.turns
+        self._lock = self._turns.lock
+        self._of_keys: Audience[K] = Audience(self._turns, self.name)
+        self._of_entities: Audience[K] = Audience(self._turns, self.name)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -162,21 +162,21 @@ class SetIndex(FilledIndex[K, PK, T]):
         """Put primary keys under an index key; those that stand there already are passed over."""
         checked_key(key, self.name)
         wanted = listed_keys(primary_keys, self.name)
-        with self._database.writing:
+        with self._turns.writing:
             self._put(key, [found for found in wanted if not self._stands(key, found)])
 
     def discard(self, key: K, *primary_keys: PK) -> None:
         """Take primary keys away from an index key; those that do not stand there are passed over."""
         checked_key(key, self.name)
         wanted = listed_keys(primary_keys, self.name)
-        with self._database.writing:
+        with self._turns.writing:
             self._take_out(key, [found for found in dict.fromkeys(wanted) if self._stands(key, found)])
 
     def replace(self, key: K, primary_keys: Iterable[PK]) -> None:
         """Have exactly these primary keys under an index key."""
         checked_key(key, self.name)
         wanted = dict.fromkeys(listed_keys(primary_keys, self.name))
-        with self._database.writing:
+        with self._turns.writing:
             self._take_out(key, [found for found in self._standing(key) if found not in wanted])
             self._put(key, [found for found in wanted if not self._stands(key, found)])
 
@@ -221,7 +221,7 @@ class OrderedIndex(FilledIndex[K, PK, T]):
         """Put primary keys at the end; those that stand there already keep their places."""
         checked_key(key, self.name)
         wanted = listed_keys(primary_keys, self.name)
-        with self._database.writing:
+        with self._turns.writing:
             new = [found for found in dict.fromkeys(wanted) if not self._stands(key, found)]
             if new:
                 self._lists.setdefault(key, []).extend(new)
@@ -232,7 +232,7 @@ class OrderedIndex(FilledIndex[K, PK, T]):
         """Put a primary key at a position, as ``list.insert`` does; one that stands elsewhere in the list moves there."""
         checked_key(key, self.name)
         checked_key(primary_key, self.name)
-        with self._database.writing:
+        with self._turns.writing:
             order = [found for found in self._standing(key) if found != primary_key]
             order.insert(position, primary_key)
             self._arrange(key, order)
@@ -241,7 +241,7 @@ class OrderedIndex(FilledIndex[K, PK, T]):
         """Take primary keys away from an index key; those that do not stand there are passed over."""
         checked_key(key, self.name)
         gone = set(listed_keys(primary_keys, self.name))
-        with self._database.writing:
+        with self._turns.writing:
             self._arrange(key, [found for found in self._standing(key) if found not in gone])
 
     def replace(self, key: K, primary_keys: Iterable[PK]) -> None:
@@ -252,7 +252,7 @@ class OrderedIndex(FilledIndex[K, PK, T]):
             raise ReactiveError(
                 f"{self.name}: a primary key comes twice in the new order; each stands once under a key"
             )
-        with self._database.writing:
+        with self._turns.writing:
             self._arrange(key, order)
 
     def _arrange(self, key: K, order: list[PK]) -> None:

@@ -1,7 +1,7 @@
 """Who wants to be told of what: subscriptions by key, and to everything.
 
 Owns the lists of subscribers of one source (a collection, or an index), and what a change means to them: a note in the
-database's list of what is due. Refuses to call anybody: that is the database's part. Nothing is kept for a key that nobody
+list of what is due. Refuses to call anybody: that is what turns are for. Nothing is kept for a key that nobody
 follows, or for a subscriber that has left.
 """
 
@@ -15,7 +15,7 @@ from cnstra.orchestrator.errors import ReactiveError
 from cnstra.stores.reactive.keys import checked_key
 
 if TYPE_CHECKING:
-    from cnstra.stores.reactive.database import Database
+    from cnstra.stores.reactive.turns import Turns
 
 K = TypeVar("K")
 
@@ -36,12 +36,12 @@ class Subscription:
 
 
 class Audience(Generic[K]):
-    """The subscribers of one source. All methods but ``add`` are called under the database's lock."""
+    """The subscribers of one source. All methods but ``add`` are called under the lock of the turns."""
 
-    __slots__ = ("_by_key", "_database", "_everything", "_source", "listening")
+    __slots__ = ("_by_key", "_everything", "_source", "_turns", "listening")
 
-    def __init__(self, database: Database, source: str) -> None:
-        self._database = database
+    def __init__(self, turns: Turns, source: str) -> None:
+        self._turns = turns
         self._source = source
         self._by_key: dict[K, dict[Subscription, None]] = {}
         self._everything: dict[Subscription, None] = {}
@@ -52,8 +52,8 @@ class Audience(Generic[K]):
         """Register a subscriber of these keys, or of all; gives what removes it, which may be called again."""
         _check(callback, self._source)
         followed = None if keys is None else tuple(dict.fromkeys(checked_key(key, self._source) for key in keys))
-        with self._database.lock:
-            subscription = Subscription(callback, number=self._database.next_number(), source=self._source)
+        with self._turns.lock:
+            subscription = Subscription(callback, number=self._turns.next_number(), source=self._source)
             if followed is None:
                 self._everything[subscription] = None
             else:
@@ -68,18 +68,18 @@ class Audience(Generic[K]):
 
     def changed(self, key: K) -> None:
         """Note that a key has changed, for everybody who follows it."""
-        due = self._database.due
+        due = self._turns.due
         for subscription in self._by_key.get(key, ()):
             due.setdefault(subscription, {})[key] = None
         for subscription in self._everything:
             due.setdefault(subscription, {})[key] = None
 
     def _remove(self, subscription: Subscription, keys: tuple[K, ...] | None) -> None:
-        with self._database.lock:
+        with self._turns.lock:
             if not subscription.active:
                 return
             subscription.active = False
-            self._database.due.pop(subscription, None)
+            self._turns.due.pop(subscription, None)
             if keys is None:
                 del self._everything[subscription]
             else:
