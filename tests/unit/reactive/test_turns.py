@@ -152,7 +152,7 @@ def test_an_order_is_told_when_a_place_changes(items: Items, turn: ManualSchedul
     items.upsert_one(item(10, at=25))
     turn.flush()
     assert keys == [("red",)]
-    items.upsert_many([item(10), item(20, at=5)])
+    items.upsert_many([item(10), item(20)])
     turn.flush()
     assert keys == [("red",)] * 2
     items.upsert_many([item(40, team="blue"), item(50, team="blue")])
