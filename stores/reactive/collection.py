@@ -142,9 +142,13 @@ class Collection(Generic[PK, T]):
 
     def select_by_primary_keys(self, primary_keys: Iterable[PK]) -> list[T | None]:
         """One place for each key that was asked for: its entity, or None."""
-        wanted = listed_keys(primary_keys, self.name)
-        with self._lock:
-            return list(map(self._entities.get, wanted))
+        wanted = primary_keys if isinstance(primary_keys, list) else listed_keys(primary_keys, self.name)
+        try:
+            with self._lock:
+                return list(map(self._entities.get, wanted))
+        except TypeError:
+            listed_keys(wanted, self.name)
+            raise
 
     def select_present(self, primary_keys: Iterable[PK]) -> list[T]:
         """The entities with these keys, as many as there are."""
@@ -176,7 +180,8 @@ class Collection(Generic[PK, T]):
         return iter(self.select_all())
 
     def __len__(self) -> int:
-        return len(self._entities)
+        with self._lock:
+            return len(self._entities)
 
     def __repr__(self) -> str:
         return f"<Collection {self.name!r}, {len(self)} entities>"

@@ -5,6 +5,7 @@ Owns ``ContextRecord`` and the versions in it. Refuses what the port of context 
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,6 +17,9 @@ from cnstra.orchestrator.errors import ContextError, ReactiveError
 from cnstra.stores.reactive.collection import Collection
 
 R = TypeVar("R")
+
+# Later formats keep two mentions of one list as one, so that changing the one would change the other.
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +99,11 @@ class ReactiveContextStore:
             return None
         if self._codec is not None:
             return encoded(self._codec, value, self._where)
-        return values.load(values.dump(value, where=self._where, error=ContextError))
+        text = values.dump(value, where=self._where, error=ContextError)
+        try:
+            return _copied(values.load(text))
+        except ValueError:  # so deep that a copy could not be made later, either
+            raise ContextError(f"{self._where}: is nested too deeply; flatten it") from None
 
     def _opened(self, data: Any) -> Any:
         if data is None:
@@ -111,9 +119,5 @@ def _version(record: ContextRecord | None) -> int:
 
 
 def _copied(data: Any) -> Any:
-    """A copy of a JSON value, whose atoms are shared."""
-    if type(data) is dict:
-        return {key: _copied(item) for key, item in data.items()}
-    if type(data) is list:
-        return [_copied(item) for item in data]
-    return data
+    """A copy of a JSON value: marshal is several times faster at it than a loop in Python, and goes deeper."""
+    return marshal.loads(marshal.dumps(data, _FORMAT))  # noqa: S302 - its own bytes

@@ -57,10 +57,20 @@ class DerivedSetIndex(DerivedIndex[K, PK, T]):
         self, collection: Collection[PK, T], key: Callable[[T], K | None], *, name: str = "derived"
     ) -> None: ...
     @overload
-    def __init__(self, collection: Collection[PK, T], key: str | Sequence[str], *, name: str = "derived") -> None: ...
+    def __init__(
+        self: DerivedSetIndex[Any, PK, T],
+        collection: Collection[PK, T],
+        key: str | Sequence[str],
+        *,
+        name: str = "derived",
+    ) -> None: ...
     @overload
     def __init__(
-        self, collection: Collection[PK, T], *, keys: Callable[[T], Iterable[K]] | str, name: str = "derived"
+        self, collection: Collection[PK, T], *, keys: Callable[[T], Iterable[K]], name: str = "derived"
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DerivedSetIndex[Any, PK, T], collection: Collection[PK, T], *, keys: str, name: str = "derived"
     ) -> None: ...
     def __init__(
         self,
@@ -158,7 +168,7 @@ class DerivedOrderedIndex(DerivedIndex[K, PK, T]):
     ) -> None: ...
     @overload
     def __init__(
-        self,
+        self: DerivedOrderedIndex[Any, PK, T],
         collection: Collection[PK, T],
         key: str | Sequence[str],
         *,
@@ -171,7 +181,17 @@ class DerivedOrderedIndex(DerivedIndex[K, PK, T]):
         self,
         collection: Collection[PK, T],
         *,
-        keys: Callable[[T], Iterable[K]] | str,
+        keys: Callable[[T], Iterable[K]],
+        order_by: Callable[[T], Any] | str | Sequence[str],
+        descending: bool = False,
+        name: str = "derived",
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DerivedOrderedIndex[Any, PK, T],
+        collection: Collection[PK, T],
+        *,
+        keys: str,
         order_by: Callable[[T], Any] | str | Sequence[str],
         descending: bool = False,
         name: str = "derived",

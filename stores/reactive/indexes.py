@@ -40,7 +40,7 @@ class Index(Generic[K, PK, T]):
     def select(self, key: K) -> list[T]:
         """The entities under an index key, in the index's order: of a set, that of coming under the key."""
         with self._lock:
-            return self.collection.select_present(self._standing(key))
+            return self.collection.select_present(list(self._standing(key)))
 
     def count(self, key: K) -> int:
         """How many primary keys stand under an index key."""

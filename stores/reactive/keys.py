@@ -66,14 +66,7 @@ def listed_keys(keys: Iterable[K], source: str) -> list[K]:
     """Several keys. A lone str, which would be taken for its letters, raises ``ReactiveError``."""
     if isinstance(keys, str | bytes):
         raise ReactiveError(f"{source}: several keys are wanted, in a list or the like, not one {type(keys).__name__}")
-    listed = list(keys)
-    try:
-        set(map(hash, listed))
-    except TypeError:
-        for key in listed:
-            checked_key(key, source)
-        raise
-    return listed
+    return [checked_key(key, source) for key in keys]
 
 
 def _field(name: str, source: str) -> Callable[[Any], Any]:
