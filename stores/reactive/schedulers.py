@@ -97,23 +97,25 @@ class AsyncioScheduler:
         self._fixed = loop is not None
         self._loop = _running_loop() if loop is None else loop
         self._lock = threading.Lock()
-        self._asked: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
+        self._asked: set[Callable[[], None]] = set()
 
     def schedule(self, deliver: Callable[[], None], /) -> None:
         """Deliver in the loop's next iteration. From any thread."""
         running = _running_loop()
         with self._lock:
             loop = self._choose(running)
-            if loop is None or self._asked.get(deliver) is loop:
+            if loop is None or deliver in self._asked:
                 return
-            self._asked[deliver] = loop
+            self._asked.add(deliver)
             try:
                 if loop is running:
                     loop.call_soon(self._run, deliver)
                 else:
                     loop.call_soon_threadsafe(self._run, deliver)
-            except RuntimeError:  # it was closed since we looked
-                del self._asked[deliver]
+            except RuntimeError:
+                self._asked.discard(deliver)
+                if not loop.is_closed():  # else its end came in between, and what is due waits
+                    raise
 
     def _choose(self, running: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop | None:
         if not self._fixed and (self._loop is None or self._loop.is_closed()):
@@ -125,7 +127,7 @@ class AsyncioScheduler:
 
     def _run(self, deliver: Callable[[], None]) -> None:
         with self._lock:
-            self._asked.pop(deliver, None)
+            self._asked.discard(deliver)
         deliver()
 
 

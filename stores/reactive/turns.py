@@ -70,11 +70,10 @@ class Turns:
 
     def _put_back(self, turn: dict[Subscription, dict[Any, None]]) -> None:
         """Who was not called in a turn that was broken off goes before what has come since."""
-        left = {subscription: keys for subscription, keys in turn.items() if subscription.active}
-        if left:
+        if turn:
             for subscription, keys in self.due.items():
-                left.setdefault(subscription, {}).update(keys)
-            self.due = left
+                turn.setdefault(subscription, {}).update(keys)
+            self.due = turn
 
 
 class _Writing:

@@ -67,7 +67,7 @@ def test_a_write_of_another_thread_is_told_on_the_loop() -> None:
         async with asyncio.timeout(60):
             assert await told == ((1, 2), threading.get_ident())
 
-    asyncio.run(main())
+    asyncio.run(main(), debug=True)  # which objects to what is not safe between threads
 
 
 def test_a_write_on_another_loop_is_told_on_the_one_of_the_scheduler() -> None:
@@ -85,7 +85,7 @@ def test_a_write_on_another_loop_is_told_on_the_one_of_the_scheduler() -> None:
         async with asyncio.timeout(60):
             assert await told == threading.get_ident()
 
-    asyncio.run(main())
+    asyncio.run(main(), debug=True)  # which objects to what is not safe between threads
 
 
 def test_a_loop_may_be_given_before_it_runs() -> None:

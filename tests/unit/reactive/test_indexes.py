@@ -180,6 +180,19 @@ def test_an_entity_changed_in_place_leaves_the_places_that_it_had() -> None:
     assert in_time.primary_keys("all") == (2, 1)
 
 
+def test_an_order_that_was_changed_in_place_does_not_lose_its_entity() -> None:
+    """The list is out of order then, and its entry is found all the same; with the upsert it is in order again."""
+    entities = [{"id": number, "at": [number]} for number in range(1, 5)]
+    posts: Collection[int, dict[str, Any]] = Collection("id")
+    posts.upsert_many(entities)
+    in_time = DerivedOrderedIndex(posts, lambda _: "all", order_by="at")
+
+    entities[0]["at"][0] = 9
+    posts.upsert_one(entities[0])
+
+    assert in_time.primary_keys("all") == (2, 3, 4, 1)
+
+
 @pytest.mark.parametrize(
     ("descending", "order"),
     [pytest.param(False, (3, 1, 4, 2), id="ascending"), pytest.param(True, (2, 1, 4, 3), id="descending")],

@@ -172,21 +172,21 @@ def test_readers_see_whole_writes_only() -> None:
     """While one thread moves all entities from team to team, others never see them in two teams or in none."""
     items: Items = Collection("id")
     by_team: DerivedSetIndex[int, int, dict[str, Any]] = DerivedSetIndex(items, "team")
-    items.upsert_many({"id": key, "team": 0} for key in range(20))
+    items.upsert_many({"id": key, "team": 0} for key in range(300))
     writing = threading.Event()
     writing.set()
 
     def write() -> None:
-        for team in range(200):
-            items.upsert_many({"id": key, "team": team} for key in range(20))
+        for team in range(60):
+            items.upsert_many({"id": key, "team": team} for key in range(300))
         writing.clear()
 
     def read() -> None:
         while writing.is_set():
             assert len({item["team"] for item in items}) == 1
-            assert len(items.select_by_primary_keys(range(20))) == 20
+            assert len(items.select_by_primary_keys(range(300))) == 300
             for team in by_team.keys():  # noqa: SIM118 - an index is no dict
-                assert by_team.count(team) in (0, 20)
+                assert by_team.count(team) in (0, 300)
 
     together(write, read, read)
 

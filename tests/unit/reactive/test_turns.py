@@ -450,6 +450,27 @@ def test_a_manual_scheduler_may_serve_several_databases(turn: ManualScheduler) -
     assert told == [(0,), (1,), (2,)]
 
 
+def test_a_flush_that_was_broken_off_goes_on_with_the_other_databases(turn: ManualScheduler) -> None:
+    """What ends a program comes out of the first; the next flush finds the second."""
+    first: Items = Collection("id", database=Database(turn))
+    second: Items = Collection("id", database=Database(turn))
+    told = Told()
+
+    def breaks(_: object) -> None:
+        raise KeyboardInterrupt
+
+    first.subscribe(breaks)
+    second.subscribe(told)
+    first.upsert_one(item(1))
+    second.upsert_one(item(2))
+    with pytest.raises(KeyboardInterrupt):
+        turn.flush()
+    assert turn.pending
+
+    turn.flush()
+    assert told == [(2,)]
+
+
 def test_a_scheduler_of_ones_own_needs_one_method() -> None:
     """Here: a list that somebody else works off, such as the event loop of a window system."""
     waiting: list[Callable[[], None]] = []
