@@ -136,6 +136,21 @@ def test_an_index_key_is_told_when_what_stands_under_it_changes(items: Items, tu
     assert (keys, everything) == ([("red",)] * 2, [("red", "blue"), ("blue", "red")])
 
 
+def test_a_key_that_an_entity_keeps_is_told_to_who_follows_entities(items: Items, turn: ManualScheduler) -> None:
+    """Of several keys one may go, one come and one stay: the last has not changed, but its entity has."""
+    by_tag: DerivedSetIndex[str, int, dict[str, Any]] = DerivedSetIndex(items, keys="tags")
+    items.upsert_one(item(1, tags=["gone", "kept"]))
+    keys, entities = Told(), Told()
+    by_tag.subscribe(keys)
+    by_tag.subscribe(entities, entities=True)
+
+    items.upsert_one(item(1, tags=["kept", "new"]))
+    turn.flush()
+
+    assert [set(told) for told in keys] == [{"gone", "new"}]
+    assert [set(told) for told in entities] == [{"gone", "new", "kept"}]
+
+
 def test_an_order_is_told_when_a_place_changes(items: Items, turn: ManualScheduler) -> None:
     """What is sorted by may change without anybody changing places: then the order is as it was."""
     in_order: DerivedOrderedIndex[str, int, dict[str, Any]] = DerivedOrderedIndex(items, "team", order_by="at")
