@@ -178,8 +178,8 @@ def test_readers_see_whole_writes_only() -> None:
     writing.set()
 
     def write() -> None:
-        for team in range(60):
-            items.upsert_many({"id": key, "team": team} for key in many)
+        for step in range(60):
+            items.upsert_many({"id": key, "team": step % 2} for key in many)
         items.clear()
         items.upsert_many({"id": key, "team": 0} for key in many)
         writing.clear()
@@ -195,7 +195,7 @@ def test_readers_see_whole_writes_only() -> None:
         write,
         reading(lambda: len({item["team"] for item in items}), 0, 1),
         reading(lambda: len({item["team"] for item in items.select_present(many)}), 0, 1),
-        reading(lambda: sum(map(by_team.count, by_team.keys()[:1])), 0, 300),
+        reading(lambda: by_team.count(1), 0, 300),
         reading(lambda: len(items), 0, 300),
     )
 
