@@ -56,7 +56,7 @@ class ManualScheduler:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer that writes may run while it is held
         self._asked: dict[Callable[[], None], None] = {}
 
     @property
@@ -96,7 +96,7 @@ class AsyncioScheduler:
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._fixed = loop is not None
         self._loop = _running_loop() if loop is None else loop
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer that writes may run while it is held
         self._asked: set[Callable[[], None]] = set()
 
     def schedule(self, deliver: Callable[[], None], /) -> None:

@@ -79,6 +79,7 @@ class Audience(Generic[K]):
             if not subscription.active:
                 return
             subscription.active = False
+            subscription.callback = _nobody  # whoever keeps the remover does not keep the subscriber
             self._turns.due.pop(subscription, None)
             if keys is None:
                 del self._everything[subscription]
@@ -92,6 +93,10 @@ class Audience(Generic[K]):
 
     def _look(self) -> None:
         self.listening = bool(self._by_key or self._everything)
+
+
+def _nobody(_keys: tuple[Any, ...]) -> None:
+    pass
 
 
 def _check(callback: object, source: str) -> None:

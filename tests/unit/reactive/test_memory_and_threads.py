@@ -87,7 +87,7 @@ def test_nothing_is_left_of_what_came_and_went() -> None:
 
 
 def test_a_removed_subscriber_is_let_go_at_once() -> None:
-    """Also when it had something coming: whatever it holds can be collected."""
+    """Also when it had something coming, and the remover is kept: whatever the subscriber holds can be collected."""
 
     class Screen:
         def show(self, keys: object) -> None: ...
@@ -100,10 +100,11 @@ def test_a_removed_subscriber_is_let_go_at_once() -> None:
     gone = weakref.ref(screen)
 
     remove()
-    del screen, remove
+    del screen
     gc.collect()
 
     assert gone() is None
+    remove()
 
 
 def test_a_collection_that_nobody_holds_is_let_go() -> None:
