@@ -36,6 +36,10 @@ class ContextConflict(CnstraError):
     """Somebody else wrote what was read of a context, and was to be written: another activation, or another writer."""
 
 
+class ReactiveError(CnstraError):
+    """A use of the reactive database that its rules refuse; nothing was changed."""
+
+
 class PolicyError(CnstraError):
     """A retry policy that cannot be persisted or asked."""
 

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from cnstra.orchestrator.contexts import InMemoryContextStore as InMemoryContextStore
     from cnstra.stores.contexts.in_postgres import PostgresContextStore as PostgresContextStore
     from cnstra.stores.contexts.in_redis import RedisContextStore as RedisContextStore
+    from cnstra.stores.reactive.contexts import ReactiveContextStore as ReactiveContextStore
 
 _PLACES = {
     "InMemoryContextStore": "cnstra.orchestrator.contexts",
     "PostgresContextStore": "cnstra.stores.contexts.in_postgres",
+    "ReactiveContextStore": "cnstra.stores.reactive.contexts",
     "RedisContextStore": "cnstra.stores.contexts.in_redis",
 }
 
-__all__ = ["InMemoryContextStore", "PostgresContextStore", "RedisContextStore"]
+__all__ = ["InMemoryContextStore", "PostgresContextStore", "ReactiveContextStore", "RedisContextStore"]
 
 
 def __getattr__(name: str) -> Any:

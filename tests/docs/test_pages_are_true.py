@@ -21,6 +21,7 @@ from typing_extensions import Unpack
 import cnstra
 from cnstra.orchestrator import errors
 from cnstra.stores import InMemoryContextStore, PostgresContextStore, RedisContextStore
+from cnstra.stores import reactive
 from support.pages import ROOT, pages
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -112,6 +113,38 @@ def described(text: str) -> dict[str, set[str] | None]:
         name: set(re.findall(r"(\w+)(?:=[^,)]*)?", signature)) if signature else None
         for name, signature in ENTRY.findall(text)
     }
+
+
+def own_members(thing: type) -> dict[str, set[str] | None]:
+    """What a kind of index has in addition to what all share."""
+    shared = members(reactive.Index(reactive.Collection("id"), "any"))
+    return {name: found for name, found in members(thing).items() if name not in shared}
+
+
+def test_the_page_of_the_reactive_database_has_every_member_with_its_parameters() -> None:
+    """Of everything that is exported, nothing missing and nothing made up."""
+    kinds = [reactive.SetIndex, reactive.OrderedIndex, reactive.DerivedSetIndex, reactive.DerivedOrderedIndex]
+    collection = reactive.Collection[Any, Any]("id")
+    things = {
+        "Collection": members(collection),
+        "Index": members(reactive.Index(collection, "any")),
+        "Database": members(reactive.Database()),
+        **{kind.__name__: own_members(kind) for kind in kinds},
+        **{
+            thing.__name__: members(thing)
+            for thing in (
+                reactive.ImmediateScheduler,
+                reactive.ManualScheduler,
+                reactive.AsyncioScheduler,
+                reactive.ContextRecord,
+                reactive.ReactiveContextStore,
+            )
+        },
+    }
+    page = sections(REFERENCE / "reactive.md")
+
+    assert {heading: described(text) for heading, text in page.items()} == things
+    assert {*things, "Scheduler"} == set(reactive.__all__)
 
 
 @pytest.mark.parametrize("heading", THINGS)
