@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import redis
-from cnstra.stores.reactive import Collection, Database, ImmediateScheduler
 
+from cnstra.stores.reactive import Collection, Database, ImmediateScheduler
 from context_stores.in_a_collection import Known, LiveStore
 from context_stores.in_a_database import TableStore
 from context_stores.on_redis import SessionStore
@@ -34,4 +33,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

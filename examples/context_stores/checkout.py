@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnstra import CNS, Axon, Context, collateral, neuron
+from cnstra import CNS, Axon, Context, Signal, collateral, neuron
 
 cart_sent = collateral("cart.sent", str)
 charge_again = collateral("charge.again", str)
@@ -30,7 +30,7 @@ card = neuron("card")
 
 
 @stock.dendrite(cart_sent)
-def set_aside(cart: str, axon: StockAxon, ctx: Context):
+def set_aside(cart: str, axon: StockAxon, ctx: Context) -> Signal[str]:
     ctx["shelf"] = f"shelf 12, for {cart}"
     return axon.set_aside.create_signal(cart)
 

@@ -15,9 +15,9 @@ from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator import values
-from cnstra.orchestrator.context import Context, Identity, view_of
 from cnstra.orchestrator.errors import ContextError, RunNotFound
 from cnstra.orchestrator.flows import shared_value
+from cnstra.orchestrator.run_context import Identity, RunContext, view_of
 from cnstra.orchestrator.slots import EMPTY, OnStale, resolve
 from cnstra.stores.postgres import rows as shapes
 from cnstra.stores.postgres.transactions import Ask, Rows, Steps, operation
@@ -162,6 +162,6 @@ def _write_to_run(run_id: UUID, version: int, writing: Writing) -> Steps[bool]:
 def _entries(run_id: UUID, text: str | None, heads: Mapping[str, int]) -> tuple[tuple[str, str | None], ...]:
     """What setting the whole value comes to, slot by slot: as if an activation that overwrites had done it."""
     identity = Identity(run_id=str(run_id), activation_id=0, neuron="from outside", attempt=1, try_number=1)
-    context = Context[Any, Any](EMPTY, identity)
+    context = RunContext[Any, Any](EMPTY, identity)
     context.set(None if text is None else values.load(text))
     return resolve(view_of(context).changes(OnStale.OVERWRITE), heads, read=0).entries

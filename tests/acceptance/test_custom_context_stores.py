@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import redis
-from cnstra.stores.reactive import Collection
 from context_stores.checkout import bank
 from context_stores.in_a_collection import Known, LiveStore
 from context_stores.in_a_database import TableStore
 from context_stores.on_redis import SessionStore
 from context_stores.recover import check_out
+
+from cnstra.stores.reactive import Collection
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 Make = Callable[[], Any]

@@ -20,8 +20,7 @@ from typing_extensions import Unpack
 
 import cnstra
 from cnstra.orchestrator import errors
-from cnstra.stores import InMemoryContextStore, PostgresContextStore, RedisContextStore
-from cnstra.stores import reactive
+from cnstra.stores import InMemoryContextStore, PostgresContextStore, RedisContextStore, reactive
 from support.pages import ROOT, pages
 
 REFERENCE = ROOT / "docs" / "reference"

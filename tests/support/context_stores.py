@@ -20,8 +20,9 @@ import redis
 from psycopg_pool import ConnectionPool
 
 from cnstra.orchestrator.contexts import VersionedContextStore
-from cnstra.stores import InMemoryContextStore, PostgresContextStore, RedisContextStore
+from cnstra.stores import InMemoryContextStore, PostgresContextStore, ReactiveContextStore, RedisContextStore
 from cnstra.stores.postgres import PostgresStore
+from cnstra.stores.reactive import Collection
 from support.clocks import ManualClock
 from support.worlds import World
 
@@ -160,6 +161,10 @@ def in_memory() -> Home:
     return InProcess(InMemoryContextStore)
 
 
+def in_a_collection() -> Home:
+    return InProcess(lambda **options: ReactiveContextStore(Collection("run_id"), "run-123", **options))
+
+
 HOMES: dict[str, Callable[[str], Home]] = {
     "redis": OnRedis,
     "redis, decoding": lambda url: OnRedis(url, decoding=True),
@@ -171,6 +176,7 @@ HOMES: dict[str, Callable[[str], Home]] = {
 
 LOCAL: dict[str, Callable[[], Home]] = {
     "memory": in_memory,
+    "reactive": in_a_collection,
 }
 """Homes in this process, by name."""
 
