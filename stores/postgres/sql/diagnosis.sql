@@ -43,10 +43,17 @@ group by a.graph, a.queue
 order by a.graph, a.queue
 
 -- name: unknown_work
--- Work that no worker has the code for, and some runs that wait with it.
+-- Work that no worker has the code for, and some runs that wait with it: what was set aside, and what is pinned to a
+-- version that nobody has of those who serve its queue.
 select a.graph, a.neuron, a.collateral, a.pin, count(*) as activations, (array_agg(a.run_id order by a.run_id))[1:3] as runs
 from cnstra.activation a
 where a.blocked = 'unknown'
+   or a.status = 'ready' and a.blocked is null and a.pin <> ''
+      and exists (select from cnstra.worker w
+                  where w.graph = a.graph and a.queue = any(w.queues) and w.lost_at is null)
+      and not exists (select from cnstra.worker w
+                      where w.graph = a.graph and a.queue = any(w.queues) and w.lost_at is null
+                        and w.graph_version = a.pin)
 group by a.graph, a.neuron, a.collateral, a.pin
 order by a.graph, a.neuron, a.collateral
 

@@ -56,7 +56,7 @@ create table cnstra.activation (
     parent_activation_id integer,
     ordinal              integer not null,        -- the signal's place among what the parent emitted
     graph                text not null,
-    pin                  text,                    -- the graph version that alone may run it, if any
+    pin                  text not null,           -- the graph version that alone may run it; '' where any may
     neuron               text not null,
     dendrite             text not null,
     collateral           text not null,
@@ -93,11 +93,11 @@ create table cnstra.activation (
     check (status <> 'running' or (nonce is not null and worker is not null and epoch > 0))
 ) with (fillfactor = 85);
 
-create index activation_ready on cnstra.activation (graph, queue, priority desc, available_at)
+create index activation_ready on cnstra.activation (graph, queue, pin, priority desc, available_at)
     where status = 'ready' and blocked is null;                        -- claim, find_unclaimed, set_unknown_aside
 create index activation_scheduled on cnstra.activation (available_at) where status = 'scheduled'; -- find_due
 create index activation_running on cnstra.activation (worker) where status = 'running';         -- held_claims, claims_of_nonce, lost_claims, forget_lost
-create index activation_suspect on cnstra.activation (graph, queue)
+create index activation_suspect on cnstra.activation (graph, queue, pin, priority desc, available_at)
     where status = 'ready' and blocked = 'suspect';                    -- claim_suspects, suspects_wait, find_suspects
 create index activation_unknown on cnstra.activation (graph) where blocked = 'unknown';         -- readmit_known
 

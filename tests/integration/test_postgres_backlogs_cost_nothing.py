@@ -1,0 +1,103 @@
+"""What waits for somebody else costs nobody else: counted in pages and rows that a statement touches, not in seconds (G14)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from cnstra.servers import HeldServers
+from cnstra.stores.postgres.statements import statements
+from cnstra.stores.postgres.store import _connecting
+from support.databases import fresh_database
+
+BACKLOG = 20_000
+A_FEW_PAGES = 60
+
+_FILL = f"""
+insert into cnstra.worker (worker, host, pid, graph, graph_version, queues, dendrites, lease, started_at, last_seen_at,
+                           expires_at)
+select gen_random_uuid(), 'h', 1, 'shop', 'v1', array['default'], array['stock' || chr(31) || 'order'], '1 day', now(),
+       now(), now() + interval '1 day';
+
+insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
+                        last_activation, submitted_at)
+select gen_random_uuid(), 'shop', 'v2', true, 'order', '1', 'running', 1, 1, 1, now()
+from generate_series(1, {BACKLOG}) n;
+
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue,
+                               priority, attempt, status, blocked, created_at, available_at)
+select r.run_id, 1, 0, 'shop', 'v2', 'stock', 'handle', 'order', '1', 'default', 0, 1, 'ready',
+       case when row_number() over () % 10 = 0 then 'suspect' end, now(), now() - interval '1 minute'
+from cnstra.run r;
+
+analyze
+"""
+
+
+@pytest.fixture(scope="module")
+def connection(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A worker of one version, and behind it a backlog that is pinned to another; as the store connects to it."""
+    with fresh_database(servers.database_url, template=template_url) as url:
+        settings = {name: value for name, value in _connecting(url).items() if name != "conninfo"}
+        with psycopg.connect(url, **settings) as connection:
+            connection.execute(_FILL.encode())
+            yield connection
+
+
+_CLAIM: dict[str, Any] = {
+    "worker": "00000000-0000-0000-0000-000000000001",
+    "nonce": 1,
+    "limit": 10,
+    "graph": "shop",
+    "graph_version": "v1",
+    "queues": ["default"],
+    "dendrites": ["stock\x1forder"],
+}
+_LOOK: dict[str, Any] = {"unclaimed_after": timedelta(seconds=1), "limit": 500}
+
+
+def cost(connection: psycopg.Connection[Any], statement: str, parameters: dict[str, Any]) -> tuple[int, int]:
+    """The pages that a statement touches, and the rows that it reads in vain."""
+    explain = f"explain (analyze, buffers, timing off, format json) {statements()[statement]}"
+    with connection.transaction(force_rollback=True):
+        row = connection.execute(explain.encode(), parameters).fetchone()
+    assert row is not None
+    [found] = row[0] if isinstance(row[0], list) else json.loads(row[0])
+    root = found["Plan"]
+    return root["Shared Hit Blocks"] + root["Shared Read Blocks"], _in_vain(root)
+
+
+def _in_vain(node: dict[str, Any]) -> int:
+    removed = int(node.get("Rows Removed by Filter", 0)) + int(node.get("Rows Removed by Index Recheck", 0))
+    return removed + sum(_in_vain(child) for child in node.get("Plans", []))
+
+
+@pytest.mark.parametrize(
+    ("statement", "parameters"),
+    [
+        ("claim", _CLAIM),
+        ("claim_suspects", _CLAIM),
+        ("suspects_wait", _CLAIM),
+        ("find_unclaimed", _LOOK),
+        ("set_unknown_aside", _LOOK),
+    ],
+)
+def test_g14_a_backlog_of_another_version_is_not_read(
+    connection: psycopg.Connection[Any], statement: str, parameters: dict[str, Any]
+) -> None:
+    """Whoever has not the version that it is pinned to goes past it in the index, in one step."""
+    pages, in_vain = cost(connection, statement, parameters)
+    assert in_vain == 0
+    assert pages < A_FEW_PAGES
+
+
+def test_g14_the_version_of_the_backlog_claims_as_much_as_it_asks_for(connection: psycopg.Connection[Any]) -> None:
+    """The other side of it, and the proof that the backlog is there: in the order of the index, without sorting it."""
+    pages, in_vain = cost(connection, "claim", _CLAIM | {"graph_version": "v2"})
+    assert in_vain == 0
+    assert A_FEW_PAGES < pages < 20 * _CLAIM["limit"]
