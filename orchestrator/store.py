@@ -50,7 +50,7 @@ class AsyncRunner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A run to be kept. ``digest`` tells one payload from another under the same idempotency key."""
+    """A run to be kept."""
 
     run_id: UUID
     graph: str
@@ -62,7 +62,6 @@ class Submission:
     priority: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
-    digest: bytes | None = None
     policy: Mapping[str, Any] | None = None
     delay: timedelta | None = None
 
@@ -288,8 +287,11 @@ class Operations(Protocol):
         """Take workers whose lease has run out for lost, and answer claims of theirs."""
         ...
 
-    def set_unknown_aside(self, unclaimed_after: timedelta, limit: int) -> Operation[None]:
-        """Take ready activations that no live worker of their graph and queue knows out of the way."""
+    def set_unknown_aside(self, unclaimed_after: timedelta, limit: int) -> Operation[int]:
+        """Take ready activations that no live worker of their graph, queue and version knows out of the way; how many.
+
+        The first ``limit`` of each queue are looked at: with so many taken away there may be more.
+        """
         ...
 
 

@@ -58,11 +58,16 @@ class Supervising:
         ]
 
     @operation
-    def set_unknown_aside(self, state: State, unclaimed_after: timedelta, limit: int) -> None:
+    def set_unknown_aside(self, state: State, unclaimed_after: timedelta, limit: int) -> int:
         workers = [lease.info for lease in state.live_workers()]
-        for row in _waiting_since(state, state.now() - unclaimed_after, limit):
-            if not any(serves(state, worker, row) and knows(state, worker, row) for worker in workers):
-                state.put(replace(row, activation=replace(row.activation, blocked=UNKNOWN)))
+        unknown = [
+            row
+            for row in _waiting_since(state, state.now() - unclaimed_after, limit)
+            if not any(serves(state, worker, row) and knows(state, worker, row) for worker in workers)
+        ]
+        for row in unknown:
+            state.put(replace(row, activation=replace(row.activation, blocked=UNKNOWN)))
+        return len(unknown)
 
 
 def _waiting_since(state: State, before: datetime, limit: int) -> list[ActivationRow]:

@@ -444,6 +444,7 @@ cross join lateral (
                         and served.pin in ('', w.graph_version) and f.dendrite = any(w.dendrites))
     for no key update of k skip locked) u
 where a.run_id = u.run_id and a.activation_id = u.activation_id
+returning a.activation_id
 
 -- == reading ==
 
