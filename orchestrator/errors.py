@@ -26,6 +26,10 @@ class ContextError(CnstraError):
     """A context value that is not exactly JSON, or a use of the context that its rules refuse."""
 
 
+class ContextExpired(ContextError):
+    """The retention has taken the run's context, while the run itself is kept."""
+
+
 class ContextConflict(CnstraError):
     """Another activation wrote a key of the context that this one had read and wanted to write."""
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from cnstra.orchestrator.machine.records import Claimed, Event, Target, Verdict
 from cnstra.orchestrator.ports import Ring
+from cnstra.orchestrator.retention import Rules
 from cnstra.orchestrator.slots import Slot, Snapshot
 
 T_co = TypeVar("T_co", covariant=True)
@@ -200,6 +201,34 @@ class Findings:
     unclaimed: tuple[Ring, ...] = ()
 
 
+# -- retention ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portion:
+    """How much one transaction may delete: so many runs, and among them so many rows, though always one run whole."""
+
+    runs: int = 200
+    rows: int = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """The runs that a transaction has deleted, with the statuses that they had. ``more`` says that others may follow."""
+
+    runs: tuple[tuple[UUID, str], ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    """What a transaction has deleted by the rules: runs, and contexts of runs that stay."""
+
+    runs: tuple[UUID, ...]
+    contexts: tuple[UUID, ...]
+    more: bool
+
+
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
@@ -292,6 +321,36 @@ class Operations(Protocol):
 
         The first ``limit`` of each queue are looked at: with so many taken away there may be more.
         """
+        ...
+
+    # retention
+
+    def now(self) -> Operation[datetime]:
+        """The store's time."""
+        ...
+
+    def retention(self) -> Operation[Rules]:
+        """How long what has ended is kept, by rule; None is for ever."""
+        ...
+
+    def set_retention(self, rules: Rules) -> Operation[None]:
+        """Change rules. When it has returned, nothing goes by the old ones any more."""
+        ...
+
+    def count_ended(self, statuses: Sequence[str], before: datetime) -> Operation[Mapping[str, int]]:
+        """How many runs ended in these statuses before a moment, by status."""
+        ...
+
+    def prune(self, statuses: Sequence[str], before: datetime, portion: Portion) -> Operation[Pruned]:
+        """Delete runs that ended in these statuses before a moment, status by status, the longest ended first.
+
+        Each with all that belongs to it: activations, tries, context, idempotency key. Runs that somebody else is changing
+        are passed over.
+        """
+        ...
+
+    def expire(self, portion: Portion) -> Operation[Expired]:
+        """Delete what the rules no longer keep: runs, and contexts of runs that are final. Others' are passed over."""
         ...
 
 

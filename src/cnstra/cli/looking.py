@@ -15,7 +15,7 @@ from cnstra.cli.options import AsJson, DatabaseUrl, RunId
 from cnstra.cli.printing import note, say, say_json, table
 from cnstra.cli.story import told
 from cnstra.exits import Exit
-from cnstra.orchestrator.errors import RunNotFound
+from cnstra.orchestrator.flows import not_found
 from cnstra.orchestrator.machine.states import RunStatus
 from cnstra.orchestrator.store import RunFilter
 from cnstra.orchestrator.submitting import run_uuid, tag_filter
@@ -84,7 +84,7 @@ def show(run: RunId, as_json: AsJson = False, database_url: DatabaseUrl = None) 
     with _store(database_url) as store:
         story = store.run(Diagnosing().story(run_id))
     if story is None:
-        raise RunNotFound(f"no run {run_id} is stored here; look at `cnstra runs`, and at CNSTRA_DATABASE_URL")
+        raise not_found(run_id)
     if as_json:
         say_json({**story.run, "activations": story.activations})
     else:

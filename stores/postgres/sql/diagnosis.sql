@@ -8,7 +8,9 @@ select * from cnstra.tries where run_id = %(run_id)s order by activation_id, try
 
 -- name: context_of_run
 -- A run's context as it is.
-select version, data, local from cnstra.context where run_id = %(run_id)s
+select c.version, c.data, c.local, c.expires_at, not r.context_kept as expired
+from cnstra.context c join cnstra.run r on r.run_id = c.run_id
+where c.run_id = %(run_id)s
 
 -- == the whole ==
 

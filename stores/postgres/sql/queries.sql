@@ -501,3 +501,65 @@ where r.status = 'failed' and (%(graph)s::text is null or r.graph = %(graph)s)
   and (%(after)s::uuid is null or r.run_id > %(after)s)
 order by r.run_id
 limit %(limit)s
+
+-- == retention ==
+
+-- name: lock_retention
+-- Since when what has ended may go, by the rules. They stay as they are until the transaction ends: who makes one longer
+-- knows, when that returns, that nothing goes by the old one any more.
+select k.what, CLOCK() - k.keep from cnstra.retention k order by k.what for share
+
+-- name: retention
+-- The rules.
+select k.what, k.keep from cnstra.retention k
+
+-- name: set_retention
+-- Change rules.
+update cnstra.retention k
+set keep = n.keep
+from unnest(%(whats)s::text[], %(keeps)s::interval[]) n (what, keep)
+where k.what = n.what
+
+-- name: count_ended
+-- How many runs of a status ended before a moment.
+select count(*)
+from cnstra.run r
+where r.status = %(status)s and r.context_kept = any(%(kept)s::boolean[]) and r.finished_at < %(before)s and r.outstanding = 0
+
+-- name: lock_ended
+-- Lock runs of a status that ended before a moment, those first that ended first, and say how many rows hang on each.
+-- What somebody else has locked is passed over: it is being retried, or pruned.
+select c.run_id, c.size
+from unnest(%(kept)s::boolean[]) k (context_kept)
+cross join lateral (
+    select r.run_id, r.finished_at, r.last_activation + r.context_version as size
+    from cnstra.run r
+    where r.status = %(status)s and r.context_kept = k.context_kept and r.finished_at < %(before)s and r.outstanding = 0
+    order by r.finished_at
+    limit %(limit)s
+    for update skip locked) c
+order by c.finished_at
+limit %(limit)s
+
+-- name: forget_runs
+-- Delete locked runs with all that belongs to them. The keys first: whoever submits one again waits for this to be decided.
+with submission_keys as (
+    delete from cnstra.submission_key s
+    using cnstra.run r
+    where r.run_id = any(%(run_ids)s) and s.graph = r.graph and s.key = r.idempotency_key and s.run_id = r.run_id),
+activations as (delete from cnstra.activation where run_id = any(%(run_ids)s)),
+tries as (delete from cnstra.try where run_id = any(%(run_ids)s)),
+entries as (delete from cnstra.context_entry where run_id = any(%(run_ids)s)),
+heads as (delete from cnstra.context_head where run_id = any(%(run_ids)s))
+delete from cnstra.run r
+where r.run_id = any(%(run_ids)s) and r.finished_at is not null and r.outstanding = 0
+returning r.run_id
+
+-- name: forget_contexts
+-- Delete the contexts of locked runs that are final, with their history; the version that they had stays with the run.
+with entries as (delete from cnstra.context_entry where run_id = any(%(run_ids)s)),
+heads as (update cnstra.context_head set heads = '{}', expired_at = CLOCK() where run_id = any(%(run_ids)s))
+update cnstra.run r
+set context_kept = false
+where r.run_id = any(%(run_ids)s) and r.status in ('completed', 'compensated', 'cancelled')
+returning r.run_id

@@ -55,7 +55,10 @@ select r.run_id, coalesce(h.version, 0) as version,
             when d.whole is not null then d.whole
             when d.last_key > d.last_whole then '{}'::jsonb
        end as data,
-       coalesce(d.local, '{}') as local, h.updated_at, h.expires_at
+       coalesce(d.local, '{}') as local, h.updated_at,
+       coalesce(h.expired_at, r.finished_at + (
+           select min(k.keep) from cnstra.retention k
+           where k.what = r.status or k.what = 'context' and r.status <> 'failed')) as expires_at
 from cnstra.run r
 left join cnstra.context_head h on h.run_id = r.run_id
 left join lateral (

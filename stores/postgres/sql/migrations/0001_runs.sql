@@ -36,12 +36,14 @@ create table cnstra.run (
     deadline_at       timestamptz,
     gate              text,
     parent_run_id     uuid,
+    context_kept      boolean not null default true,   -- false once retention has taken the context
     check ((finished_at is not null) = (status in ('completed', 'failed', 'compensated', 'cancelled')))
 ) with (fillfactor = 80);
 
 create index run_by_next_retry on cnstra.run (next_retry_at) where next_retry_at is not null;   -- find_attempts_due
 create index run_failed on cnstra.run (run_id) where status = 'failed';                         -- failed_runs, run_rows
 create index run_by_tag on cnstra.run using gin (tags jsonb_path_ops) where tags <> '{}';       -- run_rows
+create index run_ended on cnstra.run (status, context_kept, finished_at) where finished_at is not null;   -- lock_ended, count_ended
 
 create table cnstra.submission_key (
     graph   text not null,
@@ -119,7 +121,7 @@ create table cnstra.context_head (
     version     bigint not null,
     heads       jsonb not null,                   -- slot -> its newest version, negative where it was removed
     updated_at  timestamptz not null,
-    expires_at  timestamptz
+    expired_at  timestamptz                       -- when retention took it; heads is empty since then
 ) with (fillfactor = 80);
 
 create table cnstra.context_entry (
@@ -153,3 +155,11 @@ create table cnstra.supervisor (
 ) with (fillfactor = 50);
 
 insert into cnstra.supervisor (until) values ('-infinity');
+
+create table cnstra.retention (
+    what  text primary key check (what in ('completed', 'failed', 'compensated', 'cancelled', 'context')),
+    keep  interval check (keep between '1 minute' and '36525 days')   -- null: for ever; a context: as long as its run
+);
+
+insert into cnstra.retention (what, keep)
+values ('completed', '30 days'), ('failed', null), ('compensated', '90 days'), ('cancelled', '90 days'), ('context', null);
