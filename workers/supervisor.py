@@ -35,6 +35,7 @@ class Supervisor:
         worker: Callable[[], UUID],
         nudge: Callable[[], None],
         suspects: Callable[[], None],
+        retention: Callable[[], None],
     ) -> None:
         self._store = store
         self._bell = bell
@@ -42,6 +43,7 @@ class Supervisor:
         self._worker = worker
         self._nudge = nudge
         self._suspects = suspects
+        self._retention = retention
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cnstra-supervisor", daemon=True)
 
@@ -86,6 +88,7 @@ class Supervisor:
         self._fire(found)
         if found.unclaimed:
             self._set_aside()
+        self._retention()
         return True
 
     def _fire(self, found: Findings) -> None:

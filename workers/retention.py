@@ -1,0 +1,81 @@
+"""Carries out the retention: deletes, in the background, what the rules of the store no longer keep.
+
+On a thread of its own, so that timers and lost work do not wait for it. It begins when the supervisor says so, now and then;
+each transaction is short, and followed by a pause that is as long: hops come first. Whatever is left when it stops is found
+the next time, and two at once take different runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import timedelta
+
+from cnstra.orchestrator.errors import CnstraError
+from cnstra.orchestrator.store import Expired, Portion, Store
+
+_log = logging.getLogger("cnstra.retention")
+
+_AT_ONCE = 30.0
+"""Seconds after which it lets go, so that somebody else may have become the supervisor meanwhile."""
+_SHORTEST_PAUSE = 0.01
+_LONGEST_PAUSE = 5.0
+
+
+class Retention:
+    """Deletes in turns, on a thread of its own."""
+
+    def __init__(self, store: Store, every: timedelta) -> None:
+        self._store = store
+        self._every = every.total_seconds()
+        self._next = time.monotonic()
+        self._asked = threading.Event()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cnstra-retention", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Begin no further transaction."""
+        self._stopped.set()
+        self._asked.set()
+        if self._thread.is_alive():
+            self._thread.join(10.0)
+
+    def ask(self) -> None:
+        """Delete what is due, if that was not looked for lately. Returns at once."""
+        if time.monotonic() >= self._next:
+            self._asked.set()
+
+    def _run(self) -> None:
+        away = False
+        while self._asked.wait() and not self._stopped.is_set():
+            self._asked.clear()
+            self._next = time.monotonic() + self._every
+            try:
+                if self.sweep():
+                    self._next = time.monotonic()  # there is more: go on at the supervisor's next word
+                away = False
+            except CnstraError as error:
+                if not away:
+                    _log.warning("what is no longer kept could not be deleted, and stays for now: %s", error)
+                away = True
+            except Exception:
+                _log.exception("what is no longer kept could not be deleted, and stays for now")
+
+    def sweep(self) -> bool:
+        """Delete portion by portion until nothing is due, or for a while; whether there is more."""
+        until = time.monotonic() + _AT_ONCE
+        runs, contexts, more = 0, 0, True
+        while more and not self._stopped.is_set() and time.monotonic() < until:
+            began = time.monotonic()
+            gone: Expired = self._store.run(self._store.expire(Portion()))
+            runs, contexts, more = runs + len(gone.runs), contexts + len(gone.contexts), gone.more
+            took = time.monotonic() - began
+            if more:
+                self._stopped.wait(min(max(took, _SHORTEST_PAUSE), _LONGEST_PAUSE))
+        if runs or contexts:
+            _log.info("%d runs, and the contexts of %d others, were no longer to be kept and are deleted", runs, contexts)
+        return more
