@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -35,6 +35,18 @@ select r.run_id, 1, 0, 'shop', 'v2', 'stock', 'handle', 'order', '1', 'default',
        case when row_number() over () % 10 = 0 then 'suspect' end, now(), now() - interval '1 minute'
 from cnstra.run r;
 
+insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
+                        last_activation, submitted_at, finished_at, context_kept)
+select gen_random_uuid(), 'shop', 'v1', false, 'order', '1', (array['completed', 'failed'])[1 + n % 2], 0, 0, 1, now(),
+       now() - make_interval(hours => case when n <= 100 then 1000 else 1 end), n % 3 > 0
+from generate_series(1, {BACKLOG}) n;
+
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue,
+                               priority, attempt, status, created_at, available_at, finished_at)
+select r.run_id, 1, 0, 'shop', '', 'stock', 'handle', 'order', '1', 'default', 0, 1, 'done', now(), now(), now()
+from cnstra.run r
+where r.finished_at is not null;
+
 analyze
 """
 
@@ -58,6 +70,8 @@ _CLAIM: dict[str, Any] = {
     "queues": ["default"],
     "dendrites": ["stock\x1forder"],
 }
+_LONG_AGO = datetime.now(UTC) - timedelta(days=30)
+_PRUNE: dict[str, Any] = {"status": "completed", "before": _LONG_AGO, "kept": [True, False], "limit": 200}
 _LOOK: dict[str, Any] = {"unclaimed_after": timedelta(seconds=1), "limit": 500}
 
 
@@ -101,3 +115,34 @@ def test_g14_the_version_of_the_backlog_claims_as_much_as_it_asks_for(connection
     pages, in_vain = cost(connection, "claim", _CLAIM | {"graph_version": "v2"})
     assert in_vain == 0
     assert A_FEW_PAGES < pages < 20 * _CLAIM["limit"]
+
+
+# -- retention -----------------------------------------------------------------------------------------------------
+
+
+def test_g14_what_is_still_kept_is_not_read_to_find_what_is_not(connection: psycopg.Connection[Any]) -> None:
+    """Of many runs that have ended, only those that are due are touched: locked, counted, and none of them in vain."""
+    pages, in_vain = cost(connection, "lock_ended", _PRUNE | {"limit": 10})
+    assert in_vain == 0
+    assert pages < 10 * A_FEW_PAGES
+    pages, in_vain = cost(connection, "count_ended", _PRUNE)
+    assert in_vain == 0
+    assert pages < 5 * A_FEW_PAGES
+
+
+def test_g14_where_nothing_is_due_looking_costs_a_step_in_the_index(connection: psycopg.Connection[Any]) -> None:
+    """A minute's idle sweep: whatever is stored, and also where contexts are to go and all of them have."""
+    never = _PRUNE | {"before": _LONG_AGO - timedelta(days=365)}
+    for which in (never, never | {"kept": [True]}, _PRUNE | {"status": "cancelled"}):
+        pages, in_vain = cost(connection, "lock_ended", which)
+        assert in_vain == 0
+        assert pages < A_FEW_PAGES
+
+
+@pytest.mark.parametrize("statement", ["forget_runs", "forget_contexts"])
+def test_g14_deleting_reaches_each_row_by_its_key(connection: psycopg.Connection[Any], statement: str) -> None:
+    """Ten runs cost as many pages as they and their indexes have, in tables with very many rows of others."""
+    rows = connection.execute("select run_id from cnstra.run where status = 'completed' order by finished_at limit 10")
+    pages, in_vain = cost(connection, statement, {"run_ids": [run_id for (run_id,) in rows.fetchall()]})
+    assert in_vain == 0
+    assert pages < 10 * A_FEW_PAGES
