@@ -77,5 +77,7 @@ class Retention:
             if more:
                 self._stopped.wait(min(max(took, _SHORTEST_PAUSE), _LONGEST_PAUSE))
         if runs or contexts:
-            _log.info("%d runs, and the contexts of %d others, were no longer to be kept and are deleted", runs, contexts)
+            _log.info(
+                "%d runs, and the contexts of %d others, were no longer to be kept and are deleted", runs, contexts
+            )
         return more

@@ -45,7 +45,9 @@ class Retaining:
         gone = {run_id for run_id, _ in runs}
         left = Portion(runs=portion.runs - len(runs), rows=portion.rows - sum(_size(state, run_id) for run_id in gone))
         contexts = [
-            (status, since[CONTEXT]) for status in FINAL_STATUSES if CONTEXT in since and left.runs > 0 and left.rows > 0
+            (status, since[CONTEXT])
+            for status in FINAL_STATUSES
+            if CONTEXT in since and left.runs > 0 and left.rows > 0
         ]
         expired, further = _within(state, left, contexts, passing=gone | state.expired_contexts.keys())
         for run_id in gone:

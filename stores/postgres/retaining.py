@@ -36,20 +36,16 @@ class Retaining:
         yield Ask("set_retention", {"whats": list(rules), "keeps": list(rules.values())})
 
     @operation
-    def count_ended(
-        self, _repeated: bool, statuses: Sequence[str], before: datetime
-    ) -> Steps[Mapping[str, int]]:
+    def count_ended(self, _repeated: bool, statuses: Sequence[str], before: datetime) -> Steps[Mapping[str, int]]:
         counts: dict[str, int] = {}
         for status in statuses:
             [(counts[status],)] = yield Ask("count_ended", {"status": status, "before": before, "kept": _ANY_CONTEXT})
         return counts
 
     @operation
-    def prune(
-        self, _repeated: bool, statuses: Sequence[str], before: datetime, portion: Portion
-    ) -> Steps[Pruned]:
+    def prune(self, _repeated: bool, statuses: Sequence[str], before: datetime, portion: Portion) -> Steps[Pruned]:
         taken = _Taken(portion)
-        runs = yield from taken.take({status: before for status in statuses}, _ANY_CONTEXT)
+        runs = yield from taken.take(dict.fromkeys(statuses, before), _ANY_CONTEXT)
         yield from _forget("forget_runs", list(runs))
         return Pruned(runs=tuple(runs.items()), more=taken.more)
 

@@ -55,9 +55,7 @@ def _prune(world: PostgresWorld, *statuses: str) -> PostgresOperation[Any]:
     return cast("PostgresOperation[Any]", world.store.prune(statuses or ENDED_STATUSES, before, Portion()))
 
 
-def _carry_out(
-    world: PostgresWorld, connection: Any, operation: Any, texts: Mapping[str, str] | None = None
-) -> Any:
+def _carry_out(world: PostgresWorld, connection: Any, operation: Any, texts: Mapping[str, str] | None = None) -> Any:
     """An operation's statements, in a transaction that the test ends."""
     return TransactionRunner(world.connect, texts or statements(DATABASE_CLOCK)).steps(connection, operation)
 
@@ -291,7 +289,10 @@ def test_a_context_that_has_gone_says_since_when(world: PostgresWorld) -> None:
 def test_the_schema_begins_with_the_rules_of_the_port(world: PostgresWorld) -> None:
     """The table has exactly the rules that the code knows, and refuses others and times that are no use."""
     assert world.store.run(world.store.retention()) == DEFAULTS
-    for refused in ("insert into cnstra.retention values ('running', '1 day')", "update cnstra.retention set keep = '0'"):
+    for refused in (
+        "insert into cnstra.retention values ('running', '1 day')",
+        "update cnstra.retention set keep = '0'",
+    ):
         with world.connect() as connection, pytest.raises(psycopg.errors.CheckViolation):
             connection.execute(refused.encode())
     assert set(FINAL_STATUSES) | {"failed"} == set(ENDED_STATUSES)

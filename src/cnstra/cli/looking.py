@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from cnstra.cli import places
+from cnstra.cli.ages import age
 from cnstra.cli.options import AsJson, DatabaseUrl, RunId
 from cnstra.cli.printing import note, say, say_json, table
 from cnstra.cli.story import told
@@ -24,8 +24,6 @@ from cnstra.stores.postgres.diagnosing import Diagnosing
 from cnstra.stores.postgres.reaching import reach
 
 _SHORT = ("run_id", "graph", "status", "attempt", "submitted_at", "finished_at", "error")
-_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def runs(
@@ -105,10 +103,9 @@ def _store(given: str | None) -> Iterator[PostgresStore]:
 
 
 def _moment(text: str, now: datetime) -> datetime:
-    ago = _AGO.fullmatch(text.strip())
     try:
-        if ago is not None:
-            return now - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
+        if (ago := age(text)) is not None:
+            return now - ago
         moment = datetime.fromisoformat(text.strip())
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"--since {text!r} is no time such as 1h or 2026-01-31") from None
