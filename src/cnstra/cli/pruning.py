@@ -69,7 +69,7 @@ def prune(
         say_json({"dry_run": dry_run, "pruned": pruned})
     else:
         say(table(("status", "runs"), pruned.items()))
-        note(f"{sum(pruned.values())} runs {'would be' if dry_run else 'are'} deleted")
+        note(f"{sum(pruned.values())} in all {'would be deleted' if dry_run else 'are deleted'}")
     return Exit.DONE
 
 
@@ -104,7 +104,8 @@ def retention(
         note("failed runs are deleted from now on, too; none of those can be retried any more")
     for what, count in due.items():
         if count:
-            note(f"{count} {what} runs are older than that: the workers begin to delete them within about a minute")
+            runs = "run is" if count == 1 else "runs are"
+            note(f"{count} {what} {runs} older than that: the workers begin to delete within about a minute")
     return Exit.DONE
 
 
