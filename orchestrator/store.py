@@ -170,6 +170,10 @@ class WorkerInfo:
     lease: timedelta
 
 
+READMITTED_AT_ONCE = 500
+"""How many activations that nobody knew become claimable in one transaction."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldClaim:
     """A claim that the store believes a worker to hold."""
@@ -282,8 +286,13 @@ class Operations(Protocol):
 
     # workers
 
-    def register(self, worker: WorkerInfo) -> Operation[None]:
-        """Begin a worker's lease; activations that nobody knew and this one knows become claimable."""
+    def register(self, worker: WorkerInfo, limit: int = READMITTED_AT_ONCE) -> Operation[bool]:
+        """Begin a worker's lease, and readmit the first of what nobody knew; whether there may be more: see ``readmit``."""
+        ...
+
+    def readmit(self, worker: WorkerInfo, limit: int = READMITTED_AT_ONCE) -> Operation[bool]:
+        """Activations that nobody knew and this registered worker knows become claimable, ``limit`` of them; whether there
+        may be more."""
         ...
 
     def renew(self, worker: UUID) -> Operation[list[HeldClaim] | None]:

@@ -146,3 +146,21 @@ def test_g14_deleting_reaches_each_row_by_its_key(connection: psycopg.Connection
     pages, in_vain = cost(connection, statement, {"run_ids": [run_id for (run_id,) in rows.fetchall()]})
     assert in_vain == 0
     assert pages < 10 * A_FEW_PAGES
+
+
+def test_g14_a_newcomer_reads_no_more_of_the_unknown_than_it_takes_up(connection: psycopg.Connection[Any]) -> None:
+    """Beside very much that it does not know either, a portion of what it knows is found in the order of the index."""
+    aside = (
+        "update cnstra.activation a set blocked = 'unknown', neuron = n.name, pin = '' "
+        "from (select run_id, case when row_number() over () % 100 = 0 then 'bank' else 'ship' end as name "
+        "      from cnstra.activation where status = 'ready') n "
+        "where a.run_id = n.run_id"
+    )
+    newcomer = _CLAIM | {"dendrites": ["bank\x1forder", "mint\x1forder"], "limit": 20}
+    with connection.transaction(force_rollback=True):
+        connection.execute(aside.encode())
+        pages, in_vain = cost(connection, "readmit_known", newcomer)
+        [(known,)] = connection.execute("select count(*) from cnstra.activation where neuron = 'bank'").fetchall()
+    assert known == BACKLOG // 100
+    assert in_vain == 0
+    assert pages < 20 * A_FEW_PAGES

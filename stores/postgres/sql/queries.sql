@@ -318,18 +318,26 @@ from (select CLOCK() as now) t
 on conflict (worker) do nothing
 
 -- name: readmit_known
--- What nobody knew becomes claimable when a worker comes that knows it. Rows that another newcomer has locked are waited
--- for, in order: were they passed over, and that one failed, they would stay aside although somebody knows them.
+-- What nobody knew becomes claimable when a worker has come that knows it, so many at a time. Rows that another newcomer has
+-- locked are waited for, in order: were they passed over, and that one failed, they would stay aside although somebody knows
+-- them. The inner limit keeps the order of the index, the outer one ends the search.
 update cnstra.activation a
 set blocked = null
-where (a.run_id, a.activation_id) in (
-    select u.run_id, u.activation_id
-    from cnstra.activation u
-    where u.blocked = 'unknown' and u.graph = %(graph)s and u.queue = any(%(queues)s)
-      and u.pin = any(array['', %(graph_version)s::text])
-      and u.neuron || chr(31) || u.collateral = any(%(dendrites)s::text[])
-    order by u.run_id, u.activation_id
-    for no key update)
+from (select k.run_id, k.activation_id
+      from unnest(%(queues)s::text[]) q (queue)
+      cross join unnest(array['', %(graph_version)s::text]) p (pin)
+      cross join unnest(%(dendrites)s::text[]) d (dendrite)
+      cross join lateral (
+          select u.run_id, u.activation_id
+          from cnstra.activation u
+          where u.blocked = 'unknown' and u.graph = %(graph)s and u.queue = q.queue and u.pin = p.pin
+            and u.neuron || chr(31) || u.collateral = d.dendrite
+          order by u.run_id, u.activation_id
+          limit %(limit)s
+          for no key update) k
+      limit %(limit)s) k
+where a.run_id = k.run_id and a.activation_id = k.activation_id
+returning a.activation_id
 
 -- name: renew
 -- Extend a worker's lease, unless it was taken for lost.

@@ -101,7 +101,8 @@ create index activation_scheduled on cnstra.activation (available_at) where stat
 create index activation_running on cnstra.activation (worker) where status = 'running';         -- held_claims, claims_of_nonce, lost_claims, forget_lost
 create index activation_suspect on cnstra.activation (graph, queue, pin, priority desc, available_at)
     where status = 'ready' and blocked = 'suspect';                    -- claim_suspects, suspects_wait, find_suspects
-create index activation_unknown on cnstra.activation (graph) where blocked = 'unknown';         -- readmit_known
+create index activation_unknown on cnstra.activation (graph, queue, pin, (neuron || chr(31) || collateral), run_id, activation_id)
+    where blocked = 'unknown';                                         -- readmit_known
 
 create table cnstra.try (
     run_id           uuid not null,
