@@ -108,8 +108,8 @@ def test_a_prune_that_is_killed_leaves_whole_runs_only(ended: dict[str, Any], bo
     kinds = ("activation", "context_head", "context_entry")
     copy = (
         "insert into cnstra.run select (jsonb_populate_record(r, jsonb_build_object('run_id', i.run_id, "
-        "'finished_at', '2020-01-01'::timestamptz + make_interval(secs => i.n), 'idempotency_key', null))).* from ids i, cnstra.run r "
-        "where r.run_id = %(run_id)s"
+        "'finished_at', '2020-01-01'::timestamptz + make_interval(secs => i.n), 'idempotency_key', null))).* "
+        "from ids i, cnstra.run r where r.run_id = %(run_id)s"
     )
     with psycopg.connect(both.database_url, autocommit=True) as connection:
         connection.execute(
