@@ -69,9 +69,10 @@ class Worker:
         """Drain within the time of the settings; whether every running handler ended in it."""
         until = time.monotonic() + self._settings.drain.total_seconds()
         self._listener.stop(5.0)
-        self._supervisor.stop()
         self._retention.stop()
+        self._supervisor.stop()
         drained = self._hops.stop(max(until - time.monotonic(), 0.0))
+        self._retention.stop(1.0)
         self._lease.stop()
         return drained
 

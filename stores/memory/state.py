@@ -116,9 +116,8 @@ class State:
 
     def forget(self, run_id: UUID) -> None:
         """Delete a run, with all that belongs to it."""
-        submission = self.runs.pop(run_id).submission
-        key = (submission.graph, submission.idempotency_key or "")
-        if self.keys.get(key) == run_id:
+        del self.runs[run_id]
+        for key in [key for key, of_run in self.keys.items() if of_run == run_id]:
             del self.keys[key]
         for number in self._activations.pop(run_id, {}):
             self._outstanding.pop((run_id, number), None)

@@ -212,6 +212,21 @@ def test_an_idempotency_key_is_free_again_once_its_run_is_pruned(world: World) -
     assert (same.run_id, same.new) == (other, False)
 
 
+def test_every_key_that_answers_with_a_run_leaves_with_it(world: World) -> None:
+    """Also one that came later, with a second submit of the run's id: it starts a new run, and then answers with that."""
+    run_id = _completed(world)
+    for key in ("early", "late"):
+        [same] = world.accept(world.submission("stock", run_id=run_id, idempotency_key=key))
+        assert (same.run_id, same.new) == (run_id, False)
+    world.clock.advance(2 * DAY)
+    assert [one for one, _ in _prune(world).runs] == [run_id]
+    for key in ("early", "late"):
+        [anew] = world.accept(world.submission("stock", idempotency_key=key))
+        assert anew.new
+        [again] = world.accept(world.submission("stock", idempotency_key=key))
+        assert (again.run_id, again.new) == (anew.run_id, False)
+
+
 def test_a_zombie_of_a_pruned_run_is_refused_by_name(world: World) -> None:
     """A worker that lost its claim, and comes back when even the run is gone, settles nothing and breaks nothing."""
     run_id, worker = world.submit("stock"), world.worker()

@@ -513,9 +513,11 @@ limit %(limit)s
 -- == retention ==
 
 -- name: lock_retention
--- Since when what has ended may go, by the rules. They stay as they are until the transaction ends: who makes one longer
+-- Since when what has ended may go, by the rules; a day is 24 hours, also where clocks are put back. They stay as they are until the transaction ends: who makes one longer
 -- knows, when that returns, that nothing goes by the old one any more.
-select k.what, CLOCK() - k.keep from cnstra.retention k order by k.what for share
+select k.what, CLOCK() - make_interval(secs => extract(epoch from k.keep)::float8) from cnstra.retention k
+order by k.what
+for share
 
 -- name: retention
 -- The rules.
@@ -550,11 +552,9 @@ order by c.finished_at
 limit %(limit)s
 
 -- name: forget_runs
--- Delete locked runs with all that belongs to them. The keys first: whoever submits one again waits for this to be decided.
-with submission_keys as (
-    delete from cnstra.submission_key s
-    using cnstra.run r
-    where r.run_id = any(%(run_ids)s) and s.graph = r.graph and s.key = r.idempotency_key and s.run_id = r.run_id),
+-- Delete locked runs with all that belongs to them, every key included that answers with them: a key that stayed alone could
+-- neither be found nor taken again. Whoever submits one meanwhile waits until this is decided.
+with submission_keys as (delete from cnstra.submission_key where run_id = any(%(run_ids)s)),
 activations as (delete from cnstra.activation where run_id = any(%(run_ids)s)),
 tries as (delete from cnstra.try where run_id = any(%(run_ids)s)),
 entries as (delete from cnstra.context_entry where run_id = any(%(run_ids)s)),

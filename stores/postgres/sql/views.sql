@@ -57,7 +57,7 @@ select r.run_id, coalesce(h.version, 0) as version,
        end as data,
        coalesce(d.local, '{}') as local, h.updated_at,
        coalesce(h.expired_at, r.finished_at + (
-           select min(k.keep) from cnstra.retention k
+           select make_interval(secs => min(extract(epoch from k.keep))::float8) from cnstra.retention k
            where k.what = r.status or k.what = 'context' and r.status <> 'failed')) as expires_at
 from cnstra.run r
 left join cnstra.context_head h on h.run_id = r.run_id

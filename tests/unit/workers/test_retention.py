@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -31,6 +31,8 @@ class Portions(MemoryStore):
         self.then: Callable[[], object] = lambda: None
 
     def run(self, operation: Any, /) -> Any:
+        if operation.name == "now":
+            return super().run(operation)
         assert operation.name == "expire"
         self.asked += 1
         self.then()
@@ -55,14 +57,14 @@ def start() -> Iterator[Start]:
 
     yield start
     for each in started:
-        each.stop()
+        each.stop(10.0)
 
 
 def test_it_deletes_nothing_before_it_is_asked(start: Start) -> None:
     """Only the supervisor's worker is asked."""
     store = Portions(DONE)
     retention = start(store)
-    retention.stop()
+    retention.stop(10.0)
     assert store.asked == 0
 
 
@@ -81,7 +83,7 @@ def test_it_looks_again_only_after_a_while(start: Start) -> None:
     eventually(lambda: store.asked == 1, what="it was asked")
     for _ in range(5):
         retention.ask()
-    retention.stop()
+    retention.stop(10.0)
     assert store.asked == 1
 
 
@@ -92,6 +94,18 @@ def test_it_stops_between_two_portions() -> None:
     store.then = lambda: store.asked == 2 and retention.stop()
     assert retention.sweep() is True
     assert store.asked == 2
+
+
+@pytest.mark.parametrize("hours", [-2, 2, 24 * 365])
+def test_nothing_is_deleted_by_the_word_of_a_wrong_clock(hours: int, caplog: pytest.LogCaptureFixture) -> None:
+    """A database that comes back with its clock a year ahead would find everything too old; it says so instead."""
+    store = Portions(DONE)
+    here = datetime.now(UTC) - timedelta(hours=hours)
+    assert Retention(store, timedelta(hours=1), lambda: here).sweep() is False
+    assert store.asked == 0
+    assert "apart, so one of them is wrong" in caplog.text
+    assert Retention(store, timedelta(hours=1), lambda: datetime.now(UTC) + timedelta(minutes=50)).sweep() is False
+    assert store.asked == 1
 
 
 def test_errors_are_told_once_and_it_goes_on(start: Start, caplog: pytest.LogCaptureFixture) -> None:

@@ -52,6 +52,8 @@ create table cnstra.submission_key (
     primary key (graph, key)
 );
 
+create index submission_key_run on cnstra.submission_key (run_id);   -- forget_runs
+
 create table cnstra.activation (
     run_id               uuid not null,
     activation_id        integer not null,
