@@ -35,6 +35,7 @@ from cnstra.orchestrator.submitting import (
     filter_of,
     submission_of,
     submissions_of,
+    tag_filter,
 )
 
 T = TypeVar("T")
@@ -262,12 +263,13 @@ class Flows:
         """The rows of ``cnstra.runs`` that fit, newest first."""
         return cast("list[Mapping[str, Any]]", (yield from self._run(self._operations.run_rows(filter_of(options)))))
 
-    def retry_failed(self, graph: str | None) -> Flow[list[uuid.UUID]]:
-        """Begin the next attempt of every run that is failed now, of one graph or of all; the ids of these runs."""
+    def retry_failed(self, graph: str | None, tag: str | tuple[str, str] | None = None) -> Flow[list[uuid.UUID]]:
+        """Begin the next attempt of every run that is failed now, of one graph or with one tag; the ids of these runs."""
+        wanted = tag_filter(tag)
         retried: list[uuid.UUID] = []
         after: uuid.UUID | None = None
         while True:
-            page = yield from self._run(self._operations.failed_runs(graph, after, _PAGE))
+            page = yield from self._run(self._operations.failed_runs(graph, after, _PAGE, wanted))
             if not page:
                 return retried
             done = yield from self._retry([RunEvent(run_id=run_id, event=RetryAsked()) for run_id in page])

@@ -236,12 +236,16 @@ class Expired:
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
+Tag = tuple[str, str | None]
+"""A tag to look for: its key, and its value, or None for any."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:
     """Which runs to list, newest first."""
 
     status: str | None = None
-    tag: tuple[str, str | None] | None = None
+    tag: Tag | None = None
     since: datetime | None = None
     limit: int = 100
 
@@ -282,7 +286,11 @@ class Operations(Protocol):
         """The run's rows of the view ``cnstra.context_history``, in order."""
         ...
 
-    def failed_runs(self, graph: str | None, after: UUID | None, limit: int) -> Operation[list[UUID]]: ...
+    def failed_runs(
+        self, graph: str | None, after: UUID | None, limit: int, tag: Tag | None = None
+    ) -> Operation[list[UUID]]:
+        """Failed runs in the order of their ids, from the one behind ``after`` on; of one graph, with one tag, or all."""
+        ...
 
     # workers
 

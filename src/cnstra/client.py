@@ -183,9 +183,9 @@ class Orchestrator:
         """The newest runs that fit, newest first. ``which`` is that of ``ListOptions``: status, tag, since, limit."""
         return [Run(row["run_id"], self._flows) for row in drive(self._flows.list_rows(which))]
 
-    def retry_failed(self, *, graph: str | None = None) -> list[Run]:
-        """Begin the next attempt of every run that is failed now, of one graph or of all."""
-        return [Run(run_id, self._flows) for run_id in drive(self._flows.retry_failed(graph))]
+    def retry_failed(self, *, graph: str | None = None, tag: str | tuple[str, str] | None = None) -> list[Run]:
+        """Begin the next attempt of every run that is failed now; only of one graph, or with one tag, where they are given."""
+        return [Run(run_id, self._flows) for run_id in drive(self._flows.retry_failed(graph, tag))]
 
     def prune(
         self,
@@ -259,9 +259,11 @@ class AsyncOrchestrator:
         """The newest runs that fit, newest first; see ``Orchestrator.list_runs``."""
         return [AsyncRun(row["run_id"], self._flows) for row in await drive_async(self._flows.list_rows(which))]
 
-    async def retry_failed(self, *, graph: str | None = None) -> list[AsyncRun]:
-        """Begin the next attempt of every run that is failed now, of one graph or of all."""
-        return [AsyncRun(run_id, self._flows) for run_id in await drive_async(self._flows.retry_failed(graph))]
+    async def retry_failed(
+        self, *, graph: str | None = None, tag: str | tuple[str, str] | None = None
+    ) -> list[AsyncRun]:
+        """Begin the next attempt of every run that is failed now; only of one graph, or with one tag, where they are given."""
+        return [AsyncRun(run_id, self._flows) for run_id in await drive_async(self._flows.retry_failed(graph, tag))]
 
     async def prune(
         self,

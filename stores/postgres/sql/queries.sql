@@ -506,6 +506,8 @@ order by e.slot, e.version desc
 -- Failed runs in the order of their ids, page by page.
 select r.run_id from cnstra.run r
 where r.status = 'failed' and (%(graph)s::text is null or r.graph = %(graph)s)
+  and (%(tags)s::jsonb is null or r.tags @> %(tags)s::jsonb)
+  and (%(tag_key)s::text is null or r.tags ? %(tag_key)s)
   and (%(after)s::uuid is null or r.run_id > %(after)s)
 order by r.run_id
 limit %(limit)s
