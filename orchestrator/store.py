@@ -226,10 +226,12 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expired:
-    """What a transaction has deleted by the rules: runs, and contexts of runs that stay."""
+    """What a transaction has deleted: by the rules runs, and contexts of runs that stay; and how many contexts of no run,
+    whose own time had come."""
 
     runs: tuple[UUID, ...]
     contexts: tuple[UUID, ...]
+    free_contexts: int = 0
     more: bool
 
 

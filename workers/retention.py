@@ -75,17 +75,21 @@ class Retention:
         if not self._clocks_agree():
             return False
         until = time.monotonic() + _AT_ONCE
-        runs, contexts, more = 0, 0, True
+        runs, contexts, free, more = 0, 0, 0, True
         while more and not self._stopped.is_set() and time.monotonic() < until:
             began = time.monotonic()
             gone: Expired = self._store.run(self._store.expire(Portion()))
-            runs, contexts, more = runs + len(gone.runs), contexts + len(gone.contexts), gone.more
+            runs, contexts = runs + len(gone.runs), contexts + len(gone.contexts)
+            free, more = free + gone.free_contexts, gone.more
             took = time.monotonic() - began
             if more:
                 self._stopped.wait(min(max(took, _SHORTEST_PAUSE), _LONGEST_PAUSE))
-        if runs or contexts:
+        if runs or contexts or free:
             _log.info(
-                "%d runs, and the contexts of %d others, were no longer to be kept and are deleted", runs, contexts
+                "no longer to be kept, and deleted: %d runs, the contexts of %d others, %d contexts of no run",
+                runs,
+                contexts,
+                free,
             )
         return more
 

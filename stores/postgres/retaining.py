@@ -59,7 +59,10 @@ class Retaining:
         if CONTEXT in since:
             contexts = yield from taken.take(dict.fromkeys(FINAL_STATUSES, since[CONTEXT]), _KEPT_CONTEXT)
             yield from _forget("forget_contexts", list(contexts))
-        return Expired(runs=tuple(runs), contexts=tuple(contexts), more=taken.more)
+        free = len((yield Ask("sweep_free_contexts", {"limit": portion.runs})))
+        return Expired(
+            runs=tuple(runs), contexts=tuple(contexts), free_contexts=free, more=taken.more or free == portion.runs
+        )
 
 
 class _Taken:

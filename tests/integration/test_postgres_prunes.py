@@ -296,3 +296,32 @@ def test_the_schema_begins_with_the_rules_of_the_port(world: PostgresWorld) -> N
         with world.connect() as connection, pytest.raises(psycopg.errors.CheckViolation):
             connection.execute(refused.encode())
     assert set(FINAL_STATUSES) | {"failed"} == set(ENDED_STATUSES)
+
+
+# -- contexts of no run --------------------------------------------------------------------------------------------
+
+
+def test_contexts_of_no_run_go_when_their_own_time_has_come(world: PostgresWorld) -> None:
+    """In portions, the oldest first; what has no end, or not yet, stays, and what somebody is writing is passed over."""
+    with world.connect() as connection:
+        connection.execute(
+            "insert into cnstra.free_context (context_id, version, data, updated_at, expires_at) "
+            "select ('00000000-0000-0000-0000-00000000000' || n)::uuid, 1, '1', %(now)s, "
+            "       case when n < 5 then %(now)s::timestamptz + make_interval(secs => n) end from generate_series(1, 5) n",
+            {"now": world.clock.now()},
+        )
+
+        def left() -> list[int]:
+            rows = connection.execute("select context_id from cnstra.free_context order by 1").fetchall()
+            return [context_id.int for (context_id,) in rows]
+
+        def swept(limit: int) -> tuple[int, bool]:
+            gone = world.store.run(world.store.expire(Portion(runs=limit)))
+            return gone.free_contexts, gone.more
+
+        assert (swept(2), left()) == ((0, False), [1, 2, 3, 4, 5])
+        world.clock.advance(3)
+        with world.held("update cnstra.free_context set expires_at = null where context_id::text like '%2'"):
+            assert (swept(1), left()) == ((1, True), [2, 3, 4, 5])
+            assert (swept(2), left()) == ((1, False), [2, 4, 5])
+        assert (swept(2), left()) == ((1, False), [4, 5])

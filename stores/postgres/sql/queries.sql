@@ -573,3 +573,14 @@ update cnstra.run r
 set context_kept = false
 where r.run_id = any(%(run_ids)s) and r.status in ('completed', 'compensated', 'cancelled')
 returning r.run_id
+
+-- name: sweep_free_contexts
+-- Delete contexts of no run that have expired, the oldest first. What somebody is writing is alive again, and passed over.
+delete from cnstra.free_context f
+where f.context_id = any(array(
+    select e.context_id from cnstra.free_context e
+    where e.expires_at <= CLOCK()
+    order by e.expires_at
+    limit %(limit)s
+    for update skip locked))
+returning f.context_id

@@ -136,6 +136,18 @@ create table cnstra.context_entry (
     primary key (run_id, version, slot)
 );
 
+create table cnstra.free_context (
+    context_id  uuid primary key,
+    version     bigint not null,
+    data        jsonb,                            -- both null: deleted
+    sealed      bytea,                            -- what another codec than JSON made
+    updated_at  timestamptz not null,
+    expires_at  timestamptz,
+    check (data is null or sealed is null)
+);
+
+create index free_context_by_expiry on cnstra.free_context (expires_at) where expires_at is not null;   -- sweep_free_contexts
+
 create table cnstra.worker (
     worker         uuid primary key,
     host           text not null,
