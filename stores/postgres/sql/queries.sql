@@ -515,8 +515,8 @@ limit %(limit)s
 -- == retention ==
 
 -- name: lock_retention
--- Since when what has ended may go, by the rules; a day is 24 hours, also where clocks are put back. They stay as they are until the transaction ends: who makes one longer
--- knows, when that returns, that nothing goes by the old one any more.
+-- Since when what has ended may go, by the rules; a day is 24 hours, also where clocks are put back. The rules stay as they
+-- are until the transaction ends: who makes one longer knows, when that returns, that nothing goes by the old one any more.
 select k.what, CLOCK() - make_interval(secs => extract(epoch from k.keep)::float8) from cnstra.retention k
 order by k.what
 for share
