@@ -32,6 +32,10 @@ class ContextError(CnstraError):
     """A context value that is not exactly JSON, or a use of the context that its rules refuse."""
 
 
+class ContextExpired(ContextError):
+    """The retention has taken the run's context, while the run itself is kept."""
+
+
 class ContextConflict(CnstraError):
     """Somebody else wrote what was read of a context, and was to be written: another activation, or another writer."""
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar, cast
 
 from cnstra.orchestrator import slots, values
 from cnstra.orchestrator.errors import (
+    ConfigurationError,
     ContextError,
+    ContextExpired,
     RunNotFound,
     RunStateError,
     SubmitError,
@@ -23,8 +25,9 @@ from cnstra.orchestrator.graph import CNS, Collateral, Signal
 from cnstra.orchestrator.machine.records import RetryAsked, Verdict
 from cnstra.orchestrator.machine.states import ENDED, RunStatus
 from cnstra.orchestrator.ports import Entropy, Ring
+from cnstra.orchestrator.retention import RULES, KeepOptions, age, prunable, rules_of
 from cnstra.orchestrator.slots import Snapshot
-from cnstra.orchestrator.store import Operations, RunEvent, Submission
+from cnstra.orchestrator.store import Operations, Portion, RunEvent, Submission
 from cnstra.orchestrator.submitting import (
     ListOptions,
     ManyOptions,
@@ -32,6 +35,7 @@ from cnstra.orchestrator.submitting import (
     filter_of,
     submission_of,
     submissions_of,
+    tag_filter,
 )
 
 T = TypeVar("T")
@@ -40,6 +44,7 @@ Flow = Generator[Any, Any, T]
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.25
 _PAGE = 500
+_BREATH = 0.01
 _INT4 = 2**31 - 1
 
 
@@ -81,8 +86,8 @@ async def drive_async(flow: Flow[T]) -> T:
 class RunResult:
     """How a run stands at its end.
 
-    ``outputs`` are the signals that no neuron listens to, in the order of finishing; ``context`` is the shared value;
-    ``error`` and ``error_type`` say why a failed run failed.
+    ``outputs`` are the signals that no neuron listens to, in the order of finishing; ``context`` is the shared value, None
+    also where the retention has taken it; ``error`` and ``error_type`` say why a failed run failed.
     """
 
     status: str
@@ -151,19 +156,21 @@ class Flows:
         """The run's row of ``cnstra.runs``. Raises ``RunNotFound``."""
         found = yield from self._run(self._operations.run_row(run_id))
         if found is None:
-            raise _not_found(run_id)
+            raise not_found(run_id)
         return cast("Mapping[str, Any]", found)
 
     def describe(self, run_id: uuid.UUID) -> Flow[dict[str, Any]]:
         """The run's row of ``cnstra.runs``, and its activations as a list."""
         row = yield from self.row(run_id)
         activations = yield from self._run(self._operations.activation_rows(run_id))
+        if not activations:  # every run has some: it was pruned in between
+            raise not_found(run_id)
         return {**row, "activations": [dict(activation) for activation in activations]}
 
     def status(self, run_id: uuid.UUID) -> Flow[str]:
         found = yield from self._run(self._operations.run_status(run_id))
         if found is None:
-            raise _not_found(run_id)
+            raise not_found(run_id)
         return cast("str", found)
 
     def wait(self, run_id: uuid.UUID, timeout: float | None) -> Flow[RunResult]:
@@ -182,7 +189,10 @@ class Flows:
 
     def result(self, run_id: uuid.UUID) -> Flow[RunResult]:
         row = yield from self.row(run_id)
-        context = yield from self.context(run_id, None)
+        try:
+            context = yield from self.context(run_id, None)
+        except ContextExpired:
+            context = None
         return RunResult(
             status=row["status"],
             outputs=tuple(self._signal(output["collateral"], output["payload"]) for output in row["outputs"]),
@@ -201,6 +211,8 @@ class Flows:
         if snapshot is None:
             row = yield from self.row(run_id)
             raise ContextError(f"run {run_id}: its context has versions 0 to {row['context_version']}, not {version}")
+        if snapshot.version and not snapshot.slots:
+            raise _expired(run_id)
         value = shared_value(snapshot)
         declared = self._cns.context_payload if self._cns is not None else None
         return value if value is None or declared is None else declared.decode(value)
@@ -209,6 +221,8 @@ class Flows:
         """Every version of the run's context, in order."""
         yield from self.status(run_id)
         rows = yield from self._run(self._operations.history(run_id))
+        if not rows and (yield from self.row(run_id))["context_version"]:
+            raise _expired(run_id)
         return [
             Written(
                 version=row["version"],
@@ -249,17 +263,64 @@ class Flows:
         """The rows of ``cnstra.runs`` that fit, newest first."""
         return cast("list[Mapping[str, Any]]", (yield from self._run(self._operations.run_rows(filter_of(options)))))
 
-    def retry_failed(self, graph: str | None) -> Flow[list[uuid.UUID]]:
-        """Begin the next attempt of every run that is failed now, of one graph or of all; the ids of these runs."""
+    def retry_failed(self, graph: str | None, tag: str | tuple[str, str] | None = None) -> Flow[list[uuid.UUID]]:
+        """Begin the next attempt of every run that is failed now, of one graph or with one tag; the ids of these runs."""
+        wanted = tag_filter(tag)
         retried: list[uuid.UUID] = []
         after: uuid.UUID | None = None
         while True:
-            page = yield from self._run(self._operations.failed_runs(graph, after, _PAGE))
+            page = yield from self._run(self._operations.failed_runs(graph, after, _PAGE, wanted))
             if not page:
                 return retried
             done = yield from self._retry([RunEvent(run_id=run_id, event=RetryAsked()) for run_id in page])
             retried += [run_id for run_id, was in zip(page, done, strict=True) if was]
             after = page[-1]
+
+    # -- retention ---------------------------------------------------------------------------------------------
+
+    def retention(self) -> Flow[dict[str, timedelta | None]]:
+        """How long what has ended is kept, by rule; None is for ever."""
+        kept = yield from self._run(self._operations.retention())
+        return {what: kept[what] for what in RULES}
+
+    def set_retention(self, options: KeepOptions) -> Flow[None]:
+        """Change rules. Raises ``ConfigurationError`` for rules that there are not."""
+        rules = rules_of(options)
+        if rules:
+            yield from self._run(self._operations.set_retention(rules))
+
+    def prune(
+        self, older_than: timedelta, statuses: Sequence[str] | None, dry_run: bool, limit: int | None
+    ) -> Flow[dict[str, int]]:
+        """Delete runs that ended longer ago than that, in short transactions; how many, by status."""
+        wanted, long = prunable(statuses), age(older_than)
+        if limit is not None and limit < 0:
+            raise ConfigurationError(f"limit={limit} is less than nothing")
+        before = (yield from self._run(self._operations.now())) - long
+        left = limit
+        if dry_run:
+            counts = yield from self._run(self._operations.count_ended(wanted, before))
+            return dict(_first_of(counts, left))
+        pruned = dict.fromkeys(wanted, 0)
+        portion = Portion()
+        while left is None or left > 0:
+            runs = portion.runs if left is None else min(left, portion.runs)
+            batch = yield from self._run(self._operations.prune(wanted, before, Portion(runs=runs, rows=portion.rows)))
+            for _, status in batch.runs:
+                pruned[status] += 1
+            if not batch.more:
+                break
+            left = None if left is None else left - len(batch.runs)
+            yield self._world.sleep(_BREATH)
+        return pruned
+
+
+def _first_of(counts: Mapping[str, int], limit: int | None) -> Generator[tuple[str, int]]:
+    """So many of what was counted, status by status, as they would go."""
+    for status, count in counts.items():
+        taken = count if limit is None else min(count, limit)
+        limit = None if limit is None else limit - taken
+        yield status, taken
 
 
 def shared_value(snapshot: Snapshot) -> Any:
@@ -270,5 +331,16 @@ def shared_value(snapshot: Snapshot) -> Any:
     return None if otherwise is None else values.load(otherwise)
 
 
-def _not_found(run_id: uuid.UUID) -> RunNotFound:
-    return RunNotFound(f"no run {run_id} is stored here; look at `cnstra runs`, and at CNSTRA_DATABASE_URL")
+def not_found(run_id: uuid.UUID) -> RunNotFound:
+    """What is said of a run that is not stored, or not any more."""
+    return RunNotFound(
+        f"no run {run_id} is stored here: it never was, or it was pruned after its end, by hand or by `cnstra retention`; "
+        "look at `cnstra runs`, and at CNSTRA_DATABASE_URL"
+    )
+
+
+def _expired(run_id: uuid.UUID) -> ContextExpired:
+    return ContextExpired(
+        f"run {run_id}: its context is not kept any longer; cnstra.context.expires_at says since when, "
+        "and `cnstra retention` for how long contexts are"
+    )

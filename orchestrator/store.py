@@ -14,6 +14,7 @@ from uuid import UUID
 
 from cnstra.orchestrator.machine.records import Claimed, Event, Target, Verdict
 from cnstra.orchestrator.ports import Ring
+from cnstra.orchestrator.retention import Rules
 from cnstra.orchestrator.slots import Slot, Snapshot
 
 T_co = TypeVar("T_co", covariant=True)
@@ -50,7 +51,7 @@ class AsyncRunner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A run to be kept. ``digest`` tells one payload from another under the same idempotency key."""
+    """A run to be kept."""
 
     run_id: UUID
     graph: str
@@ -62,7 +63,6 @@ class Submission:
     priority: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
-    digest: bytes | None = None
     policy: Mapping[str, Any] | None = None
     delay: timedelta | None = None
 
@@ -170,6 +170,10 @@ class WorkerInfo:
     lease: timedelta
 
 
+READMITTED_AT_ONCE = 500
+"""How many activations that nobody knew become claimable in one transaction."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldClaim:
     """A claim that the store believes a worker to hold."""
@@ -201,7 +205,41 @@ class Findings:
     unclaimed: tuple[Ring, ...] = ()
 
 
+# -- retention ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portion:
+    """How much one transaction may delete: so many runs, and among them so many rows, though always one run whole."""
+
+    runs: int = 200
+    rows: int = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """The runs that a transaction has deleted, with the statuses that they had. ``more`` says that others may follow."""
+
+    runs: tuple[tuple[UUID, str], ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    """What a transaction has deleted: by the rules runs, and contexts of runs that stay; and how many contexts of no run,
+    whose own time had come."""
+
+    runs: tuple[UUID, ...]
+    contexts: tuple[UUID, ...]
+    free_contexts: int = 0
+    more: bool
+
+
 # -- reading -------------------------------------------------------------------------------------------------------
+
+
+Tag = tuple[str, str | None]
+"""A tag to look for: its key, and its value, or None for any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +247,7 @@ class RunFilter:
     """Which runs to list, newest first."""
 
     status: str | None = None
-    tag: tuple[str, str | None] | None = None
+    tag: Tag | None = None
     since: datetime | None = None
     limit: int = 100
 
@@ -250,12 +288,21 @@ class Operations(Protocol):
         """The run's rows of the view ``cnstra.context_history``, in order."""
         ...
 
-    def failed_runs(self, graph: str | None, after: UUID | None, limit: int) -> Operation[list[UUID]]: ...
+    def failed_runs(
+        self, graph: str | None, after: UUID | None, limit: int, tag: Tag | None = None
+    ) -> Operation[list[UUID]]:
+        """Failed runs in the order of their ids, from the one behind ``after`` on; of one graph, with one tag, or all."""
+        ...
 
     # workers
 
-    def register(self, worker: WorkerInfo) -> Operation[None]:
-        """Begin a worker's lease; activations that nobody knew and this one knows become claimable."""
+    def register(self, worker: WorkerInfo, limit: int = READMITTED_AT_ONCE) -> Operation[bool]:
+        """Begin a worker's lease, and readmit the first of what nobody knew; whether there may be more: see ``readmit``."""
+        ...
+
+    def readmit(self, worker: WorkerInfo, limit: int = READMITTED_AT_ONCE) -> Operation[bool]:
+        """Activations that nobody knew and this registered worker knows become claimable, ``limit`` of them; whether there
+        may be more."""
         ...
 
     def renew(self, worker: UUID) -> Operation[list[HeldClaim] | None]:
@@ -288,8 +335,41 @@ class Operations(Protocol):
         """Take workers whose lease has run out for lost, and answer claims of theirs."""
         ...
 
-    def set_unknown_aside(self, unclaimed_after: timedelta, limit: int) -> Operation[None]:
-        """Take ready activations that no live worker of their graph and queue knows out of the way."""
+    def set_unknown_aside(self, unclaimed_after: timedelta, limit: int) -> Operation[int]:
+        """Take ready activations that no live worker of their graph, queue and version knows out of the way; how many.
+
+        The first ``limit`` of each queue are looked at: with so many taken away there may be more.
+        """
+        ...
+
+    # retention
+
+    def now(self) -> Operation[datetime]:
+        """The store's time."""
+        ...
+
+    def retention(self) -> Operation[Rules]:
+        """How long what has ended is kept, by rule; None is for ever."""
+        ...
+
+    def set_retention(self, rules: Rules) -> Operation[None]:
+        """Change rules. When it has returned, nothing goes by the old ones any more."""
+        ...
+
+    def count_ended(self, statuses: Sequence[str], before: datetime) -> Operation[Mapping[str, int]]:
+        """How many runs ended in these statuses before a moment, by status."""
+        ...
+
+    def prune(self, statuses: Sequence[str], before: datetime, portion: Portion) -> Operation[Pruned]:
+        """Delete runs that ended in these statuses before a moment, status by status, the longest ended first.
+
+        Each with all that belongs to it: activations, tries, context, idempotency key. Runs that somebody else is changing
+        are passed over.
+        """
+        ...
+
+    def expire(self, portion: Portion) -> Operation[Expired]:
+        """Delete what the rules no longer keep: runs, and contexts of runs that are final. Others' are passed over."""
         ...
 
 

@@ -24,6 +24,9 @@ from cnstra.workers.settings import WorkerSettings
 
 _log = logging.getLogger("cnstra.worker")
 
+_BREATH = 0.01
+_WAIT = 1.0
+
 Holds = Callable[[UUID, Claimed], bool]
 
 
@@ -48,20 +51,28 @@ class Lease:
     def register(self, queues: tuple[str, ...], dendrites: tuple[tuple[str, str], ...]) -> None:
         """Begin the lease of the present incarnation."""
         self._queues, self._dendrites = queues, dendrites
-        self._store.run(
-            self._store.register(
-                WorkerInfo(
-                    worker=self._worker,
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
-                    graph=self._cns.durable_name,
-                    graph_version=self._cns.version,
-                    queues=queues,
-                    dendrites=dendrites,
-                    lease=self._settings.lease,
-                )
-            )
+        info = WorkerInfo(
+            worker=self._worker,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            graph=self._cns.durable_name,
+            graph_version=self._cns.version,
+            queues=queues,
+            dendrites=dendrites,
+            lease=self._settings.lease,
         )
+        if self._store.run(self._store.register(info)):
+            threading.Thread(target=self._readmit, args=(info,), name="cnstra-readmit", daemon=True).start()
+
+    def _readmit(self, info: WorkerInfo) -> None:
+        """Take up the rest of what nobody knew, portion by portion, while the work that is there begins."""
+        more = True
+        while more and self._worker == info.worker and not self._stopped.wait(_BREATH):
+            try:
+                more = self._store.run(self._store.readmit(info))
+            except CnstraError as error:
+                if not self._stopped.wait(_WAIT):  # else the store was closed
+                    _log.warning("worker %s could not take up yet what nobody knew: %s", info.worker, error)
 
     def start(self, holds: Holds, renewed: Callable[[], None] = lambda: None) -> None:
         """Renew, on a thread, three times a lease; tell of each time by ``renewed``."""

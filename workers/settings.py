@@ -15,7 +15,8 @@ class WorkerSettings:
     ``threads`` is how many sync handlers run at once, ``coroutines`` how many async ones. A lease that is not renewed
     for ``lease`` makes the worker lost: what it held is tried again elsewhere after ``crash_backoff``; an activation that
     lost ``poison_limit`` workers has failed with ``Poisoned``. The supervisor looks around every ``look_every`` and rings
-    again for what nobody has claimed for ``unclaimed_after``. A single successor goes on in the same process for at most
+    again for what nobody has claimed for ``unclaimed_after``; ``expire_every`` is how often it has deleted what the store's
+    rules no longer keep. A single successor goes on in the same process for at most
     ``streak`` hops before others get their turn.
     """
 
@@ -29,13 +30,14 @@ class WorkerSettings:
     look_every: timedelta = timedelta(milliseconds=500)
     supervisor_lease: timedelta = timedelta(seconds=2)
     unclaimed_after: timedelta = timedelta(seconds=1)
+    expire_every: timedelta = timedelta(minutes=1)
     streak: int = 100
 
     def __post_init__(self) -> None:
         for name in ("threads", "coroutines", "poison_limit"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"a worker's {name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("lease", "look_every", "supervisor_lease", "unclaimed_after"):
+        for name in ("lease", "look_every", "supervisor_lease", "unclaimed_after", "expire_every"):
             if getattr(self, name) <= timedelta(0):
                 raise ConfigurationError(f"a worker's {name} is {getattr(self, name)}; it must be longer than nothing")
         if self.queues is not None and not self.queues:

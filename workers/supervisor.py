@@ -20,6 +20,7 @@ from cnstra.workers.settings import WorkerSettings
 _log = logging.getLogger("cnstra.supervisor")
 
 MOST_PER_LOOK = 500
+SWEEPS_PER_LOOK = 20
 _LOST = f"{WorkerLost.__module__}.{WorkerLost.__qualname__}"
 
 
@@ -34,6 +35,7 @@ class Supervisor:
         worker: Callable[[], UUID],
         nudge: Callable[[], None],
         suspects: Callable[[], None],
+        retention: Callable[[], None],
     ) -> None:
         self._store = store
         self._bell = bell
@@ -41,6 +43,7 @@ class Supervisor:
         self._worker = worker
         self._nudge = nudge
         self._suspects = suspects
+        self._retention = retention
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cnstra-supervisor", daemon=True)
 
@@ -78,12 +81,14 @@ class Supervisor:
         if found.unclaimed:
             self._bell.ring(found.unclaimed)
             self._nudge()
-            self._store.run(self._store.set_unknown_aside(settings.unclaimed_after, MOST_PER_LOOK))
         if found.suspects:
             self._suspects()
         if found.workers_lost:
             self._take_back()
         self._fire(found)
+        if found.unclaimed:
+            self._set_aside()
+        self._retention()
         return True
 
     def _fire(self, found: Findings) -> None:
@@ -92,6 +97,13 @@ class Supervisor:
         events += [RunEvent(run_id=run_id, event=AttemptDue()) for run_id in found.attempts_due]
         if events:
             self._apply(events)
+
+    def _set_aside(self) -> None:
+        """Work that nobody knows leaves the way of the rest soon, however much it is: each claim reads over what stays."""
+        for _ in range(SWEEPS_PER_LOOK):
+            aside = self._store.run(self._store.set_unknown_aside(self._settings.unclaimed_after, MOST_PER_LOOK))
+            if aside < MOST_PER_LOOK or self._stopped.is_set():
+                return
 
     def _take_back(self) -> None:
         """Claims of workers that are lost: another try, after a while."""

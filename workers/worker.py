@@ -12,6 +12,7 @@ from cnstra.orchestrator.ports import Bell, Entropy
 from cnstra.orchestrator.store import Store
 from cnstra.workers.hop import Hops
 from cnstra.workers.lease import Lease
+from cnstra.workers.retention import Retention
 from cnstra.workers.settings import WorkerSettings
 from cnstra.workers.supervisor import Supervisor
 
@@ -42,8 +43,15 @@ class Worker:
         self._settings = settings
         self._lease = Lease(cns, store, bell, settings, entropy)
         self._hops = Hops(cns, store, bell, settings, entropy, self._lease.worker)
+        self._retention = Retention(store, settings.expire_every)
         self._supervisor = Supervisor(
-            store, bell, settings, self._lease.worker, self._hops.nudge, self._hops.look_for_suspects
+            store,
+            bell,
+            settings,
+            self._lease.worker,
+            self._hops.nudge,
+            self._hops.look_for_suspects,
+            self._retention.ask,
         )
         self._listener = listen(self._hops.queues, self._hops.rung)
 
@@ -53,6 +61,7 @@ class Worker:
         self._lease.register(self._hops.queues, self._hops.dendrites)
         self._hops.start()
         self._lease.start(self._hops.holds, self._hops.renewed)
+        self._retention.start()
         self._supervisor.start()
         self._listener.start()
 
@@ -60,8 +69,10 @@ class Worker:
         """Drain within the time of the settings; whether every running handler ended in it."""
         until = time.monotonic() + self._settings.drain.total_seconds()
         self._listener.stop(5.0)
+        self._retention.stop()
         self._supervisor.stop()
         drained = self._hops.stop(max(until - time.monotonic(), 0.0))
+        self._retention.stop(1.0)
         self._lease.stop()
         return drained
 

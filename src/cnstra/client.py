@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Iterable, Sequence
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypeVar
 from uuid import UUID
@@ -18,6 +19,7 @@ from cnstra import settings
 from cnstra.orchestrator.flows import Flows, RunResult, Written, drive, drive_async
 from cnstra.orchestrator.graph import CNS, Signal
 from cnstra.orchestrator.ports import Bell, Ring, SystemEntropy
+from cnstra.orchestrator.retention import KeepOptions
 from cnstra.orchestrator.store import AsyncStore, Operation, Store
 from cnstra.orchestrator.submitting import ListOptions, ManyOptions, SubmitOptions, run_uuid
 from cnstra.stores.postgres import AsyncPostgresStore, PostgresStore
@@ -181,9 +183,39 @@ class Orchestrator:
         """The newest runs that fit, newest first. ``which`` is that of ``ListOptions``: status, tag, since, limit."""
         return [Run(row["run_id"], self._flows) for row in drive(self._flows.list_rows(which))]
 
-    def retry_failed(self, *, graph: str | None = None) -> list[Run]:
-        """Begin the next attempt of every run that is failed now, of one graph or of all."""
-        return [Run(run_id, self._flows) for run_id in drive(self._flows.retry_failed(graph))]
+    def retry_failed(self, *, graph: str | None = None, tag: str | tuple[str, str] | None = None) -> list[Run]:
+        """Begin the next attempt of every run that is failed now; only of one graph, or with one tag, where they are given."""
+        return [Run(run_id, self._flows) for run_id in drive(self._flows.retry_failed(graph, tag))]
+
+    def prune(
+        self,
+        *,
+        older_than: timedelta,
+        statuses: Sequence[str] | None = None,
+        dry_run: bool = False,
+        limit: int | None = None,
+    ) -> dict[str, int]:
+        """Delete runs that ended longer than ``older_than`` ago, with all that belongs to them; how many, by status.
+
+        ``statuses`` are the final ones by default: completed, compensated and cancelled. Failed runs, which could still be
+        retried, are deleted where they are named. ``dry_run`` counts and deletes nothing; ``limit`` is the most to delete.
+        Goes on in short transactions, each of whole runs; a run that somebody is changing is passed over.
+
+        Raises ``ConfigurationError`` for statuses of runs that have not ended.
+        """
+        return drive(self._flows.prune(older_than, statuses, dry_run, limit))
+
+    def retention(self) -> dict[str, timedelta | None]:
+        """How long what has ended is kept, by status, and contexts by ``context``; None is for ever."""
+        return drive(self._flows.retention())
+
+    def set_retention(self, **keep: Unpack[KeepOptions]) -> None:
+        """Change how long what has ended is kept: completed, failed, compensated, cancelled, context.
+
+        The workers delete what is older than that, in the background. ``context`` is for contexts of runs that stay
+        themselves; a failed run keeps its own. When this returns, nothing goes by the old rules any more.
+        """
+        drive(self._flows.set_retention(keep))
 
     def close(self) -> None:
         """Let go of all connections. Idempotent."""
@@ -227,9 +259,30 @@ class AsyncOrchestrator:
         """The newest runs that fit, newest first; see ``Orchestrator.list_runs``."""
         return [AsyncRun(row["run_id"], self._flows) for row in await drive_async(self._flows.list_rows(which))]
 
-    async def retry_failed(self, *, graph: str | None = None) -> list[AsyncRun]:
-        """Begin the next attempt of every run that is failed now, of one graph or of all."""
-        return [AsyncRun(run_id, self._flows) for run_id in await drive_async(self._flows.retry_failed(graph))]
+    async def retry_failed(
+        self, *, graph: str | None = None, tag: str | tuple[str, str] | None = None
+    ) -> list[AsyncRun]:
+        """Begin the next attempt of every run that is failed now; only of one graph, or with one tag, where they are given."""
+        return [AsyncRun(run_id, self._flows) for run_id in await drive_async(self._flows.retry_failed(graph, tag))]
+
+    async def prune(
+        self,
+        *,
+        older_than: timedelta,
+        statuses: Sequence[str] | None = None,
+        dry_run: bool = False,
+        limit: int | None = None,
+    ) -> dict[str, int]:
+        """Delete runs that ended longer than ``older_than`` ago; see ``Orchestrator.prune``."""
+        return await drive_async(self._flows.prune(older_than, statuses, dry_run, limit))
+
+    async def retention(self) -> dict[str, timedelta | None]:
+        """How long what has ended is kept, by status, and contexts by ``context``; None is for ever."""
+        return await drive_async(self._flows.retention())
+
+    async def set_retention(self, **keep: Unpack[KeepOptions]) -> None:
+        """Change how long what has ended is kept; see ``Orchestrator.set_retention``."""
+        await drive_async(self._flows.set_retention(keep))
 
     async def close(self) -> None:
         """Let go of all connections. Idempotent."""

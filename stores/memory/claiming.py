@@ -11,7 +11,7 @@ from uuid import UUID
 from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT
 from cnstra.orchestrator.machine.records import Claimed
 from cnstra.orchestrator.machine.states import ACTIVATION_MOVES, ActivationMove, ActivationStatus, move
-from cnstra.orchestrator.store import ClaimRequest, HeldClaim, Work, WorkerInfo
+from cnstra.orchestrator.store import READMITTED_AT_ONCE, ClaimRequest, HeldClaim, Work, WorkerInfo
 from cnstra.stores.memory.operations import operation
 from cnstra.stores.memory.state import ActivationRow, State, WorkerRow
 
@@ -23,13 +23,15 @@ class Claiming:
     """The operations by which workers come, take work, and go."""
 
     @operation
-    def register(self, state: State, worker: WorkerInfo) -> None:
+    def register(self, state: State, worker: WorkerInfo, limit: int = READMITTED_AT_ONCE) -> bool:
         now = state.now()
         lease = WorkerRow(info=worker, started_at=now, last_seen_at=now, expires_at=now + worker.lease)
         state.workers.setdefault(worker.worker, lease)
-        for row in state.with_status(ActivationStatus.READY):
-            if row.activation.blocked == UNKNOWN and serves(state, worker, row) and knows(state, worker, row):
-                state.put(replace(row, activation=replace(row.activation, blocked=None)))
+        return _readmit(state, worker, limit)
+
+    @operation
+    def readmit(self, state: State, worker: WorkerInfo, limit: int = READMITTED_AT_ONCE) -> bool:
+        return _readmit(state, worker, limit)
 
     @operation
     def renew(self, state: State, worker: UUID) -> list[HeldClaim] | None:
@@ -63,6 +65,17 @@ class Claiming:
     @operation
     def suspects_wait(self, state: State, request: ClaimRequest) -> bool:
         return any(True for _ in _claimable(state, replace(request, suspects=True)))
+
+
+def _readmit(state: State, worker: WorkerInfo, limit: int) -> bool:
+    known = [
+        row
+        for row in state.with_status(ActivationStatus.READY)
+        if row.activation.blocked == UNKNOWN and serves(state, worker, row) and knows(state, worker, row)
+    ][:limit]
+    for row in known:
+        state.put(replace(row, activation=replace(row.activation, blocked=None)))
+    return len(known) == limit
 
 
 # -- who may have what -----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from uuid import UUID
 from cnstra.orchestrator.machine.records import Failure, Run
 from cnstra.orchestrator.machine.states import ENDED, ActivationStatus, RunStatus
 from cnstra.orchestrator.slots import WHOLE, Slot, Snapshot, shared_key
-from cnstra.orchestrator.store import RunFilter, WorkerInfo
+from cnstra.orchestrator.store import RunFilter, Tag, WorkerInfo
 from cnstra.stores.memory.claiming import UNKNOWN, has_version, serves
 from cnstra.stores.memory.operations import operation
 from cnstra.stores.memory.state import ActivationRow, RunRow, State
@@ -62,24 +62,31 @@ class Reading:
         return Snapshot(version=at, slots=slots)
 
     @operation
-    def failed_runs(self, state: State, graph: str | None, after: UUID | None, limit: int) -> list[UUID]:
+    def failed_runs(
+        self, state: State, graph: str | None, after: UUID | None, limit: int, tag: Tag | None = None
+    ) -> list[UUID]:
         return sorted(
             run_id
             for run_id, row in state.runs.items()
             if row.run.status is RunStatus.FAILED
             and (graph is None or row.submission.graph == graph)
             and (after is None or run_id > after)
+            and _is_tagged(row, tag)
         )[:limit]
 
 
 def _fits(row: RunRow, which: RunFilter) -> bool:
-    tags = json.loads(row.tags)
-    key, value = which.tag or (None, None)
     return (
         (which.status is None or row.run.status.value == which.status)
-        and (key is None or (key in tags and value in (None, tags[key])))
+        and _is_tagged(row, which.tag)
         and (which.since is None or row.submitted_at >= which.since)
     )
+
+
+def _is_tagged(row: RunRow, tag: Tag | None) -> bool:
+    tags = json.loads(row.tags)
+    key, value = tag or (None, None)
+    return key is None or (key in tags and value in (None, tags[key]))
 
 
 def _run_row(state: State, row: RunRow) -> Row:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from cnstra.orchestrator.machine.records import Activation, Entry, Run, Target, TryEnded
 from cnstra.orchestrator.machine.states import OUTSTANDING, ActivationStatus
+from cnstra.orchestrator.retention import DEFAULTS
 from cnstra.orchestrator.slots import Slot, Snapshot
 from cnstra.orchestrator.store import Submission, WorkerInfo
 
@@ -78,6 +79,8 @@ class State:
     heads: dict[UUID, dict[str, int]] = field(default_factory=dict)
     tries: dict[UUID, list[TryRow]] = field(default_factory=dict)
     workers: dict[UUID, WorkerRow] = field(default_factory=dict)
+    expired_contexts: dict[UUID, datetime] = field(default_factory=dict)
+    retention: dict[str, timedelta | None] = field(default_factory=lambda: dict(DEFAULTS))
     supervisor: UUID | None = None
     supervised_until: datetime | None = None
     _activations: dict[UUID, dict[int, ActivationRow]] = field(default_factory=dict)
@@ -110,6 +113,22 @@ class State:
     def live_workers(self) -> list[WorkerRow]:
         """The workers that were not taken for lost."""
         return [row for row in self.workers.values() if row.lost_at is None]
+
+    def forget(self, run_id: UUID) -> None:
+        """Delete a run, with all that belongs to it."""
+        del self.runs[run_id]
+        for key in [key for key, of_run in self.keys.items() if of_run == run_id]:
+            del self.keys[key]
+        for number in self._activations.pop(run_id, {}):
+            self._outstanding.pop((run_id, number), None)
+        for of_runs in (self.entries, self.heads, self.tries, self.expired_contexts):
+            of_runs.pop(run_id, None)
+
+    def forget_context(self, run_id: UUID) -> None:
+        """Delete a run's context, with its history; the run stays."""
+        self.entries.pop(run_id, None)
+        self.heads.pop(run_id, None)
+        self.expired_contexts[run_id] = self.now()
 
     def snapshot(self, run_id: UUID) -> Snapshot:
         """A run's context as it is now."""

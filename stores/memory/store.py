@@ -11,6 +11,7 @@ from cnstra.stores.memory.applying import Applying
 from cnstra.stores.memory.claiming import Claiming
 from cnstra.stores.memory.operations import MemoryOperation
 from cnstra.stores.memory.reading import Reading
+from cnstra.stores.memory.retaining import Retaining
 from cnstra.stores.memory.state import Clock, State
 from cnstra.stores.memory.submitting import Submitting
 from cnstra.stores.memory.supervising import Supervising
@@ -18,7 +19,7 @@ from cnstra.stores.memory.supervising import Supervising
 T = TypeVar("T")
 
 
-class MemoryOperations(Submitting, Claiming, Applying, Supervising, Reading):
+class MemoryOperations(Submitting, Claiming, Applying, Supervising, Retaining, Reading):
     """All operations of a store of runs, as functions of its state."""
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator.machine.records import Claimed
-from cnstra.orchestrator.store import ClaimRequest, HeldClaim, Work, WorkerInfo
+from cnstra.orchestrator.store import READMITTED_AT_ONCE, ClaimRequest, HeldClaim, Work, WorkerInfo
 from cnstra.stores.postgres.rows import works_of
 from cnstra.stores.postgres.transactions import Ask, Rows, Steps, operation
 
@@ -15,14 +15,18 @@ class Claiming:
     """The operations by which workers come, take work, and go."""
 
     @operation
-    def register(self, _repeated: bool, worker: WorkerInfo) -> Steps[None]:
+    def register(self, _repeated: bool, worker: WorkerInfo, limit: int = READMITTED_AT_ONCE) -> Steps[bool]:
         known = _able(worker)
         yield Ask("keep_aside_closed", {})
         yield Ask(
             "register",
             known | {"worker": worker.worker, "host": worker.host, "pid": worker.pid, "lease": worker.lease},
         )
-        yield Ask("readmit_known", known)
+        return (yield from _readmit(worker, limit))
+
+    @operation
+    def readmit(self, _repeated: bool, worker: WorkerInfo, limit: int = READMITTED_AT_ONCE) -> Steps[bool]:
+        return (yield from _readmit(worker, limit))
 
     @operation
     def renew(self, _repeated: bool, worker: UUID) -> Steps[list[HeldClaim] | None]:
@@ -55,6 +59,14 @@ class Claiming:
     def suspects_wait(self, _repeated: bool, request: ClaimRequest) -> Steps[bool]:
         [(waits,)] = yield Ask("suspects_wait", _able(request))
         return bool(waits)
+
+
+def _readmit(worker: WorkerInfo, limit: int) -> Steps[bool]:
+    """Those that others look for at the same time come in the same order: sorted, whatever the graphs' order is."""
+    able = _able(worker)
+    sorted_able = able | {"queues": sorted(able["queues"]), "dendrites": sorted(able["dendrites"])}
+    readmitted = yield Ask("readmit_known", sorted_able | {"limit": limit})
+    return len(readmitted) == limit
 
 
 def _able(worker: WorkerInfo | ClaimRequest) -> dict[str, Any]:

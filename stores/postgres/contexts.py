@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator import values
-from cnstra.orchestrator.errors import ContextError, RunNotFound
+from cnstra.orchestrator.errors import ContextError, ContextExpired, RunNotFound
 from cnstra.orchestrator.flows import shared_value
 from cnstra.orchestrator.run_context import Identity, RunContext, view_of
 from cnstra.orchestrator.slots import EMPTY, OnStale, resolve
@@ -69,10 +69,10 @@ class ContextKeeping:
 
     @operation
     def read(self, _repeated: bool, place: Place, wanted: bool) -> Steps[Kept]:
-        versions = yield Ask("find_context", {"run_id": place.context_id})
-        _check(place, is_run=bool(versions))
-        if versions:
-            return (yield from _read_of_run(place.context_id, versions[0][0], wanted))
+        runs = yield Ask("find_context", {"run_id": place.context_id})
+        _check(place, runs)
+        if runs:
+            return (yield from _read_of_run(place.context_id, runs[0][0], wanted))
         found = yield Ask("read_free_context", {"context_id": place.context_id, "values": wanted})
         if not found:
             return Kept(version=0, of_run=False)
@@ -86,10 +86,10 @@ class ContextKeeping:
 
     @operation
     def write(self, _repeated: bool, place: Place, writing: Writing) -> Steps[Wrote]:
-        versions = yield Ask("lock_context", {"run_id": place.context_id})
-        _check(place, is_run=bool(versions))
-        if versions:
-            written = yield from _write_to_run(place.context_id, versions[0][0], writing)
+        runs = yield Ask("lock_context", {"run_id": place.context_id})
+        _check(place, runs)
+        if runs:
+            written = yield from _write_to_run(place.context_id, runs[0][0], writing)
             return Wrote(written=written, of_run=True)
         rows = yield Ask(
             "change_free_context" if writing.expected else "make_free_context",
@@ -103,21 +103,20 @@ class ContextKeeping:
         )
         return Wrote(written=bool(rows), of_run=False)
 
-    @operation
-    def sweep_contexts(self, _repeated: bool, limit: int) -> Steps[int]:
-        """Delete contexts that have expired, so many at most; how many it were. Nobody needs it to see that they have."""
-        rows = yield Ask("sweep_free_contexts", {"limit": limit})
-        return len(rows)
 
-
-def _check(place: Place, *, is_run: bool) -> None:
-    if is_run and place.freely:
+def _check(place: Place, runs: Rows) -> None:
+    if runs and place.freely:
         raise ContextError(
             f"context {place.context_id} in Postgres is a run's own: it is JSON, and lives as long as the run; "
             "give codec= and ttl= only for a UUID that is no run's"
         )
-    if place.was_run and not is_run:  # it must not go on as a context of its own
+    if place.was_run and not runs:  # it must not go on as a context of its own
         raise RunNotFound(f"run {place.context_id} is not stored any more, and neither is its context")
+    for _, is_kept in runs:
+        if not is_kept:
+            raise ContextExpired(
+                f"run {place.context_id}: the retention has taken its context, which comes back no more"
+            )
 
 
 def _read_of_run(run_id: UUID, version: int, wanted: bool) -> Steps[Kept]:

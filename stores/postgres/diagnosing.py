@@ -47,12 +47,10 @@ class Diagnosing:
         rows = yield Ask("run_row", one, as_dicts=True)
         if not rows:
             return None
-        return Story(
-            run=rows[0],
-            activations=(yield Ask("activation_rows", one, as_dicts=True)),
-            tries=(yield Ask("tries_of_run", one, as_dicts=True)),
-            context=(yield Ask("context_of_run", one, as_dicts=True))[0],
-        )
+        activations = yield Ask("activation_rows", one, as_dicts=True)
+        tries = yield Ask("tries_of_run", one, as_dicts=True)
+        contexts = yield Ask("context_of_run", one, as_dicts=True)  # last: none, and the run was pruned meanwhile
+        return Story(run=rows[0], activations=activations, tries=tries, context=contexts[0]) if contexts else None
 
     @operation
     def server_facts(self, _repeated: bool) -> Steps[Row]:

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator.slots import Slot, Snapshot
-from cnstra.orchestrator.store import RunFilter
+from cnstra.orchestrator.store import RunFilter, Tag
 from cnstra.stores.postgres.migrating import fitting
 from cnstra.stores.postgres.transactions import Ask, Steps, operation
 
@@ -36,14 +36,12 @@ class Reading:
 
     @operation
     def run_rows(self, _repeated: bool, which: RunFilter) -> Steps[list[Mapping[str, Any]]]:
-        key, value = which.tag or (None, None)
         return (
             yield Ask(
                 "run_rows",
                 {
                     "status": which.status,
-                    "tags": None if key is None or value is None else json.dumps({key: value}),
-                    "tag_key": key,
+                    **_tagged(which.tag),
                     # Ids of a client whose clock is behind sort earlier than their time: a margin, then the time itself.
                     "from_id": None if which.since is None else _first_id(which.since.timestamp() - 3600),
                     "since": which.since,
@@ -71,9 +69,16 @@ class Reading:
         return Snapshot(version=at, slots={slot: Slot(written, text) for slot, written, text in rows})
 
     @operation
-    def failed_runs(self, _repeated: bool, graph: str | None, after: UUID | None, limit: int) -> Steps[list[UUID]]:
-        rows = yield Ask("failed_runs", {"graph": graph, "after": after, "limit": limit})
+    def failed_runs(
+        self, _repeated: bool, graph: str | None, after: UUID | None, limit: int, tag: Tag | None = None
+    ) -> Steps[list[UUID]]:
+        rows = yield Ask("failed_runs", {"graph": graph, "after": after, "limit": limit, **_tagged(tag)})
         return [run_id for (run_id,) in rows]
+
+
+def _tagged(tag: Tag | None) -> dict[str, str | None]:
+    key, value = tag or (None, None)
+    return {"tags": None if key is None or value is None else json.dumps({key: value}), "tag_key": key}
 
 
 def _first_id(seconds: float) -> UUID:

@@ -13,7 +13,7 @@ from cnstra.orchestrator.machine.states import ActivationStatus
 from cnstra.orchestrator.ports import Ring
 from cnstra.orchestrator.store import Accepted, Submission
 from cnstra.stores.postgres.rows import insert_activations
-from cnstra.stores.postgres.transactions import Ask, Steps, operation
+from cnstra.stores.postgres.transactions import Ask, InterferenceError, Rows, Steps, operation
 
 Taken = dict[UUID, Accepted]
 
@@ -91,7 +91,7 @@ def _take_keys(submissions: Sequence[Submission]) -> Steps[Taken]:
             "payloads": [submission.payload for submission in keyed],
         },
     )
-    return {asked: Accepted(run_id=run_id, new=False, same=same) for asked, run_id, same in rows if asked not in won}
+    return _had_before(rows, {submission.run_id for submission in keyed} - won)
 
 
 def _insert_runs(
@@ -135,4 +135,12 @@ def _insert_runs(
             "payloads": [submission.payload for submission in known],
         },
     )
-    return {asked: Accepted(run_id=run_id, new=False, same=same) for asked, run_id, same in rows}
+    return _had_before(rows, {submission.run_id for submission in known})
+
+
+def _had_before(rows: Rows, asked: set[UUID]) -> Taken:
+    """Who had these ids and keys before. One of them may have been pruned since it was found taken: then all begins anew."""
+    taken = {run_id: Accepted(run_id=had, new=False, same=same) for run_id, had, same in rows if run_id in asked}
+    if len(taken) != len(asked):
+        raise InterferenceError(f"{len(asked) - len(taken)} runs were pruned while they were submitted again")
+    return taken

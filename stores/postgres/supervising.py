@@ -51,6 +51,6 @@ class Supervising:
         ]
 
     @operation
-    def set_unknown_aside(self, _repeated: bool, unclaimed_after: timedelta, limit: int) -> Steps[None]:
+    def set_unknown_aside(self, _repeated: bool, unclaimed_after: timedelta, limit: int) -> Steps[int]:
         yield Ask("keep_registration_closed", {})
-        yield Ask("set_unknown_aside", {"unclaimed_after": unclaimed_after, "limit": limit})
+        return len((yield Ask("set_unknown_aside", {"unclaimed_after": unclaimed_after, "limit": limit})))

@@ -223,10 +223,12 @@ def test_a_failed_run_is_retried_by_its_id(three: list[Any], both: Servers, star
 def test_all_failed_runs_are_retried_at_once(three: list[Any], both: Servers) -> None:
     """After an outage, say; runs that have not failed are left alone, and so are those of other graphs."""
     others = cnstra("retry", "--failed", "--graph", "another", "--json", servers=both)
-    all_of_them = cnstra("retry", "--failed", "--graph", "sagas", servers=both)
+    done = cnstra("retry", "--failed", "--tag", "kind=done", "--json", servers=both)
+    nothing = cnstra("retry", "--failed", "--tag", "", "--json", servers=both)
+    all_of_them = cnstra("retry", "--failed", "--graph", "sagas", "--tag", "kind=failed", servers=both)
     again = cnstra("retry", "--failed", "--json", servers=both)
 
-    assert others.json == {"retried": []}
+    assert others.json == done.json == nothing.json == {"retried": []}
     assert all_of_them.out.split() == [str(three[1].id)]
     assert again.json == {"retried": []}
 
@@ -240,7 +242,9 @@ def test_a_run_that_has_not_failed_is_not_retried(three: list[Any], both: Server
     assert three[0].describe()["attempt"] == 1
 
 
-@pytest.mark.parametrize("arguments", [[], [UNKNOWN, "--failed"], [UNKNOWN, "--graph", "sagas"]])
+@pytest.mark.parametrize(
+    "arguments", [[], [UNKNOWN, "--failed"], [UNKNOWN, "--graph", "sagas"], [UNKNOWN, "--tag", "a"]]
+)
 def test_retry_wants_either_a_run_or_all(arguments: list[str]) -> None:
     """A command line that could be meant in two ways is none."""
     ended = cnstra("retry", *arguments, servers=NOWHERE)

@@ -17,9 +17,10 @@ from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, NullConnectionPool
 
-from cnstra.orchestrator.errors import ConfigurationError, SchemaError, StoreUnavailable
+from cnstra.orchestrator.errors import ConfigurationError, ContextExpired, SchemaError, StoreUnavailable
+from cnstra.orchestrator.store import Portion
 from cnstra.stores import PostgresContextStore
-from cnstra.stores.postgres.contexts import ContextKeeping
+from cnstra.stores.postgres.retaining import Retaining
 from cnstra.stores.postgres.statements import statements
 from cnstra.stores.postgres.transactions import TransactionRunner
 from support.context_stores import submitted
@@ -313,7 +314,7 @@ def test_a_sweep_takes_what_has_expired_and_nothing_else(database_url: str, onlo
     runner = TransactionRunner(lambda: nullcontext(onlooker), statements())
 
     def sweep(limit: int) -> int:
-        return runner.run(ContextKeeping().sweep_contexts(limit))
+        return runner.run(Retaining().expire(Portion(runs=limit))).free_contexts
 
     with psycopg.connect(database_url) as writer:
         PostgresContextStore(writer, ids[5], ttl=3600).set("again")
@@ -333,10 +334,24 @@ def test_a_version_from_before_the_sweep_is_never_met_again(onlooker: Connection
         store.set(number)
     read = store.version
     onlooker.execute("update cnstra.free_context set expires_at = clock_timestamp()")
-    TransactionRunner(lambda: nullcontext(onlooker), statements()).run(ContextKeeping().sweep_contexts(10))
+    TransactionRunner(lambda: nullcontext(onlooker), statements()).run(Retaining().expire(Portion()))
     assert onlooker.execute("select count(*) from cnstra.free_context").fetchone() == (0,)
     for _ in range(5):
         store.set("new")
         assert store.version > read
         assert not store.compare_and_set("stale", read)
     assert store.get() == "new"
+
+
+def test_the_context_of_a_run_that_the_retention_took_is_neither_read_nor_written(
+    database_url: str, onlooker: Connection
+) -> None:
+    """It is not taken for one that was never written: a new key must not look like all that there ever was."""
+    run_id = submitted(database_url)
+    store = PostgresContextStore(onlooker, run_id)
+    store.set({"a": 1})
+    onlooker.execute("update cnstra.run set context_kept = false where run_id = %s", [run_id])
+
+    for use in (store.get, lambda: store.set({"b": 2}), lambda: store.update(lambda value: value)):
+        with pytest.raises(ContextExpired, match=str(run_id)):
+            use()

@@ -281,6 +281,23 @@ def test_failed_runs_are_listed_page_by_page(world: World) -> None:
     assert listed(after=runs[1]) == runs[2:]
 
 
+def test_failed_runs_are_listed_by_a_tag(world: World) -> None:
+    """By its key, or by its value too; with a graph both must fit; an empty key fits none, rather than all."""
+    tags = ({"shop": "berlin"}, {"shop": "wien"}, {})
+    runs = [world.submit("stock", tags=of_run) for of_run in tags]
+    world.apply(*(failed(work) for work in world.worker().claim()))
+    world.submit("stock", tags={"shop": "berlin"})
+
+    def listed(tag: tuple[str, str | None], graph: str | None = None) -> list[UUID]:
+        return world.store.run(world.store.failed_runs(graph, None, 100, tag))
+
+    assert listed(("shop", "berlin")) == runs[:1]
+    assert listed(("shop", None)) == runs[:2]
+    assert listed(("shop", None), "another") == []
+    assert listed(("berlin", None)) == []
+    assert listed(("", None)) == []
+
+
 # -- workers that are lost -------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from cnstra.orchestrator.machine.records import Verdict
 from cnstra.orchestrator.ports import Ring
-from support.worlds import LEASE, World, failed, lost, succeeded, target
+from support.worlds import EVERYTHING, LEASE, World, failed, lost, succeeded, target
 
 
 def test_one_of_several_supervises_and_another_takes_over(world: World) -> None:
@@ -254,3 +254,37 @@ def test_a_sweep_looks_at_no_more_than_asked(world: World) -> None:
     for aside in (3, 5):
         world.set_unknown_aside(limit=3)
         assert [world.row(run_id)["blocked"] for run_id in runs] == ["unknown"] * aside + [None] * (5 - aside)
+
+
+def test_work_that_nobody_knew_comes_back_in_portions(world: World) -> None:
+    """A newcomer's registration readmits no more than asked; it goes on until it is told that there is no more."""
+    runs = [world.submit("bank") for _ in range(5)] + [world.submit("ship", graph="other")]
+    blind = world.worker(("stock", "order"))
+    world.worker(("stock", "order"), graph="other")
+    world.clock.advance(2)
+    world.set_unknown_aside()
+    knowing = replace(blind.info, worker=world.run_id(), dendrites=EVERYTHING)
+
+    def aside() -> int:
+        return [world.row(run_id)["blocked"] for run_id in runs].count("unknown")
+
+    assert aside() == 6
+    assert world.store.run(world.store.register(knowing, 2)) is True
+    assert aside() == 4
+    assert world.store.run(world.store.readmit(knowing, 2)) is True
+    assert world.store.run(world.store.readmit(knowing, 2)) is False
+    assert aside() == 1
+    assert world.store.run(world.store.readmit(knowing, 2)) is False
+    assert world.row(runs[-1])["blocked"] == "unknown"
+
+
+def test_a_sweep_says_how_much_it_has_set_aside(world: World) -> None:
+    """So that it goes on while there is more: each claim reads over what stays."""
+    for _ in range(3):
+        world.submit("bank")
+    world.submit("stock")
+    world.worker(("stock", "order"))
+    world.clock.advance(2)
+    second = timedelta(seconds=1)
+    found = [world.store.run(world.store.set_unknown_aside(second, 2)) for _ in range(3)]
+    assert found == [2, 1, 0]

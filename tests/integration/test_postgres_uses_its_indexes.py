@@ -37,9 +37,9 @@ select md5(n::text)::uuid, 'h', n, 'g' || n % 3, '1', array['q0', 'q1'], array['
        now() + '10 s', case when n % 10 = 0 then now() end
 from generate_series(1, 30) n;
 
-insert into cnstra.activation (run_id, activation_id, ordinal, graph, neuron, dendrite, collateral, payload, queue, priority,
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue, priority,
                                attempt, status, blocked, epoch, nonce, worker, created_at, available_at, finished_at)
-select r.run_id, n, 0, r.graph, 'n', 'd', 'c', '1', 'q' || n % 4, n % 3, 1,
+select r.run_id, n, 0, r.graph, case when n = 1 then r.graph_version else '' end, 'n', 'd', 'c', '1', 'q' || n % 4, n % 3, 1,
        (array['ready', 'running', 'scheduled', 'done', 'done', 'done', 'done', 'done', 'done', 'done'])[s.at],
        case when s.at = 1 and n % 7 = 0 then 'unknown' end, 1, 1, md5((s.at * n % 30 + 1)::text)::uuid, now(),
        now() - make_interval(secs => n), case when s.at > 3 then now() end

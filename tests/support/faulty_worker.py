@@ -22,7 +22,7 @@ from uuid import UUID
 from cnstra import CNS
 from cnstra.orchestrator.machine.records import FailedTry, Succeeded
 from cnstra.orchestrator.ports import Ring, SystemEntropy
-from cnstra.orchestrator.store import AppliedBatch, ClaimRequest, Findings, Operation, RunEvent, Work
+from cnstra.orchestrator.store import AppliedBatch, ClaimRequest, Expired, Findings, Operation, Portion, RunEvent, Work
 from cnstra.stores.postgres import PostgresStore
 from cnstra.stores.postgres.transactions import PostgresOperation
 from cnstra.workers import hop
@@ -89,6 +89,9 @@ class WatchedStore(PostgresStore):
         self, worker: UUID, lease: timedelta, unclaimed_after: timedelta, limit: int
     ) -> Operation[Findings]:
         return _watched(super().look(worker, lease, unclaimed_after, limit), "look")
+
+    def expire(self, portion: Portion) -> Operation[Expired]:  # type: ignore[override]
+        return _watched(super().expire(portion), "expire")
 
     def run(self, operation: Operation[T], /) -> T:
         if operation.name == "renew":

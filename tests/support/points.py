@@ -30,6 +30,9 @@ POINTS = (
     "look.begin",  # before the supervisor's look around
     "look.commit",  # in its transaction, with all its statements done
     "renew.begin",  # before the lease's renewal
+    "expire.begin",  # before a transaction of the retention
+    "expire.commit",  # in it, with all its statements done
+    "expire.done",  # it is committed
 )
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from cnstra.cli import places
+from cnstra.cli.ages import age
 from cnstra.cli.options import AsJson, DatabaseUrl, RunId
 from cnstra.cli.printing import note, say, say_json, table
 from cnstra.cli.story import told
 from cnstra.exits import Exit
-from cnstra.orchestrator.errors import RunNotFound
+from cnstra.orchestrator.flows import not_found
 from cnstra.orchestrator.machine.states import RunStatus
 from cnstra.orchestrator.store import RunFilter
 from cnstra.orchestrator.submitting import run_uuid, tag_filter
@@ -24,8 +24,6 @@ from cnstra.stores.postgres.diagnosing import Diagnosing
 from cnstra.stores.postgres.reaching import reach
 
 _SHORT = ("run_id", "graph", "status", "attempt", "submitted_at", "finished_at", "error")
-_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def runs(
@@ -84,7 +82,7 @@ def show(run: RunId, as_json: AsJson = False, database_url: DatabaseUrl = None) 
     with _store(database_url) as store:
         story = store.run(Diagnosing().story(run_id))
     if story is None:
-        raise RunNotFound(f"no run {run_id} is stored here; look at `cnstra runs`, and at CNSTRA_DATABASE_URL")
+        raise not_found(run_id)
     if as_json:
         say_json({**story.run, "activations": story.activations})
     else:
@@ -105,10 +103,9 @@ def _store(given: str | None) -> Iterator[PostgresStore]:
 
 
 def _moment(text: str, now: datetime) -> datetime:
-    ago = _AGO.fullmatch(text.strip())
     try:
-        if ago is not None:
-            return now - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
+        if (ago := age(text)) is not None:
+            return now - ago
         moment = datetime.fromisoformat(text.strip())
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"--since {text!r} is no time such as 1h or 2026-01-31") from None

@@ -23,6 +23,10 @@ def retry(
         str | None,
         typer.Option(envvar="CNSTRA_RETRY_GRAPH", metavar="NAME", help="With --failed: only runs of this graph."),
     ] = None,
+    tag: Annotated[
+        str | None,
+        typer.Option(envvar="CNSTRA_RETRY_TAG", metavar="KEY[=VALUE]", help="With --failed: only runs with this tag."),
+    ] = None,
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
     broker_url: BrokerUrl = None,
@@ -33,8 +37,8 @@ def retry(
     """
     if (run is None) != failed:
         raise typer.BadParameter("give either a RUN or --failed")
-    if graph is not None and not failed:
-        raise typer.BadParameter("--graph goes with --failed")
+    if not failed and (graph is not None or tag is not None):
+        raise typer.BadParameter("--graph and --tag go with --failed")
     database, broker = places.database(database_url), places.broker(broker_url)
     reach(database)
     with Orchestrator(database=database, broker=broker) as orchestrator:
@@ -43,7 +47,7 @@ def retry(
             found.retry()
             retried = [found.id]
         else:
-            retried = [found.id for found in orchestrator.retry_failed(graph=graph)]
+            retried = [found.id for found in orchestrator.retry_failed(graph=graph, tag=tag)]
     if as_json:
         say_json({"retried": retried})
     else:

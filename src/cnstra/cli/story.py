@@ -110,6 +110,8 @@ def _context(story: Story) -> str:
     context = story.context
     if not context["version"]:
         return ""
+    if context["expired"]:
+        return f"context, version {context['version']}: no longer kept, since {when(context['expires_at'])}"
     lines = [f"context, version {context['version']}:", f"  {_cut(compact(context['data']))}"]
     lines += [f"  of {neuron} alone: {_cut(compact(value))}" for neuron, value in (context["local"] or {}).items()]
     return "\n".join(lines)

@@ -8,7 +8,9 @@ select * from cnstra.tries where run_id = %(run_id)s order by activation_id, try
 
 -- name: context_of_run
 -- A run's context as it is.
-select version, data, local from cnstra.context where run_id = %(run_id)s
+select c.version, c.data, c.local, c.expires_at, not r.context_kept as expired
+from cnstra.context c join cnstra.run r on r.run_id = c.run_id
+where c.run_id = %(run_id)s
 
 -- == the whole ==
 
@@ -43,10 +45,17 @@ group by a.graph, a.queue
 order by a.graph, a.queue
 
 -- name: unknown_work
--- Work that no worker has the code for, and some runs that wait with it.
+-- Work that no worker has the code for, and some runs that wait with it: what was set aside, and what is pinned to a
+-- version that nobody has of those who serve its queue.
 select a.graph, a.neuron, a.collateral, a.pin, count(*) as activations, (array_agg(a.run_id order by a.run_id))[1:3] as runs
 from cnstra.activation a
 where a.blocked = 'unknown'
+   or a.status = 'ready' and a.blocked is null and a.pin <> ''
+      and exists (select from cnstra.worker w
+                  where w.graph = a.graph and a.queue = any(w.queues) and w.lost_at is null)
+      and not exists (select from cnstra.worker w
+                      where w.graph = a.graph and a.queue = any(w.queues) and w.lost_at is null
+                        and w.graph_version = a.pin)
 group by a.graph, a.neuron, a.collateral, a.pin
 order by a.graph, a.neuron, a.collateral
 

@@ -55,15 +55,16 @@ select true from cnstra.worker where worker = %(worker)s and lost_at is null for
 
 -- name: claim
 -- Hand out ready activations: by priority, then by age, in each queue. Locked rows are somebody else's, and passed over.
+-- Unpinned ones and those of the worker's own version are ranges of the index: a backlog of other versions is not read.
 -- The first try is the first that comes to anything: a claim that was given back uncalled has not begun it.
 with candidate as materialized (
     select c.run_id, c.activation_id
     from unnest(%(queues)s::text[]) q (queue)
+    cross join unnest(array['', %(graph_version)s::text]) p (pin)
     cross join lateral (
         select a.run_id, a.activation_id, a.priority, a.available_at
         from cnstra.activation a
-        where a.status = 'ready' and a.blocked is null and a.graph = %(graph)s and a.queue = q.queue
-          and (a.pin is null or a.pin = %(graph_version)s)
+        where a.status = 'ready' and a.blocked is null and a.graph = %(graph)s and a.queue = q.queue and a.pin = p.pin
           and a.neuron || chr(31) || a.collateral = any(%(dendrites)s::text[])
         order by a.priority desc, a.available_at
         limit %(limit)s
@@ -82,14 +83,19 @@ returning a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a
 -- name: claim_suspects
 -- The same for poison suspects, which only a worker that runs nothing else may have. There are few of them.
 with candidate as materialized (
-    select a.run_id, a.activation_id
-    from cnstra.activation a
-    where a.status = 'ready' and a.blocked = 'suspect' and a.graph = %(graph)s and a.queue = any(%(queues)s::text[])
-      and (a.pin is null or a.pin = %(graph_version)s)
-      and a.neuron || chr(31) || a.collateral = any(%(dendrites)s::text[])
-    order by a.priority desc, a.available_at
-    limit %(limit)s
-    for no key update skip locked)
+    select c.run_id, c.activation_id
+    from unnest(%(queues)s::text[]) q (queue)
+    cross join unnest(array['', %(graph_version)s::text]) p (pin)
+    cross join lateral (
+        select a.run_id, a.activation_id, a.priority, a.available_at
+        from cnstra.activation a
+        where a.status = 'ready' and a.blocked = 'suspect' and a.graph = %(graph)s and a.queue = q.queue and a.pin = p.pin
+          and a.neuron || chr(31) || a.collateral = any(%(dendrites)s::text[])
+        order by a.priority desc, a.available_at
+        limit %(limit)s
+        for no key update skip locked) c
+    order by c.priority desc, c.available_at
+    limit %(limit)s)
 update cnstra.activation a
 set status = 'running', epoch = a.epoch + 1, nonce = %(nonce)s, worker = %(worker)s, tries = a.tries + 1,
     started_at = CLOCK(), first_try_at = coalesce(a.first_try_at, CLOCK())
@@ -103,7 +109,7 @@ returning a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a
 select exists (
     select from cnstra.activation a
     where a.status = 'ready' and a.blocked = 'suspect' and a.graph = %(graph)s and a.queue = any(%(queues)s::text[])
-      and (a.pin is null or a.pin = %(graph_version)s)
+      and a.pin = any(array['', %(graph_version)s::text])
       and a.neuron || chr(31) || a.collateral = any(%(dendrites)s::text[]))
 
 -- name: claims_of_nonce
@@ -214,7 +220,7 @@ returning a.activation_id
 insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordinal, graph, pin, neuron, dendrite, collateral,
                                payload, queue, priority, attempt, status, blocked, epoch, nonce, worker, tries, created_at,
                                available_at, first_try_at, started_at)
-select n.run_id, n.activation_id, n.parent, n.ordinal, r.graph, case when r.pinned then r.graph_version end, n.neuron,
+select n.run_id, n.activation_id, n.parent, n.ordinal, r.graph, case when r.pinned then r.graph_version else '' end, n.neuron,
        n.dendrite, n.collateral, n.payload::jsonb, n.queue, r.priority, n.attempt, n.status, n.blocked,
        case when n.status = 'running' then 1 else 0 end, n.nonce, n.worker,
        case when n.status = 'running' then 1 else 0 end, %(now)s, n.available_at,
@@ -312,18 +318,26 @@ from (select CLOCK() as now) t
 on conflict (worker) do nothing
 
 -- name: readmit_known
--- What nobody knew becomes claimable when a worker comes that knows it. Rows that another newcomer has locked are waited
--- for, in order: were they passed over, and that one failed, they would stay aside although somebody knows them.
+-- What nobody knew becomes claimable when a worker has come that knows it, so many at a time. Rows that another newcomer has
+-- locked are waited for, in order: were they passed over, and that one failed, they would stay aside although somebody knows
+-- them. The inner limit keeps the order of the index, the outer one ends the search.
 update cnstra.activation a
 set blocked = null
-where (a.run_id, a.activation_id) in (
-    select u.run_id, u.activation_id
-    from cnstra.activation u
-    where u.blocked = 'unknown' and u.graph = %(graph)s and u.queue = any(%(queues)s)
-      and (u.pin is null or u.pin = %(graph_version)s)
-      and u.neuron || chr(31) || u.collateral = any(%(dendrites)s::text[])
-    order by u.run_id, u.activation_id
-    for no key update)
+from (select k.run_id, k.activation_id
+      from unnest(%(queues)s::text[]) q (queue)
+      cross join unnest(array['', %(graph_version)s::text]) p (pin)
+      cross join unnest(%(dendrites)s::text[]) d (dendrite)
+      cross join lateral (
+          select u.run_id, u.activation_id
+          from cnstra.activation u
+          where u.blocked = 'unknown' and u.graph = %(graph)s and u.queue = q.queue and u.pin = p.pin
+            and u.neuron || chr(31) || u.collateral = d.dendrite
+          order by u.run_id, u.activation_id
+          limit %(limit)s
+          for no key update) k
+      limit %(limit)s) k
+where a.run_id = k.run_id and a.activation_id = k.activation_id
+returning a.activation_id
 
 -- name: renew
 -- Extend a worker's lease, unless it was taken for lost.
@@ -370,16 +384,17 @@ select exists (select from cnstra.worker where lost_at is not null or expires_at
 
 -- name: find_unclaimed
 -- Ready activations that nobody has claimed for a while: their doorbell was lost, or everybody is busy.
--- Only where a live worker could claim them: a graph whose workers are away must not hide another's.
+-- Only where a live worker could claim them: a graph or a version whose workers are away must not hide another's.
 select c.queue, c.run_id, c.activation_id
-from (select distinct w.graph, q.queue
+from (select distinct w.graph, q.queue, p.pin
       from cnstra.worker w cross join lateral unnest(w.queues) q (queue)
+      cross join lateral unnest(array['', w.graph_version]) p (pin)
       where w.lost_at is null) served
 cross join lateral (
     select a.queue, a.run_id, a.activation_id
     from cnstra.activation a
     where a.status = 'ready' and a.blocked is null and a.graph = served.graph and a.queue = served.queue
-      and a.available_at < CLOCK() - %(unclaimed_after)s::interval
+      and a.pin = served.pin and a.available_at < CLOCK() - %(unclaimed_after)s::interval
     order by a.priority desc, a.available_at
     limit %(limit)s) c
 
@@ -413,29 +428,31 @@ limit %(limit)s
 select true from cnstra.supervisor for no key update
 
 -- name: set_unknown_aside
--- Ready activations that no live worker of their graph and queue knows leave the ready index, so that nothing starves
--- behind them. Only the first ones in the order of claiming are looked at: those are what others would starve behind.
+-- Ready activations that no live worker of their graph, queue and version knows leave the ready index, so that nothing
+-- starves behind them. Those of a version that nobody has are in nobody's way there, and stay. Only the first ones in the order of claiming are looked at: those are what others would starve behind.
 -- Locked are only those that leave: the others wait for their turn, and a claim that found them locked would pass over them.
 update cnstra.activation a
 set blocked = 'unknown'
-from (select distinct w.graph, q.queue
+from (select distinct w.graph, q.queue, p.pin
       from cnstra.worker w cross join lateral unnest(w.queues) q (queue)
+      cross join lateral unnest(array['', w.graph_version]) p (pin)
       where w.lost_at is null) served
 cross join lateral (
     select k.run_id, k.activation_id
-    from (select f.run_id, f.activation_id, f.pin, f.neuron || chr(31) || f.collateral as dendrite
+    from (select f.run_id, f.activation_id, f.neuron || chr(31) || f.collateral as dendrite
           from cnstra.activation f
           where f.status = 'ready' and f.blocked is null and f.graph = served.graph and f.queue = served.queue
-            and f.available_at < CLOCK() - %(unclaimed_after)s::interval
+            and f.pin = served.pin and f.available_at < CLOCK() - %(unclaimed_after)s::interval
           order by f.priority desc, f.available_at
           limit %(limit)s) f
     join cnstra.activation k on k.run_id = f.run_id and k.activation_id = f.activation_id
     where k.status = 'ready' and k.blocked is null
       and not exists (select from cnstra.worker w
                       where w.lost_at is null and w.graph = served.graph and served.queue = any(w.queues)
-                        and (f.pin is null or f.pin = w.graph_version) and f.dendrite = any(w.dendrites))
+                        and served.pin in ('', w.graph_version) and f.dendrite = any(w.dendrites))
     for no key update of k skip locked) u
 where a.run_id = u.run_id and a.activation_id = u.activation_id
+returning a.activation_id
 
 -- == reading ==
 
@@ -489,6 +506,8 @@ order by e.slot, e.version desc
 -- Failed runs in the order of their ids, page by page.
 select r.run_id from cnstra.run r
 where r.status = 'failed' and (%(graph)s::text is null or r.graph = %(graph)s)
+  and (%(tags)s::jsonb is null or r.tags @> %(tags)s::jsonb)
+  and (%(tag_key)s::text is null or r.tags ? %(tag_key)s)
   and (%(after)s::uuid is null or r.run_id > %(after)s)
 order by r.run_id
 limit %(limit)s
@@ -496,12 +515,12 @@ limit %(limit)s
 -- == contexts from outside ==
 
 -- name: find_context
--- The version of a run's context, if there is such a run.
-select r.context_version from cnstra.run r where r.run_id = %(run_id)s
+-- The version of a run's context and whether it is kept, if there is such a run.
+select r.context_version, r.context_kept from cnstra.run r where r.run_id = %(run_id)s
 
 -- name: lock_context
 -- Lock a run, to write its context. Everything else is read by later statements, under the lock.
-select r.context_version from cnstra.run r where r.run_id = %(run_id)s for no key update
+select r.context_version, r.context_kept from cnstra.run r where r.run_id = %(run_id)s for no key update
 
 -- name: insert_outside_entries
 -- Write slots of a run's context that no activation of it wrote.
@@ -541,6 +560,68 @@ from (select CLOCK() as now) t
 where f.context_id = %(context_id)s and f.version = %(expected)s::bigint
   and (f.expires_at is null or f.expires_at > CLOCK())
 returning f.version
+
+-- == retention ==
+
+-- name: lock_retention
+-- Since when what has ended may go, by the rules; a day is 24 hours, also where clocks are put back. The rules stay as they
+-- are until the transaction ends: who makes one longer knows, when that returns, that nothing goes by the old one any more.
+select k.what, CLOCK() - make_interval(secs => extract(epoch from k.keep)::float8) from cnstra.retention k
+order by k.what
+for share
+
+-- name: retention
+-- The rules.
+select k.what, k.keep from cnstra.retention k
+
+-- name: set_retention
+-- Change rules.
+update cnstra.retention k
+set keep = n.keep
+from unnest(%(whats)s::text[], %(keeps)s::interval[]) n (what, keep)
+where k.what = n.what
+
+-- name: count_ended
+-- How many runs of a status ended before a moment.
+select count(*)
+from cnstra.run r
+where r.status = %(status)s and r.context_kept = any(%(kept)s::boolean[]) and r.finished_at < %(before)s and r.outstanding = 0
+
+-- name: lock_ended
+-- Lock runs of a status that ended before a moment, those first that ended first, and say how many rows hang on each.
+-- What somebody else has locked is passed over: it is being retried, or pruned.
+select c.run_id, c.size
+from unnest(%(kept)s::boolean[]) k (context_kept)
+cross join lateral (
+    select r.run_id, r.finished_at, r.last_activation + r.context_version as size
+    from cnstra.run r
+    where r.status = %(status)s and r.context_kept = k.context_kept and r.finished_at < %(before)s and r.outstanding = 0
+    order by r.finished_at
+    limit %(limit)s
+    for update skip locked) c
+order by c.finished_at
+limit %(limit)s
+
+-- name: forget_runs
+-- Delete locked runs with all that belongs to them, every key included that answers with them: a key that stayed alone could
+-- neither be found nor taken again. Whoever submits one meanwhile waits until this is decided.
+with submission_keys as (delete from cnstra.submission_key where run_id = any(%(run_ids)s)),
+activations as (delete from cnstra.activation where run_id = any(%(run_ids)s)),
+tries as (delete from cnstra.try where run_id = any(%(run_ids)s)),
+entries as (delete from cnstra.context_entry where run_id = any(%(run_ids)s)),
+heads as (delete from cnstra.context_head where run_id = any(%(run_ids)s))
+delete from cnstra.run r
+where r.run_id = any(%(run_ids)s) and r.finished_at is not null and r.outstanding = 0
+returning r.run_id
+
+-- name: forget_contexts
+-- Delete the contexts of locked runs that are final, with their history; the version that they had stays with the run.
+with entries as (delete from cnstra.context_entry where run_id = any(%(run_ids)s)),
+heads as (update cnstra.context_head set heads = '{}', expired_at = CLOCK() where run_id = any(%(run_ids)s))
+update cnstra.run r
+set context_kept = false
+where r.run_id = any(%(run_ids)s) and r.status in ('completed', 'compensated', 'cancelled')
+returning r.run_id
 
 -- name: sweep_free_contexts
 -- Delete contexts of no run that have expired, the oldest first. What somebody is writing is alive again, and passed over.

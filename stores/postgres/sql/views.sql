@@ -18,7 +18,7 @@ select r.run_id, r.graph, r.graph_version, r.status, r.attempt, r.entry_collater
                 where a.run_id = r.run_id and a.status = 'ready'
                   and (a.blocked = 'unknown' or (a.blocked is null and not exists (
                           select from cnstra.worker w
-                          where w.graph = a.graph and a.queue = any(w.queues) and (a.pin is null or a.pin = w.graph_version)
+                          where w.graph = a.graph and a.queue = any(w.queues) and a.pin in ('', w.graph_version)
                             and w.lost_at is null and w.expires_at > clock_timestamp())))) then 'unknown'
             when exists (select from cnstra.activation a where a.run_id = r.run_id and a.blocked = 'limited') then 'limited'
        end as blocked
@@ -55,7 +55,10 @@ select r.run_id, coalesce(h.version, 0) as version,
             when d.whole is not null then d.whole
             when d.last_key > d.last_whole then '{}'::jsonb
        end as data,
-       coalesce(d.local, '{}') as local, h.updated_at, h.expires_at
+       coalesce(d.local, '{}') as local, h.updated_at,
+       coalesce(h.expired_at, r.finished_at + (
+           select make_interval(secs => min(extract(epoch from k.keep))::float8) from cnstra.retention k
+           where k.what = r.status or k.what = 'context' and r.status <> 'failed')) as expires_at
 from cnstra.run r
 left join cnstra.context_head h on h.run_id = r.run_id
 left join lateral (

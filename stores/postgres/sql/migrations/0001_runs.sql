@@ -36,12 +36,14 @@ create table cnstra.run (
     deadline_at       timestamptz,
     gate              text,
     parent_run_id     uuid,
+    context_kept      boolean not null default true,   -- false once retention has taken the context
     check ((finished_at is not null) = (status in ('completed', 'failed', 'compensated', 'cancelled')))
 ) with (fillfactor = 80);
 
 create index run_by_next_retry on cnstra.run (next_retry_at) where next_retry_at is not null;   -- find_attempts_due
 create index run_failed on cnstra.run (run_id) where status = 'failed';                         -- failed_runs, run_rows
 create index run_by_tag on cnstra.run using gin (tags jsonb_path_ops) where tags <> '{}';       -- run_rows
+create index run_ended on cnstra.run (status, context_kept, finished_at) where finished_at is not null;   -- lock_ended, count_ended
 
 create table cnstra.submission_key (
     graph   text not null,
@@ -50,13 +52,15 @@ create table cnstra.submission_key (
     primary key (graph, key)
 );
 
+create index submission_key_run on cnstra.submission_key (run_id);   -- forget_runs
+
 create table cnstra.activation (
     run_id               uuid not null,
     activation_id        integer not null,
     parent_activation_id integer,
     ordinal              integer not null,        -- the signal's place among what the parent emitted
     graph                text not null,
-    pin                  text,                    -- the graph version that alone may run it, if any
+    pin                  text not null,           -- the graph version that alone may run it; '' where any may
     neuron               text not null,
     dendrite             text not null,
     collateral           text not null,
@@ -93,13 +97,14 @@ create table cnstra.activation (
     check (status <> 'running' or (nonce is not null and worker is not null and epoch > 0))
 ) with (fillfactor = 85);
 
-create index activation_ready on cnstra.activation (graph, queue, priority desc, available_at)
+create index activation_ready on cnstra.activation (graph, queue, pin, priority desc, available_at)
     where status = 'ready' and blocked is null;                        -- claim, find_unclaimed, set_unknown_aside
 create index activation_scheduled on cnstra.activation (available_at) where status = 'scheduled'; -- find_due
 create index activation_running on cnstra.activation (worker) where status = 'running';         -- held_claims, claims_of_nonce, lost_claims, forget_lost
-create index activation_suspect on cnstra.activation (graph, queue)
+create index activation_suspect on cnstra.activation (graph, queue, pin, priority desc, available_at)
     where status = 'ready' and blocked = 'suspect';                    -- claim_suspects, suspects_wait, find_suspects
-create index activation_unknown on cnstra.activation (graph) where blocked = 'unknown';         -- readmit_known
+create index activation_unknown on cnstra.activation (graph, queue, pin, (neuron || chr(31) || collateral), run_id, activation_id)
+    where blocked = 'unknown';                                         -- readmit_known
 
 create table cnstra.try (
     run_id           uuid not null,
@@ -119,7 +124,7 @@ create table cnstra.context_head (
     version     bigint not null,
     heads       jsonb not null,                   -- slot -> its newest version, negative where it was removed
     updated_at  timestamptz not null,
-    expires_at  timestamptz
+    expired_at  timestamptz                       -- when retention took it; heads is empty since then
 ) with (fillfactor = 80);
 
 create table cnstra.context_entry (
@@ -167,3 +172,11 @@ create table cnstra.supervisor (
 ) with (fillfactor = 50);
 
 insert into cnstra.supervisor (until) values ('-infinity');
+
+create table cnstra.retention (
+    what  text primary key check (what in ('completed', 'failed', 'compensated', 'cancelled', 'context')),
+    keep  interval check (keep between '1 minute' and '36525 days')   -- null: for ever; a context: as long as its run
+);
+
+insert into cnstra.retention (what, keep)
+values ('completed', '30 days'), ('failed', null), ('compensated', '90 days'), ('cancelled', '90 days'), ('context', null);

@@ -1,0 +1,166 @@
+"""What waits for somebody else costs nobody else: counted in pages and rows that a statement touches, not in seconds (G14)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from cnstra.servers import HeldServers
+from cnstra.stores.postgres.statements import statements
+from cnstra.stores.postgres.store import _connecting
+from support.databases import fresh_database
+
+BACKLOG = 20_000
+A_FEW_PAGES = 60
+
+_FILL = f"""
+insert into cnstra.worker (worker, host, pid, graph, graph_version, queues, dendrites, lease, started_at, last_seen_at,
+                           expires_at)
+select gen_random_uuid(), 'h', 1, 'shop', 'v1', array['default'], array['stock' || chr(31) || 'order'], '1 day', now(),
+       now(), now() + interval '1 day';
+
+insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
+                        last_activation, submitted_at)
+select gen_random_uuid(), 'shop', 'v2', true, 'order', '1', 'running', 1, 1, 1, now()
+from generate_series(1, {BACKLOG}) n;
+
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue,
+                               priority, attempt, status, blocked, created_at, available_at)
+select r.run_id, 1, 0, 'shop', 'v2', 'stock', 'handle', 'order', '1', 'default', 0, 1, 'ready',
+       case when row_number() over () % 10 = 0 then 'suspect' end, now(), now() - interval '1 minute'
+from cnstra.run r;
+
+insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
+                        last_activation, submitted_at, finished_at, context_kept)
+select gen_random_uuid(), 'shop', 'v1', false, 'order', '1', (array['completed', 'failed'])[1 + n % 2], 0, 0, 1, now(),
+       now() - make_interval(hours => case when n <= 100 then 1000 else 1 end), n % 3 > 0
+from generate_series(1, {BACKLOG}) n;
+
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue,
+                               priority, attempt, status, created_at, available_at, finished_at)
+select r.run_id, 1, 0, 'shop', '', 'stock', 'handle', 'order', '1', 'default', 0, 1, 'done', now(), now(), now()
+from cnstra.run r
+where r.finished_at is not null;
+
+analyze
+"""
+
+
+@pytest.fixture(scope="module")
+def connection(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A worker of one version, and behind it a backlog that is pinned to another; as the store connects to it."""
+    with fresh_database(servers.database_url, template=template_url) as url:
+        settings = {name: value for name, value in _connecting(url).items() if name != "conninfo"}
+        with psycopg.connect(url, **settings) as connection:
+            connection.execute(_FILL.encode())
+            yield connection
+
+
+_CLAIM: dict[str, Any] = {
+    "worker": "00000000-0000-0000-0000-000000000001",
+    "nonce": 1,
+    "limit": 10,
+    "graph": "shop",
+    "graph_version": "v1",
+    "queues": ["default"],
+    "dendrites": ["stock\x1forder"],
+}
+_LONG_AGO = datetime.now(UTC) - timedelta(days=30)
+_PRUNE: dict[str, Any] = {"status": "completed", "before": _LONG_AGO, "kept": [True, False], "limit": 200}
+_LOOK: dict[str, Any] = {"unclaimed_after": timedelta(seconds=1), "limit": 500}
+
+
+def cost(connection: psycopg.Connection[Any], statement: str, parameters: dict[str, Any]) -> tuple[int, int]:
+    """The pages that a statement touches, and the rows that it reads in vain."""
+    explain = f"explain (analyze, buffers, timing off, format json) {statements()[statement]}"
+    with connection.transaction(force_rollback=True):
+        row = connection.execute(explain.encode(), parameters).fetchone()
+    assert row is not None
+    [found] = row[0] if isinstance(row[0], list) else json.loads(row[0])
+    root = found["Plan"]
+    return root["Shared Hit Blocks"] + root["Shared Read Blocks"], _in_vain(root)
+
+
+def _in_vain(node: dict[str, Any]) -> int:
+    removed = int(node.get("Rows Removed by Filter", 0)) + int(node.get("Rows Removed by Index Recheck", 0))
+    return removed + sum(_in_vain(child) for child in node.get("Plans", []))
+
+
+@pytest.mark.parametrize(
+    ("statement", "parameters"),
+    [
+        ("claim", _CLAIM),
+        ("claim_suspects", _CLAIM),
+        ("suspects_wait", _CLAIM),
+        ("find_unclaimed", _LOOK),
+        ("set_unknown_aside", _LOOK),
+    ],
+)
+def test_g14_a_backlog_of_another_version_is_not_read(
+    connection: psycopg.Connection[Any], statement: str, parameters: dict[str, Any]
+) -> None:
+    """Whoever has not the version that it is pinned to goes past it in the index, in one step."""
+    pages, in_vain = cost(connection, statement, parameters)
+    assert in_vain == 0
+    assert pages < A_FEW_PAGES
+
+
+def test_g14_the_version_of_the_backlog_claims_as_much_as_it_asks_for(connection: psycopg.Connection[Any]) -> None:
+    """The other side of it, and the proof that the backlog is there: in the order of the index, without sorting it."""
+    pages, in_vain = cost(connection, "claim", _CLAIM | {"graph_version": "v2"})
+    assert in_vain == 0
+    assert A_FEW_PAGES < pages < 20 * _CLAIM["limit"]
+
+
+# -- retention -----------------------------------------------------------------------------------------------------
+
+
+def test_g14_what_is_still_kept_is_not_read_to_find_what_is_not(connection: psycopg.Connection[Any]) -> None:
+    """Of many runs that have ended, only those that are due are touched: locked, counted, and none of them in vain."""
+    pages, in_vain = cost(connection, "lock_ended", _PRUNE | {"limit": 10})
+    assert in_vain == 0
+    assert pages < 10 * A_FEW_PAGES
+    pages, in_vain = cost(connection, "count_ended", _PRUNE)
+    assert in_vain == 0
+    assert pages < 5 * A_FEW_PAGES
+
+
+def test_g14_where_nothing_is_due_looking_costs_a_step_in_the_index(connection: psycopg.Connection[Any]) -> None:
+    """A minute's idle sweep: whatever is stored, and also where contexts are to go and all of them have."""
+    never = _PRUNE | {"before": _LONG_AGO - timedelta(days=365)}
+    for which in (never, never | {"kept": [True]}, _PRUNE | {"status": "cancelled"}):
+        pages, in_vain = cost(connection, "lock_ended", which)
+        assert in_vain == 0
+        assert pages < A_FEW_PAGES
+
+
+@pytest.mark.parametrize("statement", ["forget_runs", "forget_contexts"])
+def test_g14_deleting_reaches_each_row_by_its_key(connection: psycopg.Connection[Any], statement: str) -> None:
+    """Ten runs cost as many pages as they and their indexes have, in tables with very many rows of others."""
+    rows = connection.execute("select run_id from cnstra.run where status = 'completed' order by finished_at limit 10")
+    pages, in_vain = cost(connection, statement, {"run_ids": [run_id for (run_id,) in rows.fetchall()]})
+    assert in_vain == 0
+    assert pages < 10 * A_FEW_PAGES
+
+
+def test_g14_a_newcomer_reads_no_more_of_the_unknown_than_it_takes_up(connection: psycopg.Connection[Any]) -> None:
+    """Beside very much that it does not know either, a portion of what it knows is found in the order of the index."""
+    aside = (
+        "update cnstra.activation a set blocked = 'unknown', neuron = n.name, pin = '' "
+        "from (select run_id, case when row_number() over () % 100 = 0 then 'bank' else 'ship' end as name "
+        "      from cnstra.activation where status = 'ready') n "
+        "where a.run_id = n.run_id"
+    )
+    newcomer = _CLAIM | {"dendrites": ["bank\x1forder", "mint\x1forder"], "limit": 20}
+    with connection.transaction(force_rollback=True):
+        connection.execute(aside.encode())
+        pages, in_vain = cost(connection, "readmit_known", newcomer)
+        [(known,)] = connection.execute("select count(*) from cnstra.activation where neuron = 'bank'").fetchall()
+    assert known == BACKLOG // 100
+    assert in_vain == 0
+    assert pages < 20 * A_FEW_PAGES
