@@ -202,7 +202,7 @@ def _gave_way(world: PostgresWorld) -> bool:
 
 def test_a_store_that_stays_away_is_said_to_be_away(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a number of beginnings the caller gets an error that names the operation and the cause."""
-    monkeypatch.setattr(transactions, "_pause", lambda attempt: 0.0)
+    monkeypatch.setattr(transactions, "pause", lambda attempt: 0.0)
     begun = 0
 
     def lend() -> psycopg.Connection:
