@@ -54,7 +54,7 @@ class Stimulation:
         self._failures: list[Failure] = []
         self._listener_error: BaseException | None = None
         self._completion = Completion()
-        self._engine = Engine(self, shared, blocking=blocking)
+        self._engine: Engine | None = Engine(self, shared, blocking=blocking)  # until its end: no cycle to collect
 
     # -- its end -------------------------------------------------------------------------------------------------
 
@@ -75,12 +75,14 @@ class Stimulation:
     @property
     def failed_tasks(self) -> list[Failure]:
         """The tasks that failed, and those that an abort kept from starting, in this order."""
+        self._completion.hear()
         return list(self._failures)
 
     @property
     def outstanding_tasks(self) -> list[Task]:
         """Every task that is not done: queued, held back, running, failed. ``activate`` goes on with them."""
-        return [*map(task_of, self._engine.frontier.items()), *(failure.task for failure in self._failures)]
+        items = () if self._engine is None else self._engine.frontier.items()
+        return [*map(task_of, items), *(failure.task for failure in self._failures)]
 
     # -- its context ---------------------------------------------------------------------------------------------
 
@@ -121,19 +123,24 @@ class Stimulation:
 
     def _begin(self, signals: Iterable[Signal[Any]]) -> None:
         """Begin with signals: everything that runs without waiting has run when this returns."""
-        self._engine.stimulate(signals)
+        if self._engine is not None:
+            self._engine.stimulate(signals)
 
     def _resume(self, items: Iterable[Item]) -> None:
         """Begin with tasks, in the same way."""
-        self._engine.activate(items)
+        if self._engine is not None:
+            self._engine.activate(items)
 
     async def _to_the_end(self) -> None:
         """Go on where a blocking stimulation had to stop for want of an event loop, and wait for the end."""
+        engine = self._engine
+        if engine is None:
+            return
         try:
-            self._engine.carry_on()
+            engine.carry_on()
             await self._completion.wait()
         except BaseException:  # an interrupt: what asyncio cancels now must not start what would come after it
-            self._engine.abandon()
+            engine.abandon()
             raise
 
     def _check(self) -> None:
@@ -142,7 +149,8 @@ class Stimulation:
 
     def _notice_abort(self) -> None:
         """Look at the abort signal now: otherwise it is looked at when a turn ends. Any thread may call this."""
-        self._engine.notice_abort()
+        if self._engine is not None:
+            self._engine.notice_abort()
 
     def _count_call(self) -> int:
         """The number of the call that is about to be made, from 1."""
@@ -158,9 +166,10 @@ class Stimulation:
         if self._listener_error is None:
             self._listener_error = error
 
-    def _end(self, *, aborted: bool) -> None:
-        """Nothing is under way any more."""
-        self._completion.settle(self._outcome(aborted))
+    def _end(self, *, aborted: bool, is_known: bool) -> None:
+        """Nothing is under way any more; ``is_known`` says that there were listeners to tell."""
+        self._engine = None
+        self._completion.settle(self._outcome(aborted), is_known=is_known)
 
     def _outcome(self, aborted: bool) -> BaseException | None:
         failures = self._failures

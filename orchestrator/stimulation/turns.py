@@ -92,7 +92,8 @@ class Turns:
         if aborted:
             self._give_up_the_rest()
         self._shared.running.discard(self._stimulation)
-        self._stimulation._end(aborted=aborted)
+        told = bool(self._options.on_response or self._shared.responders)
+        self._stimulation._end(aborted=aborted, is_known=aborted or told)
 
     def _give_up_the_rest(self) -> None:
         frontier = self.frontier
