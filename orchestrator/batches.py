@@ -15,8 +15,10 @@ from cnstra.orchestrator.errors import SubmitError
 from cnstra.orchestrator.machine.records import (
     Answer,
     AttemptDue,
+    BlobRef,
     Due,
     Event,
+    FailedTry,
     Plan,
     RetryAsked,
     Succeeded,
@@ -104,6 +106,23 @@ def named(events: Iterable[Event]) -> Iterator[int]:
 def write_context(events: Iterable[Event]) -> bool:
     """Whether any of these events has writes to the context."""
     return any(isinstance(event, Succeeded) and event.changes for event in events)
+
+
+def littered(happenings: Sequence[RunEvent], applied: Sequence[Applied]) -> list[BlobRef]:
+    """The blobs that these events were to refer to, and that no run refers to now, or will ever.
+
+    A settlement that is not applied is not made again with the same blob.
+    """
+    return [
+        blob
+        for happening, answer in zip(happenings, applied, strict=True)
+        if (blob := _blob(happening.event)) is not None
+        and (isinstance(happening.event, FailedTry) or answer.verdict not in (Verdict.APPLIED, Verdict.REPEATED))
+    ]
+
+
+def _blob(event: Event) -> BlobRef | None:
+    return event.blob if isinstance(event, Succeeded | FailedTry) else None
 
 
 def moves(plan: Plan) -> bool:

@@ -26,6 +26,10 @@ class ContextError(CnstraError):
     """A context value that is not exactly JSON, or a use of the context that its rules refuse."""
 
 
+class ContextLost(CnstraError):
+    """A part of a context is gone from the user's own store that kept it, or is not what was put there."""
+
+
 class ContextConflict(CnstraError):
     """Another activation wrote a key of the context that this one had read and wanted to write."""
 

@@ -50,7 +50,11 @@ class AsyncRunner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A run to be kept. ``digest`` tells one payload from another under the same idempotency key."""
+    """A run to be kept. ``digest`` tells one payload from another under the same idempotency key.
+
+    ``place`` is where the run's context is kept, for as long as there is the run: None is beside it; else it names a store
+    of the user's own, and what is kept here of a value is a reference.
+    """
 
     run_id: UUID
     graph: str
@@ -65,6 +69,7 @@ class Submission:
     digest: bytes | None = None
     policy: Mapping[str, Any] | None = None
     delay: timedelta | None = None
+    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +87,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRequest:
-    """Who claims, what it can run, and how much. ``suspects`` asks for poison suspects, and for nothing else."""
+    """Who claims, what it can run, and how much. ``suspects`` asks for poison suspects, and for nothing else.
+
+    ``places`` are the stores of contexts, beside that of runs, that the worker can reach.
+    """
 
     worker: UUID
     nonce: int
@@ -92,6 +100,7 @@ class ClaimRequest:
     dendrites: tuple[tuple[str, str], ...]
     limit: int
     suspects: bool = False
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +108,7 @@ class Work:
     """A claimed activation, with all that its call needs. Times since other moments are in seconds, by the store's clock.
 
     ``run_elapsed`` and ``run_idled`` count from the run's start, ``elapsed`` and ``idled`` from the first try of this
-    attempt: what policies are asked with. ``policy`` is the run's own, as data.
+    attempt: what policies are asked with. ``policy`` is the run's own, as data. ``place`` is where its context is kept.
     """
 
     run_id: UUID
@@ -118,6 +127,7 @@ class Work:
     run_idled: float
     policy: Mapping[str, Any] | None
     snapshot: Snapshot
+    place: str | None = None
 
     @property
     def activation_id(self) -> int:
@@ -168,6 +178,7 @@ class WorkerInfo:
     queues: tuple[str, ...]
     dendrites: tuple[tuple[str, str], ...]
     lease: timedelta
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +213,15 @@ class Findings:
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A slot as one version of a context wrote it, where contexts are kept elsewhere; a text of None removed it."""
+
+    version: int
+    slot: str
+    text: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +270,10 @@ class Operations(Protocol):
         """The run's rows of the view ``cnstra.context_history``, in order."""
         ...
 
+    def references(self, run_id: UUID) -> Operation[list[Reference]]:
+        """What every version of the run's context wrote, where that is kept elsewhere: references to blobs."""
+        ...
+
     def failed_runs(self, graph: str | None, after: UUID | None, limit: int) -> Operation[list[UUID]]: ...
 
     # workers
@@ -290,6 +314,16 @@ class Operations(Protocol):
 
     def set_unknown_aside(self, unclaimed_after: timedelta, limit: int) -> Operation[None]:
         """Take ready activations that no live worker of their graph and queue knows out of the way."""
+        ...
+
+    # contexts that are kept elsewhere
+
+    def litter(self, place: str, limit: int) -> Operation[list[str]]:
+        """Keys of blobs in the store ``place`` that no run refers to, and none ever will: to be deleted there."""
+        ...
+
+    def litter_gone(self, place: str, keys: Sequence[str]) -> Operation[None]:
+        """These are deleted there; what is kept of them here goes, too."""
         ...
 
 

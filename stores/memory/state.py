@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from cnstra.orchestrator.machine.records import Activation, Entry, Run, Target, TryEnded
+from cnstra.orchestrator.machine.records import Activation, BlobRef, Entry, Run, Target, TryEnded
 from cnstra.orchestrator.machine.states import OUTSTANDING, ActivationStatus
 from cnstra.orchestrator.slots import Slot, Snapshot
 from cnstra.orchestrator.store import Submission, WorkerInfo
@@ -78,6 +78,7 @@ class State:
     heads: dict[UUID, dict[str, int]] = field(default_factory=dict)
     tries: dict[UUID, list[TryRow]] = field(default_factory=dict)
     workers: dict[UUID, WorkerRow] = field(default_factory=dict)
+    litter: dict[BlobRef, None] = field(default_factory=dict)
     supervisor: UUID | None = None
     supervised_until: datetime | None = None
     _activations: dict[UUID, dict[int, ActivationRow]] = field(default_factory=dict)
@@ -120,4 +121,5 @@ class State:
                 slot: Slot(abs(head), entries[abs(head), slot].text)
                 for slot, head in self.heads.get(run_id, {}).items()
             },
+            place=self.runs[run_id].submission.place,
         )

@@ -8,7 +8,10 @@ select * from cnstra.tries where run_id = %(run_id)s order by activation_id, try
 
 -- name: context_of_run
 -- A run's context as it is.
-select version, data, local from cnstra.context where run_id = %(run_id)s
+select c.version, c.data, c.local, r.context_place
+from cnstra.context c
+join cnstra.run r on r.run_id = c.run_id
+where c.run_id = %(run_id)s
 
 -- == the whole ==
 
@@ -44,10 +47,10 @@ order by a.graph, a.queue
 
 -- name: unknown_work
 -- Work that no worker has the code for, and some runs that wait with it.
-select a.graph, a.neuron, a.collateral, a.pin, count(*) as activations, (array_agg(a.run_id order by a.run_id))[1:3] as runs
+select a.graph, a.neuron, a.collateral, a.pin, a.place, count(*) as activations, (array_agg(a.run_id order by a.run_id))[1:3] as runs
 from cnstra.activation a
 where a.blocked = 'unknown'
-group by a.graph, a.neuron, a.collateral, a.pin
+group by a.graph, a.neuron, a.collateral, a.pin, a.place
 order by a.graph, a.neuron, a.collateral
 
 -- name: stranded_claims

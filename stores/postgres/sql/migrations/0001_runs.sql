@@ -36,6 +36,7 @@ create table cnstra.run (
     deadline_at       timestamptz,
     gate              text,
     parent_run_id     uuid,
+    context_place     text,                       -- the store of the user's own that keeps the context; null: this one
     check ((finished_at is not null) = (status in ('completed', 'failed', 'compensated', 'cancelled')))
 ) with (fillfactor = 80);
 
@@ -57,6 +58,7 @@ create table cnstra.activation (
     ordinal              integer not null,        -- the signal's place among what the parent emitted
     graph                text not null,
     pin                  text,                    -- the graph version that alone may run it, if any
+    place                text,                    -- the run's context_place: only workers with that store may run it
     neuron               text not null,
     dendrite             text not null,
     collateral           text not null,
@@ -127,8 +129,14 @@ create table cnstra.context_entry (
     version        bigint not null,
     slot           text not null,
     activation_id  integer not null,
-    value          jsonb,                         -- null: removed
+    value          jsonb,                         -- null: removed; where the run has a context_place: a blob's key there
     primary key (run_id, version, slot)
+);
+
+create table cnstra.context_litter (
+    place   text not null,
+    key     text not null,                        -- of a blob that no run refers to; it begins with its run's id
+    primary key (place, key)
 );
 
 create table cnstra.worker (
