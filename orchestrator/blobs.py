@@ -177,7 +177,7 @@ class Blobs:
 
     def __init__(self, store: Any, place: str = USUAL_PLACE, *, cache_bytes: int = CACHE_BYTES) -> None:
         self.place = checked_place(place)
-        self._store = checked(store)
+        self.store = checked(store)
         self._cache_bytes = cache_bytes
         self._cached: OrderedDict[str, tuple[Delta, int]] = OrderedDict()
         self._size = 0
@@ -186,7 +186,7 @@ class Blobs:
     def put(self, blob: Blob) -> None:
         """Keep a blob. Raises ``StoreUnavailable``, or ``DataRefused`` for what the store will never take."""
         try:
-            self._store.put(blob.key, blob.data)
+            self.store.put(blob.key, blob.data)
         except Exception as error:
             raise self._translated(error, "put") from error
         self._remember(blob.key, blob.delta, len(blob.data))
@@ -226,9 +226,9 @@ class Blobs:
         return Fetched(self.place, deltas, lost)
 
     def _get(self, keys: Sequence[str]) -> list[bytes | None]:
-        many = getattr(self._store, "get_many", None)
+        many = getattr(self.store, "get_many", None)
         try:
-            found = [self._store.get(key) for key in keys] if many is None else list(many(keys))
+            found = [self.store.get(key) for key in keys] if many is None else list(many(keys))
             if len(found) != len(keys):
                 raise ValueError(f"get_many answered {len(found)} values for {len(keys)} keys")
             strange = {
@@ -243,7 +243,7 @@ class Blobs:
     def delete(self, keys: Sequence[str]) -> None:
         """Forget blobs. Raises ``StoreUnavailable``."""
         try:
-            self._store.delete(keys)
+            self.store.delete(keys)
         except Exception as error:
             raise self._translated(error, "delete") from error
 

@@ -38,6 +38,11 @@ def shared_key(slot: str) -> str | None:
     return slot[2:] if slot.startswith(_SHARED) else None
 
 
+def local_neuron(slot: str) -> str | None:
+    """The neuron whose local context a slot is; None for the other kinds."""
+    return slot[2:] if slot.startswith(_LOCAL) else None
+
+
 def is_shared(slot: str) -> bool:
     """Whether the slot is a part of the shared value (a key of it, or all of it)."""
     return slot == WHOLE or slot.startswith(_SHARED)

@@ -29,13 +29,16 @@ _LONGEST_PAUSE = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """How a hop ended. ``call`` is None where no handler was called; ``streak`` counts hops made without a doorbell."""
+    """How a hop ended. ``call`` is None where no handler was called; ``streak`` counts hops made without a doorbell,
+    ``turn`` the settlements that were made of this claim before.
+    """
 
     work: Work
     event: Event
     call: Call | None = None
     seconds: float = 0.0
     streak: int = 0
+    turn: int = 0
 
 
 def _size(settlement: Settlement) -> int:

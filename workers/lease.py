@@ -45,9 +45,11 @@ class Lease:
         """The id of the present incarnation."""
         return self._worker
 
-    def register(self, queues: tuple[str, ...], dendrites: tuple[tuple[str, str], ...]) -> None:
+    def register(
+        self, queues: tuple[str, ...], dendrites: tuple[tuple[str, str], ...], places: tuple[str, ...] = ()
+    ) -> None:
         """Begin the lease of the present incarnation."""
-        self._queues, self._dendrites = queues, dendrites
+        self._queues, self._dendrites, self._places = queues, dendrites, places
         self._store.run(
             self._store.register(
                 WorkerInfo(
@@ -59,6 +61,7 @@ class Lease:
                     queues=queues,
                     dendrites=dendrites,
                     lease=self._settings.lease,
+                    places=places,
                 )
             )
         )
@@ -94,7 +97,7 @@ class Lease:
             lost, self._worker = self._worker, self._entropy.run_id()
             self._missing.clear()
             _log.warning("worker %s was taken for lost; it goes on as worker %s", lost, self._worker)
-            self.register(self._queues, self._dendrites)
+            self.register(self._queues, self._dendrites, self._places)
             return
         self._reconcile(held, holds)
 

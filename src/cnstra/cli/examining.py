@@ -144,10 +144,11 @@ def _health(health: Health) -> Iterator[Finding]:
 def _stuck(health: Health, alive: Mapping[str, int]) -> Iterator[Finding]:
     for row in health.unknown_work:
         pinned = f" in version {row['pin']}" if row["pin"] else ""
+        reach = f" and the store of contexts {row['place']!r} (--context)" if row["place"] else ""
         yield _problem(
             "runs",
             f"{row['activations']} of neuron {row['neuron']} on {row['collateral']} of graph {row['graph']}{pinned} are "
-            f"blocked, unknown: no worker has the code; start one that does. {_such_as(row)}",
+            f"blocked, unknown: no worker has the code{reach}; start one that does. {_such_as(row)}",
         )
     for row in health.stranded_claims:
         yield _problem(
