@@ -122,7 +122,8 @@ def _advice(story: Story) -> str:
     if run["status"] == "failed":
         return f"to go on from here, on this context: cnstra retry {run['run_id']}"
     if run["blocked"] == "unknown":
-        store = f" --context {run['context_place']}=STORE" if run["context_place"] is not None else ""
+        place = run.get("context_place")
+        store = f" --context {place}=STORE" if place is not None else ""
         return f"it goes on as soon as a worker is up with {run['graph']}: cnstra worker APP{store}"
     return ""
 
