@@ -109,20 +109,23 @@ def write_context(events: Iterable[Event]) -> bool:
 
 
 def littered(happenings: Sequence[RunEvent], applied: Sequence[Applied]) -> list[BlobRef]:
-    """The blobs that these events were to refer to, and that no run refers to now, or will ever.
+    """The blobs that these events leave behind, and that no run refers to now, or ever will.
 
-    A settlement that is not applied is not made again with the same blob.
+    Only what nothing can bring back counts: a settlement that is stale may, sent again after a lost reply, be applied.
     """
     return [
         blob
         for happening, answer in zip(happenings, applied, strict=True)
-        if (blob := _blob(happening.event)) is not None
-        and (isinstance(happening.event, FailedTry) or answer.verdict not in (Verdict.APPLIED, Verdict.REPEATED))
+        for blob in _left_behind(happening.event, answer.verdict)
     ]
 
 
-def _blob(event: Event) -> BlobRef | None:
-    return event.blob if isinstance(event, Succeeded | FailedTry) else None
+def _left_behind(event: Event, verdict: Verdict) -> tuple[BlobRef, ...]:
+    if not isinstance(event, Succeeded | FailedTry) or verdict in (Verdict.REPEATED, Verdict.STALE):
+        return ()
+    if isinstance(event, Succeeded) and event.blob is not None and verdict is not Verdict.APPLIED:
+        return (*event.wasted, event.blob)
+    return event.wasted
 
 
 def moves(plan: Plan) -> bool:

@@ -15,7 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol, cast, runtime_checkable
+from typing import Any, Final, Protocol, cast
 from uuid import UUID
 
 from cnstra.orchestrator.errors import CnstraError, ConfigurationError, ContextLost, DataRefused, StoreUnavailable
@@ -33,7 +33,6 @@ Delta = Mapping[str, str]
 """What a blob holds: JSON texts by slot."""
 
 
-@runtime_checkable
 class BlobStore(Protocol):
     """Where contexts of durable runs are kept: any object with these three methods, safe for threads.
 
@@ -84,7 +83,7 @@ def checked_place(name: Any) -> str:
 # -- a hop's blob --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Blob:
     """The values that one hop wrote: as they are put, and by slot."""
 
@@ -142,6 +141,11 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def _weight(data: bytes, delta: Delta) -> int:
+    """About how many bytes of memory a blob's content takes."""
+    return len(data) + 200 * (len(delta) + 1)
+
+
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
@@ -172,7 +176,7 @@ class Fetched:
 class Blobs:
     """A store's blobs, through a cache. Blobs never change, so what is cached is right for as long as it is kept.
 
-    ``cache_bytes`` bounds the cache, by the size of the blobs.
+    ``cache_bytes`` bounds the cache.
     """
 
     def __init__(self, store: Any, place: str = USUAL_PLACE, *, cache_bytes: int = CACHE_BYTES) -> None:
@@ -189,7 +193,7 @@ class Blobs:
             self.store.put(blob.key, blob.data)
         except Exception as error:
             raise self._translated(error, "put") from error
-        self._remember(blob.key, blob.delta, len(blob.data))
+        self._remember(blob.key, blob.delta, _weight(blob.data, blob.delta))
 
     def cached(self, keys: Iterable[str]) -> Fetched | None:
         """What these hold, if the cache knows all of them."""
@@ -222,7 +226,7 @@ class Blobs:
                 except ValueError as error:
                     lost[key] = str(error)
                 else:
-                    self._remember(key, deltas[key], len(data))
+                    self._remember(key, deltas[key], _weight(data, deltas[key]))
         return Fetched(self.place, deltas, lost)
 
     def _get(self, keys: Sequence[str]) -> list[bytes | None]:

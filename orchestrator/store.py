@@ -318,8 +318,11 @@ class Operations(Protocol):
 
     # contexts that are kept elsewhere
 
-    def litter(self, place: str, limit: int) -> Operation[list[str]]:
-        """Keys of blobs in the store ``place`` that no run refers to, and none ever will: to be deleted there."""
+    def litter(self, place: str, after: timedelta, limit: int) -> Operation[list[str]]:
+        """Keys of blobs in the store ``place`` that no run refers to, and none ever will: to be deleted there.
+
+        Only those that were found to be so ``after`` so long a time, or before.
+        """
         ...
 
     def litter_gone(self, place: str, keys: Sequence[str]) -> Operation[None]:

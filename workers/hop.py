@@ -79,7 +79,9 @@ class Hops:
         self._worker = worker
         self._caller = Caller(cns, queues=frozenset(self.queues), poison_limit=settings.poison_limit)
         self._committer = Committer(store, bell, settled=self._settled, refused=self._refused, rung=self.nudge)
-        self._keepers = {blobs.place: Keeper(blobs, back=self.nudge) for blobs in contexts}
+        self._keepers = {
+            blobs.place: Keeper(blobs, litter_after=settings.litter_after, back=self.nudge) for blobs in contexts
+        }
         self.places = tuple(self._keepers)
         self._held: set[tuple[UUID, Claimed]] = set()
         self._set_down: set[tuple[UUID, Claimed]] = set()  # of these, what waits for a store of contexts
@@ -208,15 +210,19 @@ class Hops:
         if work.place is None:
             self._send(job)
         else:
-            self._keepers[work.place].load(work.snapshot.slots, str(work), partial(self._loaded, job))
+            self._keepers[work.place].load(
+                work.snapshot.slots, str(work), partial(self._loaded, job), waits=partial(self._make_room, work)
+            )
 
     def _loaded(self, job: _Job, found: Found) -> None:
         """The values of a context that is kept elsewhere have come, or have not."""
         work = job.work
         if isinstance(found, StoreUnavailable):
             self._give_back(job, backoff=self._keepers[work.place or ""].pause)
+        elif not self._calling:
+            self._give_back(job)
         elif isinstance(found, ContextLost):
-            self._context_lost(work, found)
+            self._context_lost(Settlement(work=work, event=Returned(fence=work.fence)), found)
         else:
             snapshot = Snapshot(version=work.snapshot.version, slots=found)
             self._send(replace(job, work=replace(work, snapshot=snapshot)))
@@ -322,13 +328,18 @@ class Hops:
     def _settle(self, settlement: Settlement) -> None:
         """Commit how a hop ended; by way of a blob, where it wrote to a context that is kept elsewhere."""
         work, event = settlement.work, settlement.event
-        blob = None
-        if work.place is not None and isinstance(event, Succeeded):
-            blob = blob_of(work.run_id, work.fence, settlement.turn, event.changes)
-        if work.place is None or not isinstance(event, Succeeded) or blob is None:
+        if settlement.wasted and isinstance(event, Succeeded | FailedTry):
+            event = replace(event, wasted=settlement.wasted)
+            settlement = replace(settlement, event=event)
+        keeper = None if work.place is None else self._keepers[work.place]
+        if keeper is None or not isinstance(event, Succeeded):
             self._committer.put(settlement)
             return
-        reference = BlobRef(place=work.place, key=blob.key)
+        blob = blob_of(work.run_id, work.fence, settlement.turn, event.changes)
+        if blob is None:
+            self._committer.put(settlement)
+            return
+        reference = BlobRef(place=keeper.place, key=blob.key)
         kept = replace(settlement, event=replace(event, changes=referring(event.changes, blob), blob=reference))
 
         def settle(refusal: DataRefused | None) -> None:
@@ -337,7 +348,7 @@ class Hops:
             else:
                 self._refused(settlement, refusal)
 
-        self._keepers[work.place].put(blob, str(work), settle, partial(self._make_room, work))
+        keeper.put(blob, str(work), settle, waits=partial(self._make_room, work))
 
     def _settled(self, settlement: Settlement, applied: Applied) -> None:
         work = settlement.work
@@ -357,18 +368,22 @@ class Hops:
 
     def _newest(self, settlement: Settlement, applied: Applied) -> None:
         """Others wrote what this hop updates: their values, as they are or from where they are kept, on to a thread."""
-        work = settlement.work
+        work, event = settlement.work, settlement.event
+        if isinstance(event, Succeeded) and event.blob is not None:
+            settlement = replace(settlement, wasted=(*settlement.wasted, event.blob))
 
         def found(newest: Found) -> None:
             if isinstance(newest, StoreUnavailable | ContextLost):
-                self._context_lost(work, newest)
+                self._context_lost(settlement, newest)
             else:
                 self._calls.put(lambda: self._take_in(settlement, newest))
 
         if work.place is None:
             found(dict(applied.newest))
         else:
-            self._keepers[work.place].load(applied.newest, str(work), found, waits=partial(self._make_room, work))
+            self._keepers[work.place].load(
+                applied.newest, str(work), found, waits=partial(self._make_room, work), patient=True
+            )
 
     def _take_in(self, settlement: Settlement, newest: Mapping[str, Slot]) -> None:
         """Take others' values in, and settle again."""
@@ -378,10 +393,10 @@ class Hops:
         event = self._caller.take_in(call, newest, seconds=seconds, stay=self._stays(settlement.streak))
         self._settle(replace(settlement, event=event, turn=settlement.turn + 1))
 
-    def _context_lost(self, work: Work, error: CnstraError) -> None:
+    def _context_lost(self, settlement: Settlement, error: CnstraError) -> None:
         """Nothing can be made of a part that is gone: the activation has failed, and waits for the blob and a retry."""
         _log.error("%s", error)
-        self._committer.put(Settlement(work=work, event=self._caller.given_up(work, error)))
+        self._settle(replace(settlement, event=self._caller.given_up(settlement.work, error), call=None))
 
     def _refused(self, settlement: Settlement, error: DataRefused) -> None:
         """The store cannot hold what the hop wrote: that is the hop's own failed try."""
@@ -389,7 +404,8 @@ class Hops:
         _log.warning("%s: %s", work, error)
         if isinstance(settlement.event, Succeeded) and settlement.call is not None:
             event = self._caller.failed(work, error, dendrite=settlement.call.dendrite, seconds=settlement.seconds)
-            event = replace(event, blob=settlement.event.blob)
+            if settlement.event.blob is not None:
+                event = replace(event, wasted=(*settlement.wasted, settlement.event.blob))
         elif isinstance(settlement.event, FailedTry) and settlement.event.failure.traceback is not None:
             kind = settlement.event.failure.error_type
             event = replace(
@@ -432,7 +448,7 @@ class Hops:
         self._return_waiting()
         self.look_for_suspects()
         for keeper in self._keepers.values():
-            keeper.tidy(self._store)
+            keeper.renewed(self._store)
 
     def look_for_suspects(self) -> None:
         """Where a poison suspect waits, empty this process and run it alone, as soon as that can be."""

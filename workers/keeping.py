@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from cnstra.orchestrator.blobs import Blob, Blobs, Fetched, keys_of
 from cnstra.orchestrator.errors import CnstraError, ContextLost, DataRefused, StoreUnavailable
@@ -27,6 +28,7 @@ PUTTING = 8
 """How many blobs of one store a process puts at the same time."""
 _SHORTEST_PAUSE = 0.25  # seconds between two tries at a store that is away
 _LONGEST_PAUSE = 5.0
+_LONG = 5.0  # seconds to wait for an answer, before no more is asked
 _LITTER = 500  # blobs that are deleted at once
 
 Found = dict[str, Slot] | ContextLost | StoreUnavailable
@@ -34,24 +36,28 @@ Found = dict[str, Slot] | ContextLost | StoreUnavailable
 Wait = Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Want:
-    """Slots whose values somebody wants. Where ``waits`` is given it is called, and the want kept, while the store is away."""
+    """Slots whose values somebody wants; ``patient``: also if that takes until a store that is away has come back."""
 
     slots: Mapping[str, Slot]
     where: str
     found: Callable[[Found], None]
-    waits: Wait | None
+    waits: Wait
+    patient: bool
 
 
 class Keeper:
-    """Keeps contexts in one store. ``back`` is called when the store has come back."""
+    """Keeps contexts in one store. ``back`` is called when it has come back. A blob that nobody refers to is deleted
+    ``litter_after`` so long a time.
+    """
 
-    def __init__(self, blobs: Blobs, *, back: Callable[[], None]) -> None:
+    def __init__(self, blobs: Blobs, *, litter_after: timedelta, back: Callable[[], None]) -> None:
         self.place = blobs.place
         self.pause = _SHORTEST_PAUSE
         """Seconds after which it makes sense to try again, while the store is away."""
         self._blobs = blobs
+        self._litter_after = litter_after
         self._back = back
         self._away_until = 0.0
         self._lock = threading.Lock()
@@ -61,6 +67,7 @@ class Keeper:
             meanwhile="Its runs wait for it; nothing of them is lost.",
             back="it is back.",
         )
+        self._waits: dict[object, tuple[float, Wait]] = {}  # since when somebody waits, and what he is told then
         self._stopped = threading.Event()
         self._tidying = False
         self._wants: queue.SimpleQueue[_Want | None] = queue.SimpleQueue()
@@ -86,8 +93,10 @@ class Keeper:
 
     @property
     def reachable(self) -> bool:
-        """Whether it is worth while to take work that needs the store."""
-        return time.monotonic() >= self._away_until
+        """Whether it is worth while to take work that needs the store: it is there, and answers before long."""
+        now = time.monotonic()
+        with self._lock:
+            return now >= self._away_until and all(now - since < _LONG for since, _ in self._waits.values())
 
     def _failed(self, error: Exception) -> float:
         """The store is away; seconds to wait before the next try."""
@@ -109,19 +118,26 @@ class Keeper:
     # -- before a call -----------------------------------------------------------------------------------------
 
     def load(
-        self, slots: Mapping[str, Slot], where: str, found: Callable[[Found], None], *, waits: Wait | None = None
+        self,
+        slots: Mapping[str, Slot],
+        where: str,
+        found: Callable[[Found], None],
+        *,
+        waits: Wait,
+        patient: bool = False,
     ) -> None:
         """Call ``found`` with the values of slots: at once where they are at hand, else from another thread.
 
-        While the store is away it is told so; where ``waits`` is given that is called instead, and it waits. Abandoned when
-        the worker stops.
+        Where the store is away it is told so, unless it is ``patient``. ``waits`` is called when it takes long. Abandoned
+        when the worker stops.
         """
-        want = _Want(slots, where, found, waits)
+        want = _Want(slots, where, found, waits, patient)
         known = self._blobs.cached(keys_of(slots))
         if known is not None:
             _answer(want, known)
-        else:
-            self._wants.put(want)
+            return
+        self._asks(want, waits)
+        self._wants.put(want)
 
     def _load_loop(self) -> None:
         waiting: list[_Want] = []
@@ -129,11 +145,14 @@ class Keeper:
             wants = [*waiting, *self._asked(block=not waiting)]
             try:
                 waiting = self._load(wants)
-            except Exception:  # the thread must live on
-                _log.exception("contexts could not be loaded")
-                waiting = []
+            except Exception as error:  # the thread must live on, and what was asked for be answered
+                _log.exception("the store of contexts %r: what it answered could not be read", self.place)
+                left = [want for want in wants if want in self._waits]
+                waiting = self._put_off(left, StoreUnavailable(f"{type(error).__name__}: {error}"))
             if waiting:
                 self._stopped.wait(self.pause)
+            for want in waiting:
+                self._asks(want, want.waits)
 
     def _asked(self, *, block: bool) -> list[_Want]:
         wants: list[_Want] = []
@@ -171,25 +190,36 @@ class Keeper:
         fetched = self._blobs.fetch(key for want in wants for key in keys_of(want.slots))
         self._worked()
         for want in wants:
+            self._ends(want)
             _answer(want, fetched)
+
+    def _asks(self, wait: object, waits: Wait) -> None:
+        with self._lock:
+            self._waits[wait] = time.monotonic(), waits
+
+    def _ends(self, wait: object) -> None:
+        with self._lock:
+            self._waits.pop(wait, None)
 
     def _put_off(self, wants: Sequence[_Want], error: StoreUnavailable) -> list[_Want]:
         if wants:
             self._failed(error)
         for want in wants:
-            if want.waits is None:
-                want.found(error)
-            else:
+            self._ends(want)
+            if want.patient:
                 want.waits()
-        return [want for want in wants if want.waits is not None]
+            else:
+                want.found(error)
+        return [want for want in wants if want.patient]
 
     # -- before a settlement -----------------------------------------------------------------------------------
 
-    def put(self, blob: Blob, where: str, kept: Callable[[DataRefused | None], None], waits: Wait) -> None:
+    def put(self, blob: Blob, where: str, kept: Callable[[DataRefused | None], None], *, waits: Wait) -> None:
         """Put a blob, however long that takes, then call ``kept``: with the refusal of a store that will never take it.
 
-        ``waits`` is called once when it has to wait for the store. Abandoned when the worker stops.
+        ``waits`` is called when it takes long. Abandoned when the worker stops.
         """
+        self._asks(blob, waits)
         self._puts.put(lambda: self._put(blob, where, kept, waits))
 
     def _put_loop(self) -> None:
@@ -200,35 +230,44 @@ class Keeper:
                 _log.exception("the store of contexts %r: a task failed", self.place)
 
     def _put(self, blob: Blob, where: str, kept: Callable[[DataRefused | None], None], waits: Wait) -> None:
-        waited = False
         while not self._stopped.is_set():
             try:
                 self._blobs.put(blob)
             except DataRefused as refusal:
+                self._ends(blob)
                 kept(refusal)
                 return
             except StoreUnavailable as error:
-                if not waited:
-                    waits()
-                waited = True
+                self._ends(blob)
+                waits()
                 self._stopped.wait(self._failed(error))
+                self._asks(blob, waits)
             else:
+                self._ends(blob)
                 self._worked()
                 kept(None)
                 return
         _log.warning("%s: its result is abandoned: the worker stops, and the store %r is away", where, self.place)
 
-    # -- what nobody refers to ---------------------------------------------------------------------------------
+    # -- from time to time -------------------------------------------------------------------------------------
 
-    def tidy(self, store: Store) -> None:
-        """Delete the blobs that the store of runs knows nobody to refer to: on another thread, one at a time."""
+    def renewed(self, store: Store) -> None:
+        """What is done as often as the worker's lease is renewed. It waits for nobody: a store may hang."""
+        now = time.monotonic()
+        with self._lock:
+            late = [waits for since, waits in self._waits.values() if now - since >= _LONG]
+        for waits in late:
+            waits()
         if self.reachable and not self._tidying:
             self._tidying = True
             self._puts.put(lambda: self._tidy(store))
 
     def _tidy(self, store: Store) -> None:
+        """Delete the blobs that, as the store of runs knows, nobody refers to."""
         try:
-            while not self._stopped.is_set() and (keys := store.run(store.litter(self.place, _LITTER))):
+            while not self._stopped.is_set() and (
+                keys := store.run(store.litter(self.place, self._litter_after, _LITTER))
+            ):
                 self._blobs.delete(keys)
                 store.run(store.litter_gone(self.place, keys))
         except CnstraError as error:

@@ -145,7 +145,9 @@ class BlobRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
-    """The handler returned. ``blob`` is what its changes refer to, where the run's context is kept elsewhere."""
+    """The handler returned. ``blob`` is what its changes refer to, where the run's context is kept elsewhere; ``wasted`` is
+    what earlier settlements of the same claim had been to refer to.
+    """
 
     fence: Claimed
     targets: tuple[Target, ...] = ()
@@ -153,6 +155,7 @@ class Succeeded:
     changes: Changes = NO_CHANGES
     version_read: int = 0
     blob: BlobRef | None = None
+    wasted: tuple[BlobRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,14 +163,14 @@ class FailedTry:
     """The handler raised, or what it returned was refused.
 
     ``retry_after`` is the backoff in seconds that its policy decided, None when it failed for good; then ``revive_after``
-    is what the run's policy decided, None when the run has none or gives up. ``blob`` is one that was put for nothing.
+    is what the run's policy decided, None when the run has none or gives up. ``wasted`` are blobs that were put for nothing.
     """
 
     fence: Claimed
     failure: Failure
     retry_after: float | None
     revive_after: float | None = None
-    blob: BlobRef | None = None
+    wasted: tuple[BlobRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

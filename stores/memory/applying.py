@@ -38,7 +38,7 @@ class Applying:
             [work_of(state, row, now) for row in held if row.activation.status is ActivationStatus.RUNNING],
             {run_id: state.snapshot(run_id).slots for run_id in plans},
         )
-        state.litter |= dict.fromkeys(batches.littered(events, answers))
+        state.litter = dict.fromkeys(batches.littered(events, answers), now) | state.litter
         return AppliedBatch(answers=answers, rings=batches.rings_of(ready))
 
 

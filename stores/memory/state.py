@@ -78,7 +78,7 @@ class State:
     heads: dict[UUID, dict[str, int]] = field(default_factory=dict)
     tries: dict[UUID, list[TryRow]] = field(default_factory=dict)
     workers: dict[UUID, WorkerRow] = field(default_factory=dict)
-    litter: dict[BlobRef, None] = field(default_factory=dict)
+    litter: dict[BlobRef, datetime] = field(default_factory=dict)
     supervisor: UUID | None = None
     supervised_until: datetime | None = None
     _activations: dict[UUID, dict[int, ActivationRow]] = field(default_factory=dict)

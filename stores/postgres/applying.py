@@ -51,7 +51,7 @@ class Applying:
         works = yield from _load_kept(plans)
         newest = yield from _load_stale(plans)
         answers = batches.answers(events, plans, works, newest)
-        yield from _note_litter(batches.littered(events, answers))
+        yield from _note_litter(batches.littered(events, answers), now)
         return AppliedBatch(answers=answers, rings=batches.rings_of(ready))
 
 
@@ -130,9 +130,10 @@ def _write_contexts(plans: Sequence[Plan], now: datetime) -> Steps[None]:
     yield shapes.update_heads([(plan.run, plan.heads) for plan in plans if plan.heads], now)
 
 
-def _note_litter(blobs: Sequence[BlobRef]) -> Steps[None]:
+def _note_litter(blobs: Sequence[BlobRef], now: datetime) -> Steps[None]:
     if blobs:
-        yield Ask("note_litter", {"places": [blob.place for blob in blobs], "keys": [blob.key for blob in blobs]})
+        noted = {"places": [blob.place for blob in blobs], "keys": [blob.key for blob in blobs], "now": now}
+        yield Ask("note_litter", noted)
 
 
 def _write_tries(plans: Sequence[Plan], now: datetime) -> Steps[None]:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
 
 from cnstra.stores.postgres.transactions import Ask, Steps, operation
+
+
+def note_litter_of_runs(run_ids: Sequence[UUID]) -> Steps[None]:
+    """The blobs of runs become litter; a part of the transaction that forgets the runs, before it does."""
+    yield Ask("note_litter_of_runs", {"run_ids": list(run_ids)})
 
 
 class Littering:
     """The operations of a worker that tidies a store of contexts."""
 
     @operation
-    def litter(self, _repeated: bool, place: str, limit: int) -> Steps[list[str]]:
+    def litter(self, _repeated: bool, place: str, after: timedelta, limit: int) -> Steps[list[str]]:
         yield Ask("spare_litter", {"place": place})
-        rows = yield Ask("litter", {"place": place, "limit": limit})
+        rows = yield Ask("litter", {"place": place, "after": after, "limit": limit})
         return [key for (key,) in rows]
 
     @operation

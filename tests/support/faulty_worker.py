@@ -246,5 +246,6 @@ def settings(**changes: Any) -> WorkerSettings:
         look_every=timedelta(milliseconds=50),
         supervisor_lease=timedelta(milliseconds=500),
         unclaimed_after=timedelta(milliseconds=100),
+        litter_after=timedelta(0),
     )
     return replace(quick, **changes)

@@ -300,14 +300,15 @@ returning a.queue, a.run_id, a.activation_id
 
 -- name: note_litter
 -- Blobs that no run refers to are to be deleted from their stores.
-insert into cnstra.context_litter (place, key)
-select * from unnest(%(places)s::text[], %(keys)s::text[])
+insert into cnstra.context_litter (place, key, noted_at)
+select n.place, n.key, %(now)s
+from unnest(%(places)s::text[], %(keys)s::text[]) n (place, key)
 on conflict do nothing
 
 -- name: note_litter_of_runs
 -- The blobs of runs that are about to be forgotten are to be deleted from their stores; in the transaction that forgets them.
-insert into cnstra.context_litter (place, key)
-select distinct r.context_place, e.value #>> '{}'
+insert into cnstra.context_litter (place, key, noted_at)
+select distinct r.context_place, e.value #>> '{}', CLOCK()
 from cnstra.run r
 join cnstra.context_entry e on e.run_id = r.run_id
 where r.run_id = any(%(run_ids)s) and r.context_place is not null and e.value is not null
@@ -321,8 +322,11 @@ where l.place = %(place)s
               where e.run_id = split_part(l.key, '/', 1)::uuid and e.value = to_jsonb(l.key))
 
 -- name: litter
--- Blobs that are to be deleted from a store.
-select l.key from cnstra.context_litter l where l.place = %(place)s order by l.key limit %(limit)s
+-- Blobs that are to be deleted from a store. Not at once: what a failover brings back may refer to them again.
+select l.key from cnstra.context_litter l
+where l.place = %(place)s and l.noted_at < CLOCK() - %(after)s::interval
+order by l.key
+limit %(limit)s
 
 -- name: litter_gone
 -- They are deleted.

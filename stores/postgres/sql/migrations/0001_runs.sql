@@ -134,8 +134,9 @@ create table cnstra.context_entry (
 );
 
 create table cnstra.context_litter (
-    place   text not null,
-    key     text not null,                        -- of a blob that no run refers to; it begins with its run's id
+    place     text not null,
+    key       text not null,                      -- of a blob that no run refers to; it begins with its run's id
+    noted_at  timestamptz not null,
     primary key (place, key)
 );
 
