@@ -55,11 +55,12 @@ class RunStateError(CnstraError):
 
 
 class StoreUnavailable(CnstraError):
-    """The store of runs cannot be reached, or does not answer in time; what was asked may have happened."""
+    """The store of runs, or one of contexts, cannot be reached, or does not answer in time; what was asked may have
+    happened."""
 
 
 class DataRefused(CnstraError):
-    """The store of runs cannot hold what it was given; nothing was stored."""
+    """The store of runs, or one of contexts, cannot hold what it was given; nothing was stored."""
 
 
 class QueryError(CnstraError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cnstra.orchestrator.blobs import BlobStore
 from cnstra.stores.blobs.redis import RedisBlobStore
 
-__all__ = ["RedisBlobStore"]
+__all__ = ["BlobStore", "RedisBlobStore"]
