@@ -74,7 +74,7 @@ class RedisBlobStore:
 
     def keys(self, run_id: str = "") -> Iterable[str]:
         """The keys of all blobs, or of one run's: to look for what nobody refers to. Walks through the whole database."""
-        escaped = "".join(f"[{letter}]" if letter in "*?[]\\" else letter for letter in self._prefix)
+        escaped = "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in self._prefix)
         for name in self._client.scan_iter(match=f"{escaped}{run_id}*", count=1000):
             yield bytes(name)[len(self._prefix.encode()) :].decode()
 
