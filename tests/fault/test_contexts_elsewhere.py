@@ -247,6 +247,26 @@ def test_g4_what_a_handler_has_done_waits_for_a_store_that_is_away(stage: Stage,
     _told_once(worker)
 
 
+def test_what_waits_for_a_store_takes_no_room_from_others(stage: Stage, wire: Severed) -> None:
+    """A worker whose hands are full of results that it cannot put serves runs that live elsewhere all the same."""
+    worker = stage.start(graphs.chain, _inside(1), threads=1)
+    runs = [_chain(stage)]
+    worker.reached("call.inside")
+    runs.append(_chain(stage))  # there is room for one that is called, and for one that waits
+    eventually(lambda: stage.activation(runs[1], 1)["status"] == "running", PATIENCE, what="the second is claimed")
+    wire.sever()
+    worker.release("call.inside")
+    eventually(lambda: len(stage.ledger.entries()) == 2, PATIENCE, what="both are called")
+
+    stage.contexts_url = None
+    stage.completed(_chain(stage))
+    assert [stage.activation(run, 1)["status"] for run in runs] == ["running", "running"]
+
+    wire.mend()
+    stage.all_completed(runs)
+    assert [stage.ledger.calls(run.id) for run in runs] == [{1: 1, 2: 1, 3: 1}] * 2
+
+
 def test_g13_work_whose_values_cannot_be_read_goes_back_and_is_no_failed_try(stage: Stage, wire: Severed) -> None:
     """A worker that has read nothing yet gives it back, again and again, and waits longer between; then it is done."""
     first = stage.start(graphs.chain, Fault(point="settle.done", action="kill", activation=1), streak=0)
