@@ -97,13 +97,20 @@ def blob_of(run_id: UUID, fence: Claimed, turn: int, changes: Changes) -> Blob |
 
     ``turn`` counts the settlements that were made of one claim: each has a blob of its own. So a key stands for one
     settlement of one holder of one claim, and for one content; never for two.
+
+    Raises ``DataRefused`` for text that cannot be written as bytes.
     """
     texts = {write.slot: write.text for write in changes.writes if write.text is not None}
     if not texts:
         return None
     removed = [write.slot for write in changes.writes if write.text is None]
     given = ",".join(f"{_text(slot)}:{text}" for slot, text in texts.items())
-    data = f'{{"cnstra":1,"set":{{{given}}},"removed":{_text(removed)}}}'.encode()
+    try:
+        data = f'{{"cnstra":1,"set":{{{given}}},"removed":{_text(removed)}}}'.encode()
+    except UnicodeEncodeError as error:
+        raise DataRefused(
+            f"run {run_id}, activation {fence.activation_id}: its context is no valid text: {error.reason}"
+        ) from None
     claim = f"{fence.activation_id}-{fence.epoch}-{fence.nonce:x}-{turn}"
     return Blob(key=f"{run_id}/{claim}-{_digest(data)}", data=data, delta=texts)
 

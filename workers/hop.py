@@ -335,7 +335,11 @@ class Hops:
         if keeper is None or not isinstance(event, Succeeded):
             self._committer.put(settlement)
             return
-        blob = blob_of(work.run_id, work.fence, settlement.turn, event.changes)
+        try:
+            blob = blob_of(work.run_id, work.fence, settlement.turn, event.changes)
+        except DataRefused as refusal:
+            self._refused(settlement, refusal)
+            return
         if blob is None:
             self._committer.put(settlement)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+import psycopg
 import pytest
 import redis
 
@@ -16,6 +17,7 @@ from support.waiting import eventually
 from .conftest import StartWorker
 
 PATIENCE = 60.0
+UNKNOWN = "0192f0c1-2b3c-7d4e-8f5a-6b7c8d9e0f10"
 
 
 def test_a_run_whose_context_is_in_redis_is_submitted_served_and_shown(
@@ -53,6 +55,26 @@ def test_a_run_that_waits_for_a_store_is_explained(both: Servers, start_worker: 
         assert "cnstra worker APP --context context=STORE" in shown.out
         start_worker("sagas:cns", "--context", both.broker_url).ready()
         eventually(lambda: run.status() == "completed", PATIENCE, what="the run has completed")
+
+
+def test_the_doctor_tells_of_blobs_that_nobody_deletes(both: Servers, start_worker: StartWorker) -> None:
+    """Because no worker has their store any more; one that comes with it deletes them."""
+    with (
+        redis.Redis.from_url(both.broker_url) as client,
+        psycopg.connect(both.database_url, autocommit=True) as database,
+    ):
+        client.set(f"cnstra:blob:{UNKNOWN}/1-1-f-0-0", b"")
+        database.execute(
+            "insert into cnstra.context_litter values ('context', %s, now() - interval '2 hours')",
+            [f"{UNKNOWN}/1-1-f-0-0"],
+        )
+        found = cnstra("doctor", servers=both)
+        assert "1 blobs in the store 'context' belong to no run, and nobody has deleted them for 2" in found.out
+        start_worker("sagas:cns", "--lease", "1", "--context", both.broker_url).ready()
+        eventually(lambda: not client.keys("cnstra:blob:*"), PATIENCE, what="the blob is deleted")
+        left = "select count(*) from cnstra.context_litter"
+        eventually(lambda: database.execute(left).fetchone() == (0,), PATIENCE, what="and forgotten")
+    assert "blobs in the store" not in cnstra("doctor", servers=both).out
 
 
 def test_show_tells_the_rest_of_a_run_whose_blob_is_lost(both: Servers, start_worker: StartWorker) -> None:

@@ -25,6 +25,7 @@ from cnstra.workers.doorbell.checkup import examine as examine_broker
 OVERDUE = timedelta(seconds=30)
 """What should have happened so long ago, and has not, is a problem."""
 _PATIENCE = 60.0  # seconds that work may be ready before it is worth a line
+_UNTIDY = 3600.0  # seconds that a blob which nobody refers to may stay before it is worth a line
 _SKEW = 2.0  # seconds
 _PACKAGES = ("cnstra", "dramatiq", "redis", "psycopg", "tenacity", "msgspec", "typer")
 _OLDEST_POSTGRES = 150000
@@ -139,6 +140,13 @@ def _health(health: Health) -> Iterator[Finding]:
         yield _problem("supervisor", "no worker has looked for lost work for a while, though some are alive")
     stuck = list(_stuck(health, alive))
     yield from stuck or [_ok("runs", "none is stuck")]
+    for row in health.context_litter:
+        if row["oldest"] > _UNTIDY:
+            yield _warning(
+                "contexts",
+                f"{row['blobs']} blobs in the store {row['place']!r} belong to no run, and nobody has deleted them for "
+                f"{duration(row['oldest'])}; start a worker that has the store (--context)",
+            )
 
 
 def _stuck(health: Health, alive: Mapping[str, int]) -> Iterator[Finding]:

@@ -62,6 +62,13 @@ where a.status = 'running' and (w.worker is null or coalesce(w.lost_at, w.expire
 group by a.graph
 order by a.graph
 
+-- name: context_litter
+-- Blobs that nobody refers to and nobody has deleted yet, by store, and for how many seconds the oldest has waited for that.
+select l.place, count(*) as blobs, extract(epoch from CLOCK() - min(l.noted_at))::float8 as oldest
+from cnstra.context_litter l
+group by l.place
+order by l.place
+
 -- name: overdue_timers
 -- Work whose time came a while ago, and that nobody has made ready.
 select a.graph, count(*) as activations, (array_agg(a.run_id order by a.run_id))[1:3] as runs

@@ -75,6 +75,12 @@ def test_a_hop_that_only_removes_needs_no_blob() -> None:
     assert blob_of(RUN, FENCE, 0, changes(a=None)) is None
 
 
+def test_what_is_no_text_is_refused() -> None:
+    """Half a character, which the door lets nobody bring in: all the same it must not leave a hop unsettled."""
+    with pytest.raises(DataRefused, match="activation 7: its context is no valid text"):
+        blob(a='"\ud800"')
+
+
 def test_changes_refer_to_their_blob() -> None:
     """A reference in the place of each value; what was removed stays so; bases and policies stay."""
     made = blob(a="1", gone=None)
