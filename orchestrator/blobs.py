@@ -259,7 +259,7 @@ class Blobs:
             raise self._translated(error, "delete") from error
 
     def _translated(self, error: Exception, what: str) -> CnstraError:
-        if isinstance(error, DataRefused):
+        if isinstance(error, DataRefused) and what == "put":
             return error
         return StoreUnavailable(f"the store of contexts {self.place!r}, {what}: {type(error).__name__}: {error}")
 

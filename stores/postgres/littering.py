@@ -19,9 +19,14 @@ class Littering:
 
     @operation
     def litter(self, _repeated: bool, place: str, after: timedelta, limit: int) -> Steps[list[str]]:
-        yield Ask("spare_litter", {"place": place})
         rows = yield Ask("litter", {"place": place, "after": after, "limit": limit})
-        return [key for (key,) in rows]
+        keys = [key for (key,) in rows]
+        if not keys:
+            return []
+        referred = {key for (key,) in (yield Ask("referred_litter", {"keys": keys}))}
+        if referred:
+            yield Ask("litter_gone", {"place": place, "keys": sorted(referred)})
+        return [key for key in keys if key not in referred]
 
     @operation
     def litter_gone(self, _repeated: bool, place: str, keys: Sequence[str]) -> Steps[None]:

@@ -69,12 +69,12 @@ def test_the_doctor_tells_of_blobs_that_nobody_deletes(both: Servers, start_work
             [f"{UNKNOWN}/1-1-f-0-0"],
         )
         found = cnstra("doctor", servers=both)
-        assert "1 blobs in the store 'context' belong to no run, and nobody has deleted them for 2" in found.out
+        assert "blobs of no run wait in the store 'context' to be deleted: 1, the oldest for 2" in found.out
         start_worker("sagas:cns", "--lease", "1", "--context", both.broker_url).ready()
         eventually(lambda: not client.keys("cnstra:blob:*"), PATIENCE, what="the blob is deleted")
         left = "select count(*) from cnstra.context_litter"
         eventually(lambda: database.execute(left).fetchone() == (0,), PATIENCE, what="and forgotten")
-    assert "blobs in the store" not in cnstra("doctor", servers=both).out
+    assert "blobs of no run" not in cnstra("doctor", servers=both).out
 
 
 def test_show_tells_the_rest_of_a_run_whose_blob_is_lost(both: Servers, start_worker: StartWorker) -> None:

@@ -144,7 +144,7 @@ def _health(health: Health) -> Iterator[Finding]:
         if row["oldest"] > _UNTIDY:
             yield _warning(
                 "contexts",
-                f"{row['blobs']} blobs in the store {row['place']!r} belong to no run, and nobody has deleted them for "
+                f"blobs of no run wait in the store {row['place']!r} to be deleted: {row['blobs']}, the oldest for "
                 f"{duration(row['oldest'])}; start a worker that has the store (--context)",
             )
 

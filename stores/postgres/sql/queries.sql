@@ -211,11 +211,11 @@ returning a.activation_id
 
 -- name: insert_activations
 -- Begin activations, ready or kept by the worker that settled their parent.
-insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordinal, graph, pin, place, neuron, dendrite, collateral,
-                               payload, queue, priority, attempt, status, blocked, epoch, nonce, worker, tries, created_at,
-                               available_at, first_try_at, started_at)
-select n.run_id, n.activation_id, n.parent, n.ordinal, r.graph, case when r.pinned then r.graph_version end, r.context_place, n.neuron,
-       n.dendrite, n.collateral, n.payload::jsonb, n.queue, r.priority, n.attempt, n.status, n.blocked,
+insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordinal, graph, pin, place, neuron, dendrite,
+                               collateral, payload, queue, priority, attempt, status, blocked, epoch, nonce, worker, tries,
+                               created_at, available_at, first_try_at, started_at)
+select n.run_id, n.activation_id, n.parent, n.ordinal, r.graph, case when r.pinned then r.graph_version end,
+       r.context_place, n.neuron, n.dendrite, n.collateral, n.payload::jsonb, n.queue, r.priority, n.attempt, n.status, n.blocked,
        case when n.status = 'running' then 1 else 0 end, n.nonce, n.worker,
        case when n.status = 'running' then 1 else 0 end, %(now)s, n.available_at,
        case when n.status = 'running' then %(now)s::timestamptz end,
@@ -314,13 +314,6 @@ join cnstra.context_entry e on e.run_id = r.run_id
 where r.run_id = any(%(run_ids)s) and r.context_place is not null and e.value is not null
 on conflict do nothing
 
--- name: spare_litter
--- What a run refers to after all is no litter: nothing that is part of a context is ever deleted.
-delete from cnstra.context_litter l
-where l.place = %(place)s
-  and exists (select from cnstra.context_entry e
-              where e.run_id = split_part(l.key, '/', 1)::uuid and e.value = to_jsonb(l.key))
-
 -- name: litter
 -- Blobs that are to be deleted from a store. Not at once: what a failover brings back may refer to them again.
 select l.key from cnstra.context_litter l
@@ -328,8 +321,15 @@ where l.place = %(place)s and l.noted_at < CLOCK() - %(after)s::interval
 order by l.key
 limit %(limit)s
 
+-- name: referred_litter
+-- What a run refers to after all is no litter: nothing that is part of a context is ever deleted.
+select k.key
+from unnest(%(keys)s::text[]) k (key)
+where exists (select from cnstra.context_entry e
+              where e.run_id = split_part(k.key, '/', 1)::uuid and e.value = to_jsonb(k.key))
+
 -- name: litter_gone
--- They are deleted.
+-- They are deleted, or no litter.
 delete from cnstra.context_litter where place = %(place)s and key = any(%(keys)s::text[])
 
 -- == workers and supervision ==
@@ -459,7 +459,7 @@ from (select distinct w.graph, q.queue
       where w.lost_at is null) served
 cross join lateral (
     select k.run_id, k.activation_id
-    from (select f.run_id, f.activation_id, f.pin, 
+    from (select f.run_id, f.activation_id, f.pin,
                  f.neuron || chr(31) || f.collateral || coalesce(chr(31) || f.place, '') as dendrite
           from cnstra.activation f
           where f.status = 'ready' and f.blocked is null and f.graph = served.graph and f.queue = served.queue
