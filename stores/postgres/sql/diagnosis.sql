@@ -47,7 +47,8 @@ order by a.graph, a.queue
 
 -- name: unknown_work
 -- Work that no worker has the code for, and some runs that wait with it.
-select a.graph, a.neuron, a.collateral, a.pin, a.place, count(*) as activations, (array_agg(a.run_id order by a.run_id))[1:3] as runs
+select a.graph, a.neuron, a.collateral, a.pin, a.place, count(*) as activations,
+       (array_agg(a.run_id order by a.run_id))[1:3] as runs
 from cnstra.activation a
 where a.blocked = 'unknown'
 group by a.graph, a.neuron, a.collateral, a.pin, a.place
