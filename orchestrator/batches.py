@@ -15,8 +15,10 @@ from cnstra.orchestrator.errors import SubmitError
 from cnstra.orchestrator.machine.records import (
     Answer,
     AttemptDue,
+    BlobRef,
     Due,
     Event,
+    FailedTry,
     Plan,
     RetryAsked,
     Succeeded,
@@ -104,6 +106,26 @@ def named(events: Iterable[Event]) -> Iterator[int]:
 def write_context(events: Iterable[Event]) -> bool:
     """Whether any of these events has writes to the context."""
     return any(isinstance(event, Succeeded) and event.changes for event in events)
+
+
+def littered(happenings: Sequence[RunEvent], applied: Sequence[Applied]) -> list[BlobRef]:
+    """The blobs that these events leave behind, and that no run refers to now, or ever will.
+
+    Only what nothing can bring back counts: a settlement that is stale may, sent again after a lost reply, be applied.
+    """
+    return [
+        blob
+        for happening, answer in zip(happenings, applied, strict=True)
+        for blob in _left_behind(happening.event, answer.verdict)
+    ]
+
+
+def _left_behind(event: Event, verdict: Verdict) -> tuple[BlobRef, ...]:
+    if not isinstance(event, Succeeded | FailedTry) or verdict in (Verdict.REPEATED, Verdict.STALE):
+        return ()
+    if isinstance(event, Succeeded) and event.blob is not None and verdict is not Verdict.APPLIED:
+        return (*event.wasted, event.blob)
+    return event.wasted
 
 
 def moves(plan: Plan) -> bool:

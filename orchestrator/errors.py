@@ -36,6 +36,10 @@ class ContextExpired(ContextError):
     """The retention has taken the run's context, while the run itself is kept."""
 
 
+class ContextLost(CnstraError):
+    """A part of a context is gone from the user's own store that kept it, or is not what was put there."""
+
+
 class ContextConflict(CnstraError):
     """Somebody else wrote what was read of a context, and was to be written: another activation, or another writer."""
 
@@ -69,7 +73,7 @@ class StoreUnavailable(CnstraError):
 
 
 class DataRefused(CnstraError):
-    """The store of runs cannot hold what it was given; nothing was stored."""
+    """The store of runs, or one of contexts, cannot hold what it was given; nothing was stored."""
 
 
 class QueryError(CnstraError):

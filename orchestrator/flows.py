@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar, cast
 
 from cnstra.orchestrator import slots, values
+from cnstra.orchestrator.blobs import USUAL_PLACE, Blobs, Fetched, keys_of
 from cnstra.orchestrator.errors import (
     ConfigurationError,
     ContextError,
@@ -26,7 +27,7 @@ from cnstra.orchestrator.machine.records import RetryAsked, Verdict
 from cnstra.orchestrator.machine.states import ENDED, RunStatus
 from cnstra.orchestrator.ports import Entropy, Ring
 from cnstra.orchestrator.retention import RULES, KeepOptions, age, prunable, rules_of
-from cnstra.orchestrator.slots import Snapshot
+from cnstra.orchestrator.slots import Slot, Snapshot
 from cnstra.orchestrator.store import Operations, Portion, RunEvent, Submission
 from cnstra.orchestrator.submitting import (
     ListOptions,
@@ -53,6 +54,7 @@ class World(Protocol):
 
     def run(self, operation: Any, /) -> Any: ...
     def ring(self, rings: Sequence[Ring], /) -> Any: ...
+    def call(self, blocking: Callable[[], Any], /) -> Any: ...
     def sleep(self, seconds: float, /) -> Any: ...
     def monotonic(self) -> float: ...
 
@@ -111,13 +113,19 @@ class Written:
 
 
 class Flows:
-    """All that clients ask for. ``cns`` is needed to submit, and decodes payloads and context where it is given."""
+    """All that clients ask for. ``cns`` is needed to submit, and decodes payloads and context where it is given.
 
-    def __init__(self, cns: CNS | None, operations: Operations, world: World, entropy: Entropy) -> None:
+    ``blobs``, where given, is the store of the user's own in which new runs keep their contexts.
+    """
+
+    def __init__(
+        self, cns: CNS | None, operations: Operations, world: World, entropy: Entropy, blobs: Blobs | None = None
+    ) -> None:
         self._cns = cns
         self._operations = operations
         self._world = world
         self._entropy = entropy
+        self._blobs = blobs
         self._checked = False
 
     def _run(self, operation: Any) -> Flow[Any]:
@@ -145,6 +153,8 @@ class Flows:
     def _keep(self, submissions: list[Submission]) -> Flow[list[uuid.UUID]]:
         if not submissions:
             return []
+        if self._blobs is not None:
+            submissions = [replace(submission, place=self._blobs.place) for submission in submissions]
         accepted, rings = yield from self._run(self._operations.submit(submissions))
         if rings:
             yield self._world.ring(rings)
@@ -213,16 +223,21 @@ class Flows:
             raise ContextError(f"run {run_id}: its context has versions 0 to {row['context_version']}, not {version}")
         if snapshot.version and not snapshot.slots:
             raise _expired(run_id)
+        if snapshot.place is not None:
+            [slots_at] = yield from self._values(run_id, snapshot.place, [snapshot.slots])
+            snapshot = Snapshot(version=snapshot.version, slots=slots_at)
         value = shared_value(snapshot)
         declared = self._cns.context_payload if self._cns is not None else None
         return value if value is None or declared is None else declared.decode(value)
 
     def history(self, run_id: uuid.UUID) -> Flow[list[Written]]:
         """Every version of the run's context, in order."""
-        yield from self.status(run_id)
+        run = yield from self.row(run_id)
         rows = yield from self._run(self._operations.history(run_id))
         if not rows and (yield from self.row(run_id))["context_version"]:
             raise _expired(run_id)
+        if run["context_place"] is not None:
+            rows = yield from self._with_values(run_id, run["context_place"], rows)
         return [
             Written(
                 version=row["version"],
@@ -235,6 +250,38 @@ class Flows:
             )
             for row in rows
         ]
+
+    # -- contexts that are kept elsewhere ----------------------------------------------------------------------
+
+    def _values(
+        self, run_id: uuid.UUID, place: str, contexts: Sequence[Mapping[str, Slot]]
+    ) -> Flow[list[dict[str, Slot]]]:
+        """Slots with their values, from the store that keeps them. Raises ``ContextLost``."""
+        blobs = self._blobs
+        if blobs is None or blobs.place != place:
+            named = "" if place == USUAL_PLACE else f", context_name={place!r}"
+            raise ConfigurationError(
+                f"run {run_id} keeps its context in the store {place!r}, which was not given here; "
+                f"pass it: Orchestrator(..., context=store{named})"
+            )
+        keys = set[str]().union(*map(keys_of, contexts))
+        fetched: Fetched = yield self._world.call(lambda: blobs.fetch(keys))
+        return [fetched.values(context, f"run {run_id}") for context in contexts]
+
+    def _with_values(
+        self, run_id: uuid.UUID, place: str, rows: Sequence[Mapping[str, Any]]
+    ) -> Flow[list[dict[str, Any]]]:
+        """Rows of the history with what they wrote."""
+        versions: dict[int, dict[str, Slot]] = {row["version"]: {} for row in rows}
+        for one in (yield from self._run(self._operations.references(run_id))):
+            if one.version in versions:  # else it was committed after the rows were read
+                versions[one.version][one.slot] = Slot(one.version, one.text)
+        contexts = yield from self._values(run_id, place, list(versions.values()))
+        found = []
+        for row, context in zip(rows, contexts, strict=True):
+            written, local = slots.written_by({name: slot.text for name, slot in context.items()})
+            found.append({**row, "written": written, "local_written": local})
+        return found
 
     def retry(self, run_id: uuid.UUID) -> Flow[None]:
         """Begin the next attempt of a failed run. Raises ``RunStateError`` for a run that has not failed.
@@ -329,6 +376,15 @@ def shared_value(snapshot: Snapshot) -> Any:
     if keys:
         return {key: values.load(text) for key, text in keys.items()}
     return None if otherwise is None else values.load(otherwise)
+
+
+def whole(snapshot: Snapshot) -> tuple[Any, dict[str, Any]]:
+    """The shared value that a snapshot's slots come to, and the local contexts by neuron."""
+    return shared_value(snapshot), {
+        neuron: values.load(slot.text)
+        for name, slot in snapshot.slots.items()
+        if slot.text is not None and (neuron := slots.local_neuron(name)) is not None
+    }
 
 
 def not_found(run_id: uuid.UUID) -> RunNotFound:

@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Any, Final
+
+from cnstra.orchestrator import values
 
 WHOLE: Final = "w"
 _SHARED: Final = "s:"
@@ -36,6 +38,11 @@ def shared_key(slot: str) -> str | None:
     return slot[2:] if slot.startswith(_SHARED) else None
 
 
+def local_neuron(slot: str) -> str | None:
+    """The neuron whose local context a slot is; None for the other kinds."""
+    return slot[2:] if slot.startswith(_LOCAL) else None
+
+
 def is_shared(slot: str) -> bool:
     """Whether the slot is a part of the shared value (a key of it, or all of it)."""
     return slot == WHOLE or slot.startswith(_SHARED)
@@ -51,10 +58,14 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A run's context as it was at one version."""
+    """A run's context as it was at one version.
+
+    Where ``place`` names a store of the user's own, the texts are references to blobs there, and no values yet.
+    """
 
     version: int
     slots: Mapping[str, Slot]
+    place: str | None = None
 
 
 EMPTY: Final = Snapshot(version=0, slots={})
@@ -156,3 +167,17 @@ def shape(slots: Mapping[str, Slot]) -> tuple[dict[str, str], str | None]:
         return {}, whole.text
     last_key = max((held.version for slot, held in slots.items() if slot.startswith(_SHARED)), default=0)
     return {}, "{}" if last_key > (whole.version if whole is not None else 0) else None
+
+
+def written_by(texts: Mapping[str, str | None]) -> tuple[Any, Any]:
+    """What one version wrote, of its slots' texts: the keys (or the value that stands where there are none), and the
+    local context; None where that was not written."""
+    keys = {
+        slot[2:]: values.load(text) for slot, text in texts.items() if text is not None and slot.startswith(_SHARED)
+    }
+    whole = texts.get(WHOLE)
+    local = next((text for slot, text in texts.items() if slot.startswith(_LOCAL)), None)
+    return (
+        keys if keys or whole is None else values.load(whole),
+        None if local is None else values.load(local),
+    )

@@ -51,7 +51,11 @@ class AsyncRunner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A run to be kept."""
+    """A run to be kept.
+
+    ``place`` is where the run's context is kept, for as long as there is the run: None is beside it; else it names a store
+    of the user's own, and what is kept here of a value is a reference.
+    """
 
     run_id: UUID
     graph: str
@@ -65,6 +69,7 @@ class Submission:
     idempotency_key: str | None = None
     policy: Mapping[str, Any] | None = None
     delay: timedelta | None = None
+    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +87,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRequest:
-    """Who claims, what it can run, and how much. ``suspects`` asks for poison suspects, and for nothing else."""
+    """Who claims, what it can run, and how much. ``suspects`` asks for poison suspects, and for nothing else.
+
+    ``places`` are the stores of contexts, beside that of runs, that the worker can reach.
+    """
 
     worker: UUID
     nonce: int
@@ -92,6 +100,7 @@ class ClaimRequest:
     dendrites: tuple[tuple[str, str], ...]
     limit: int
     suspects: bool = False
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +108,7 @@ class Work:
     """A claimed activation, with all that its call needs. Times since other moments are in seconds, by the store's clock.
 
     ``run_elapsed`` and ``run_idled`` count from the run's start, ``elapsed`` and ``idled`` from the first try of this
-    attempt: what policies are asked with. ``policy`` is the run's own, as data.
+    attempt: what policies are asked with. ``policy`` is the run's own, as data. ``place`` is where its context is kept.
     """
 
     run_id: UUID
@@ -118,6 +127,7 @@ class Work:
     run_idled: float
     policy: Mapping[str, Any] | None
     snapshot: Snapshot
+    place: str | None = None
 
     @property
     def activation_id(self) -> int:
@@ -168,6 +178,7 @@ class WorkerInfo:
     queues: tuple[str, ...]
     dendrites: tuple[tuple[str, str], ...]
     lease: timedelta
+    places: tuple[str, ...] = ()
 
 
 READMITTED_AT_ONCE = 500
@@ -243,6 +254,15 @@ Tag = tuple[str, str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A slot as one version of a context wrote it, where contexts are kept elsewhere; a text of None removed it."""
+
+    version: int
+    slot: str
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:
     """Which runs to list, newest first."""
 
@@ -286,6 +306,10 @@ class Operations(Protocol):
 
     def history(self, run_id: UUID) -> Operation[list[Mapping[str, Any]]]:
         """The run's rows of the view ``cnstra.context_history``, in order."""
+        ...
+
+    def references(self, run_id: UUID) -> Operation[list[Reference]]:
+        """What every version of the run's context wrote, where that is kept elsewhere: references to blobs."""
         ...
 
     def failed_runs(
@@ -370,6 +394,19 @@ class Operations(Protocol):
 
     def expire(self, portion: Portion) -> Operation[Expired]:
         """Delete what the rules no longer keep: runs, and contexts of runs that are final. Others' are passed over."""
+        ...
+
+    # contexts that are kept elsewhere
+
+    def litter(self, place: str, after: timedelta, limit: int) -> Operation[list[str]]:
+        """Keys of blobs in the store ``place`` that no run refers to, and none ever will: to be deleted there.
+
+        Only those that were found to be so ``after`` so long a time, or before.
+        """
+        ...
+
+    def litter_gone(self, place: str, keys: Sequence[str]) -> Operation[None]:
+        """These are deleted there; what is kept of them here goes, too."""
         ...
 
 

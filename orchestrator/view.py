@@ -38,6 +38,8 @@ class View:
     """The slots as one try has read and written them, from the snapshot that its claim loaded."""
 
     def __init__(self, snapshot: Snapshot, where: str) -> None:
+        if snapshot.place is not None:
+            raise RuntimeError(f"{where}: its values were not taken from the store {snapshot.place!r}")
         self.version = snapshot.version
         self.where = where
         self.held = {name: _Held(slot.version, slot.text) for name, slot in snapshot.slots.items()}

@@ -183,6 +183,10 @@ class Caller:
             problem = PolicyError(f"{work}: its {type(error).__name__} could not be judged: {type(broken).__name__}")
             return self._failed_try(work, problem, None)
 
+    def given_up(self, work: Work, error: Exception) -> FailedTry:
+        """The event of a try that failed for good, at once: neither policy is asked."""
+        return self._failed_try(work, error, None)
+
     def _judged(
         self, work: Work, error: BaseException, dendrite: AnyDendrite | None, seconds: float, *, for_good: bool
     ) -> FailedTry:

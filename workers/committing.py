@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cnstra.orchestrator.errors import DataRefused, StoreUnavailable
-from cnstra.orchestrator.machine.records import Event, Succeeded
+from cnstra.orchestrator.machine.records import BlobRef, Event, Succeeded
 from cnstra.orchestrator.ports import Bell, Ring
 from cnstra.orchestrator.store import Applied, RunEvent, Store, Work
 from cnstra.workers.calling import Call, size_of
@@ -29,13 +29,17 @@ _LONGEST_PAUSE = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """How a hop ended. ``call`` is None where no handler was called; ``streak`` counts hops made without a doorbell."""
+    """How a hop ended. ``call`` is None where no handler was called; ``streak`` counts hops made without a doorbell,
+    ``turn`` the settlements that were made of this claim before, and ``wasted`` are the blobs that were put for these.
+    """
 
     work: Work
     event: Event
     call: Call | None = None
     seconds: float = 0.0
     streak: int = 0
+    turn: int = 0
+    wasted: tuple[BlobRef, ...] = ()
 
 
 def _size(settlement: Settlement) -> int:

@@ -14,20 +14,24 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from cnstra.orchestrator.errors import DataRefused, StoreUnavailable
+from cnstra.orchestrator.blobs import Blobs, blob_of, referring
+from cnstra.orchestrator.errors import CnstraError, ContextLost, DataRefused, StoreUnavailable
 from cnstra.orchestrator.graph import CNS
-from cnstra.orchestrator.machine.records import Claimed, FailedTry, Failure, Returned, Succeeded, Verdict
+from cnstra.orchestrator.machine.records import BlobRef, Claimed, FailedTry, Failure, Returned, Succeeded, Verdict
 from cnstra.orchestrator.ports import Bell, Entropy
 from cnstra.orchestrator.run_context import view_of
+from cnstra.orchestrator.slots import Slot, Snapshot
 from cnstra.orchestrator.store import Applied, ClaimRequest, Store, Work
 from cnstra.workers.calling import Call, Caller
 from cnstra.workers.committing import Committer, Settlement
+from cnstra.workers.keeping import Found, Keeper
 from cnstra.workers.quarantine import Quarantine
 from cnstra.workers.settings import WorkerSettings
 
@@ -58,6 +62,7 @@ class Hops:
         settings: WorkerSettings,
         entropy: Entropy,
         worker: Callable[[], UUID],
+        contexts: Sequence[Blobs] = (),
     ) -> None:
         self.queues = settings.queues or cns.queues
         self.dendrites = tuple(
@@ -74,7 +79,12 @@ class Hops:
         self._worker = worker
         self._caller = Caller(cns, queues=frozenset(self.queues), poison_limit=settings.poison_limit)
         self._committer = Committer(store, bell, settled=self._settled, refused=self._refused, rung=self.nudge)
+        self._keepers = {
+            blobs.place: Keeper(blobs, litter_after=settings.litter_after, back=self.nudge) for blobs in contexts
+        }
+        self.places = tuple(self._keepers)
         self._held: set[tuple[UUID, Claimed]] = set()
+        self._set_down: set[tuple[UUID, Claimed]] = set()  # of these, what waits for a store of contexts
         self._waiting: dict[tuple[UUID, Claimed], _Job] = {}  # for a thread
         self._waited: set[tuple[UUID, Claimed]] = set()  # of these, what the last renewal of the lease found waiting
         self._ahead = settings.threads  # how much may wait
@@ -170,6 +180,7 @@ class Hops:
             dendrites=self.dendrites,
             limit=limit,
             suspects=suspects,
+            places=tuple(keeper.place for keeper in self._keepers.values() if keeper.reachable),
         )
 
     def _claim(self, limit: int, *, suspects: bool) -> int | None:
@@ -189,19 +200,41 @@ class Hops:
         return len(works)
 
     def _take(self, work: Work, *, streak: int) -> None:
-        """Hold claimed work, and send it to its call."""
+        """Hold claimed work, and send it to its call; by way of its values, where they are kept elsewhere."""
         asynchronous = self._is_async(work.neuron, work.collateral)
         job = _Job(work, time.monotonic(), streak)
         with self._change:
             self._held.add((work.run_id, work.fence))
             self._sync_held += not asynchronous
             self._async_held += asynchronous
-            if not asynchronous:
-                self._waiting[work.run_id, work.fence] = job
-        if asynchronous:
-            self._loop.call_soon_threadsafe(self._spawn, job)
+        if work.place is None:
+            self._send(job)
         else:
-            self._calls.put(lambda: self._call(job))
+            self._keepers[work.place].load(
+                work.snapshot.slots, str(work), partial(self._loaded, job), waits=partial(self._make_room, work)
+            )
+
+    def _loaded(self, job: _Job, found: Found) -> None:
+        """The values of a context that is kept elsewhere have come, or have not."""
+        work = job.work
+        if isinstance(found, StoreUnavailable):
+            self._give_back(job, backoff=self._keepers[work.place or ""].pause)
+        elif not self._calling:
+            self._give_back(job)
+        elif isinstance(found, ContextLost):
+            self._context_lost(Settlement(work=work, event=Returned(fence=work.fence)), found)
+        else:
+            snapshot = Snapshot(version=work.snapshot.version, slots=found)
+            self._send(replace(job, work=replace(work, snapshot=snapshot)))
+
+    def _send(self, job: _Job) -> None:
+        """To a thread, or to the event loop."""
+        if self._is_async(job.work.neuron, job.work.collateral):
+            self._loop.call_soon_threadsafe(self._spawn, job)
+            return
+        with self._change:
+            self._waiting[job.work.run_id, job.work.fence] = job
+        self._calls.put(lambda: self._call(job))
 
     # -- 3. the call -------------------------------------------------------------------------------------------
 
@@ -273,7 +306,7 @@ class Hops:
         for name in view_of(call.context).unassigned():
             _log.warning("%s was changed in place and not assigned: the change is lost", name)
         event = self._caller.conclude(call, returned, seconds=seconds, stay=self._stays(job.streak))
-        self._committer.put(Settlement(work=job.work, event=event, call=call, seconds=seconds, streak=job.streak))
+        self._settle(Settlement(work=job.work, event=event, call=call, seconds=seconds, streak=job.streak))
 
     def _failed(self, job: _Job, call: Call, error: BaseException) -> None:
         seconds = time.monotonic() - job.claimed
@@ -290,13 +323,42 @@ class Hops:
     def _stays(self, streak: int) -> bool:
         return self._claiming and not self._quarantine.open and streak < self._settings.streak
 
-    # -- 4. the settlement's answer ----------------------------------------------------------------------------
+    # -- 4. the settlement, and its answer ---------------------------------------------------------------------
+
+    def _settle(self, settlement: Settlement) -> None:
+        """Commit how a hop ended; by way of a blob, where it wrote to a context that is kept elsewhere."""
+        work, event = settlement.work, settlement.event
+        if settlement.wasted and isinstance(event, Succeeded | FailedTry):
+            event = replace(event, wasted=settlement.wasted)
+            settlement = replace(settlement, event=event)
+        keeper = None if work.place is None else self._keepers[work.place]
+        if keeper is None or not isinstance(event, Succeeded):
+            self._committer.put(settlement)
+            return
+        try:
+            blob = blob_of(work.run_id, work.fence, settlement.turn, event.changes)
+        except DataRefused as refusal:
+            self._refused(settlement, refusal)
+            return
+        if blob is None:
+            self._committer.put(settlement)
+            return
+        reference = BlobRef(place=keeper.place, key=blob.key)
+        kept = replace(settlement, event=replace(event, changes=referring(event.changes, blob), blob=reference))
+
+        def settle(refusal: DataRefused | None) -> None:
+            if refusal is None:
+                self._committer.put(kept)
+            else:
+                self._refused(settlement, refusal)
+
+        keeper.put(blob, str(work), settle, waits=partial(self._make_room, work))
 
     def _settled(self, settlement: Settlement, applied: Applied) -> None:
         work = settlement.work
         match applied.verdict:
             case Verdict.STALE:
-                self._calls.put(lambda: self._take_in(settlement, applied))
+                self._newest(settlement, applied)
                 return
             case Verdict.FENCED | Verdict.VOID:
                 _log.warning("%s: its claim was taken away, so its result was refused; nothing was committed", work)
@@ -308,15 +370,37 @@ class Hops:
             self._take(kept, streak=settlement.streak + 1)
         self._let_go(work)
 
-    def _take_in(self, settlement: Settlement, applied: Applied) -> None:
-        """Others wrote what this hop updates: take their values in, and settle again."""
+    def _newest(self, settlement: Settlement, applied: Applied) -> None:
+        """Others wrote what this hop updates: their values, as they are or from where they are kept, on to a thread."""
+        work, event = settlement.work, settlement.event
+        if isinstance(event, Succeeded) and event.blob is not None:
+            settlement = replace(settlement, wasted=(*settlement.wasted, event.blob))
+
+        def found(newest: Found) -> None:
+            if isinstance(newest, StoreUnavailable | ContextLost):
+                self._context_lost(settlement, newest)
+            else:
+                self._calls.put(lambda: self._take_in(settlement, newest))
+
+        if work.place is None:
+            found(dict(applied.newest))
+        else:
+            self._keepers[work.place].load(
+                applied.newest, str(work), found, waits=partial(self._make_room, work), patient=True
+            )
+
+    def _take_in(self, settlement: Settlement, newest: Mapping[str, Slot]) -> None:
+        """Take others' values in, and settle again."""
         call, seconds = settlement.call, settlement.seconds
         if call is None or not isinstance(settlement.event, Succeeded):
             raise RuntimeError(f"{settlement.work}: stale values for a hop that wrote none")
-        event = self._caller.take_in(call, applied.newest, seconds=seconds, stay=self._stays(settlement.streak))
-        self._committer.put(
-            Settlement(work=settlement.work, event=event, call=call, seconds=seconds, streak=settlement.streak)
-        )
+        event = self._caller.take_in(call, newest, seconds=seconds, stay=self._stays(settlement.streak))
+        self._settle(replace(settlement, event=event, turn=settlement.turn + 1))
+
+    def _context_lost(self, settlement: Settlement, error: CnstraError) -> None:
+        """Nothing can be made of a part that is gone: the activation has failed, and waits for the blob and a retry."""
+        _log.error("%s", error)
+        self._settle(replace(settlement, event=self._caller.given_up(settlement.work, error), call=None))
 
     def _refused(self, settlement: Settlement, error: DataRefused) -> None:
         """The store cannot hold what the hop wrote: that is the hop's own failed try."""
@@ -324,6 +408,8 @@ class Hops:
         _log.warning("%s: %s", work, error)
         if isinstance(settlement.event, Succeeded) and settlement.call is not None:
             event = self._caller.failed(work, error, dendrite=settlement.call.dendrite, seconds=settlement.seconds)
+            if settlement.event.blob is not None:
+                event = replace(event, wasted=(*settlement.wasted, settlement.event.blob))
         elif isinstance(settlement.event, FailedTry) and settlement.event.failure.traceback is not None:
             kind = settlement.event.failure.error_type
             event = replace(
@@ -338,16 +424,26 @@ class Hops:
 
     def _let_go(self, work: Work) -> None:
         """The claim is settled. Only this one: the activation may have been claimed here again meanwhile."""
-        asynchronous = self._is_async(work.neuron, work.collateral)
         with self._change:
             if (work.run_id, work.fence) in self._held:
+                self._make_room(work)
                 self._held.remove((work.run_id, work.fence))
+                self._set_down.discard((work.run_id, work.fence))
+            self._change.notify_all()
+
+    def _make_room(self, work: Work) -> None:
+        """The claim is still held, and takes no room any more: while it waits for a store of contexts, others may run."""
+        asynchronous = self._is_async(work.neuron, work.collateral)
+        with self._change:
+            key = (work.run_id, work.fence)
+            if key in self._held and key not in self._set_down:
+                self._set_down.add(key)
                 self._sync_held -= not asynchronous
                 self._async_held -= asynchronous
             self._change.notify_all()
 
-    def _give_back(self, job: _Job) -> None:
-        self._committer.put(Settlement(work=job.work, event=Returned(fence=job.work.fence)))
+    def _give_back(self, job: _Job, *, backoff: float | None = None) -> None:
+        self._committer.put(Settlement(work=job.work, event=Returned(fence=job.work.fence, backoff=backoff)))
 
     # -- what the lease asks ----------------------------------------------------------------------------------
 
@@ -355,6 +451,8 @@ class Hops:
         """What is done as often as the lease is renewed."""
         self._return_waiting()
         self.look_for_suspects()
+        for keeper in self._keepers.values():
+            keeper.renewed(self._store)
 
     def look_for_suspects(self) -> None:
         """Where a poison suspect waits, empty this process and run it alone, as soon as that can be."""
@@ -390,6 +488,8 @@ class Hops:
         for thread in [*self._threads, self._claimer, self._loop_thread]:
             thread.start()
         self._committer.start()
+        for keeper in self._keepers.values():
+            keeper.start()
         self.nudge()
 
     def stop(self, timeout: float) -> bool:
@@ -406,6 +506,8 @@ class Hops:
         self._empty_calls()
         with self._change:
             drained = self._change.wait_for(lambda: not self._held, max(until - time.monotonic(), 0.0))
+        for keeper in self._keepers.values():
+            keeper.stop()
         self._committer.stop(max(until - time.monotonic(), 1.0))
         for _ in self._threads:
             self._calls.put(None)

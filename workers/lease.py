@@ -48,9 +48,11 @@ class Lease:
         """The id of the present incarnation."""
         return self._worker
 
-    def register(self, queues: tuple[str, ...], dendrites: tuple[tuple[str, str], ...]) -> None:
+    def register(
+        self, queues: tuple[str, ...], dendrites: tuple[tuple[str, str], ...], places: tuple[str, ...] = ()
+    ) -> None:
         """Begin the lease of the present incarnation."""
-        self._queues, self._dendrites = queues, dendrites
+        self._queues, self._dendrites, self._places = queues, dendrites, places
         info = WorkerInfo(
             worker=self._worker,
             host=socket.gethostname(),
@@ -60,6 +62,7 @@ class Lease:
             queues=queues,
             dendrites=dendrites,
             lease=self._settings.lease,
+            places=places,
         )
         if self._store.run(self._store.register(info)):
             threading.Thread(target=self._readmit, args=(info,), name="cnstra-readmit", daemon=True).start()
@@ -105,7 +108,7 @@ class Lease:
             lost, self._worker = self._worker, self._entropy.run_id()
             self._missing.clear()
             _log.warning("worker %s was taken for lost; it goes on as worker %s", lost, self._worker)
-            self.register(self._queues, self._dendrites)
+            self.register(self._queues, self._dendrites, self._places)
             return
         self._reconcile(held, holds)
 

@@ -17,7 +17,8 @@ class WorkerSettings:
     lost ``poison_limit`` workers has failed with ``Poisoned``. The supervisor looks around every ``look_every`` and rings
     again for what nobody has claimed for ``unclaimed_after``; ``expire_every`` is how often it has deleted what the store's
     rules no longer keep. A single successor goes on in the same process for at most
-    ``streak`` hops before others get their turn.
+    ``streak`` hops before others get their turn. A blob of a context that turned out to be nobody's is deleted from its
+    store ``litter_after`` so long a time.
     """
 
     queues: tuple[str, ...] | None = None
@@ -32,6 +33,7 @@ class WorkerSettings:
     unclaimed_after: timedelta = timedelta(seconds=1)
     expire_every: timedelta = timedelta(minutes=1)
     streak: int = 100
+    litter_after: timedelta = timedelta(minutes=1)
 
     def __post_init__(self) -> None:
         for name in ("threads", "coroutines", "poison_limit"):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from cnstra.orchestrator.blobs import Blobs
 from cnstra.orchestrator.graph import CNS
 from cnstra.orchestrator.ports import Bell, Entropy
 from cnstra.orchestrator.store import Store
@@ -28,7 +29,7 @@ OpenListener = Callable[[tuple[str, ...], Callable[[str, Iterable[tuple[UUID, in
 
 
 class Worker:
-    """Serves one graph until it is stopped."""
+    """Serves one graph until it is stopped. ``contexts`` are the stores, beside that of runs, that keep contexts."""
 
     def __init__(
         self,
@@ -38,11 +39,12 @@ class Worker:
         listen: OpenListener,
         settings: WorkerSettings,
         entropy: Entropy,
+        contexts: Sequence[Blobs] = (),
     ) -> None:
         self._store = store
         self._settings = settings
         self._lease = Lease(cns, store, bell, settings, entropy)
-        self._hops = Hops(cns, store, bell, settings, entropy, self._lease.worker)
+        self._hops = Hops(cns, store, bell, settings, entropy, self._lease.worker, contexts)
         self._retention = Retention(store, settings.expire_every)
         self._supervisor = Supervisor(
             store,
@@ -58,7 +60,7 @@ class Worker:
     def start(self) -> None:
         """Take work. Raises ``SchemaError`` or ``StoreUnavailable`` when the store cannot serve."""
         self._store.run(self._store.check_schema())
-        self._lease.register(self._hops.queues, self._hops.dendrites)
+        self._lease.register(self._hops.queues, self._hops.dendrites, self._hops.places)
         self._hops.start()
         self._lease.start(self._hops.holds, self._hops.renewed)
         self._retention.start()

@@ -185,15 +185,11 @@ class _Events(Folding):
 
     def returned(self, event: Returned) -> Answer:
         activation = self.activations[event.fence.activation_id]
-        self.change(
-            replace(
-                activation,
-                nonce=None,
-                tries=activation.tries - 1,
-                blocked=self.blocked(activation, returned=True),
-            ),
-            ActivationMove.RETURN,
-        )
+        uncalled = replace(activation, nonce=None, tries=activation.tries - 1)
+        if event.backoff is not None:
+            self.back_off(uncalled, event.backoff)
+        else:
+            self.change(replace(uncalled, blocked=self.blocked(activation, returned=True)), ActivationMove.RETURN)
         return Answer(verdict=Verdict.APPLIED)
 
     def lost(self, event: Lost) -> Answer:

@@ -136,14 +136,26 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlobRef:
+    """A blob in a store of contexts of the user's own."""
+
+    place: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
-    """The handler returned."""
+    """The handler returned. ``blob`` is what its changes refer to, where the run's context is kept elsewhere; ``wasted`` is
+    what earlier settlements of the same claim had been to refer to.
+    """
 
     fence: Claimed
     targets: tuple[Target, ...] = ()
     outputs: tuple[Output, ...] = ()
     changes: Changes = NO_CHANGES
     version_read: int = 0
+    blob: BlobRef | None = None
+    wasted: tuple[BlobRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,20 +163,24 @@ class FailedTry:
     """The handler raised, or what it returned was refused.
 
     ``retry_after`` is the backoff in seconds that its policy decided, None when it failed for good; then ``revive_after``
-    is what the run's policy decided, None when the run has none or gives up.
+    is what the run's policy decided, None when the run has none or gives up. ``wasted`` are blobs that were put for nothing.
     """
 
     fence: Claimed
     failure: Failure
     retry_after: float | None
     revive_after: float | None = None
+    wasted: tuple[BlobRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Returned:
-    """The worker gives the activation back without having called its handler."""
+    """The worker gives the activation back without having called its handler: to whoever takes it next, or, where
+    ``backoff`` is given, not before so many seconds have passed. It is no failed try.
+    """
 
     fence: Claimed
+    backoff: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from uuid import UUID
 from typing_extensions import Unpack
 
 from cnstra import settings
+from cnstra.orchestrator.blobs import USUAL_PLACE, Blobs, BlobStore
 from cnstra.orchestrator.flows import Flows, RunResult, Written, drive, drive_async
 from cnstra.orchestrator.graph import CNS, Signal
 from cnstra.orchestrator.ports import Bell, Ring, SystemEntropy
@@ -40,6 +41,9 @@ class _BlockingWorld:
     def ring(self, rings: Sequence[Ring], /) -> None:
         self._bell.ring(rings)
 
+    def call(self, blocking: Callable[[], T], /) -> T:
+        return blocking()
+
     def sleep(self, seconds: float, /) -> None:
         time.sleep(seconds)
 
@@ -58,6 +62,9 @@ class _AsyncWorld:
 
     def ring(self, rings: Sequence[Ring], /) -> Awaitable[None]:
         return asyncio.to_thread(self._bell.ring, rings)
+
+    def call(self, blocking: Callable[[], T], /) -> Awaitable[T]:
+        return asyncio.to_thread(blocking)
 
     def sleep(self, seconds: float, /) -> Awaitable[None]:
         return asyncio.sleep(seconds)
@@ -148,13 +155,26 @@ class Orchestrator:
     ``database`` is a Postgres URL, ``broker`` a Redis one; without them CNSTRA_DATABASE_URL and CNSTRA_BROKER_URL are
     read. ``cns`` may be left out by who only looks at runs and retries them. Connections open when they are first needed.
 
-    Raises ``ConfigurationError`` when a URL is missing or cannot be used.
+    ``context`` is a store of your own (see ``BlobStore``), such as ``RedisBlobStore(client)``: runs that are submitted here
+    keep their contexts there, for good, and their workers need it, too (``cnstra worker --context``). ``context_name`` is
+    what that store is called among several.
+
+    Raises ``ConfigurationError`` when a URL is missing or cannot be used, or the store lacks a method.
     """
 
-    def __init__(self, cns: CNS | None = None, *, database: str | None = None, broker: str | None = None) -> None:
+    def __init__(
+        self,
+        cns: CNS | None = None,
+        *,
+        database: str | None = None,
+        broker: str | None = None,
+        context: BlobStore | None = None,
+        context_name: str = USUAL_PLACE,
+    ) -> None:
+        blobs = None if context is None else Blobs(context, context_name)
         self._store = PostgresStore(settings.database_url(database))
         self._bell = DramatiqBell(settings.broker_url(broker))
-        self._flows = Flows(cns, self._store, _BlockingWorld(self._store, self._bell), SystemEntropy())
+        self._flows = Flows(cns, self._store, _BlockingWorld(self._store, self._bell), SystemEntropy(), blobs)
 
     def submit(self, signal: Signal[Any], **options: Unpack[SubmitOptions]) -> Run:
         """Start a run. When this returns the run is kept: it ends, whatever dies.
@@ -232,12 +252,24 @@ class Orchestrator:
 
 
 class AsyncOrchestrator:
-    """Submits runs of a graph and asks about them; for callers on one event loop. As ``Orchestrator``, awaited."""
+    """Submits runs of a graph and asks about them; for callers on one event loop. As ``Orchestrator``, awaited.
 
-    def __init__(self, cns: CNS | None = None, *, database: str | None = None, broker: str | None = None) -> None:
+    The store that ``context`` names is a sync one here, too: it is called in threads.
+    """
+
+    def __init__(
+        self,
+        cns: CNS | None = None,
+        *,
+        database: str | None = None,
+        broker: str | None = None,
+        context: BlobStore | None = None,
+        context_name: str = USUAL_PLACE,
+    ) -> None:
+        blobs = None if context is None else Blobs(context, context_name)
         self._store = AsyncPostgresStore(settings.database_url(database))
         self._bell = DramatiqBell(settings.broker_url(broker))
-        self._flows = Flows(cns, self._store, _AsyncWorld(self._store, self._bell), SystemEntropy())
+        self._flows = Flows(cns, self._store, _AsyncWorld(self._store, self._bell), SystemEntropy(), blobs)
 
     async def submit(self, signal: Signal[Any], **options: Unpack[SubmitOptions]) -> AsyncRun:
         """Start a run; see ``Orchestrator.submit``."""

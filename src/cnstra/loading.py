@@ -1,4 +1,5 @@
-"""Loading an APP: ``module:attribute`` of a CNS, found from the current folder.
+"""Loading an APP: ``module:attribute`` of a CNS, found from the current folder; and a store of contexts, named likewise or
+by its URL.
 
 Owns what is said when that cannot be done: which part is wrong, and what there is instead.
 """
@@ -7,12 +8,16 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
+from collections.abc import Callable
 from types import ModuleType
 
 from cnstra.exits import line_of
+from cnstra.orchestrator.blobs import USUAL_PLACE, Blobs
 from cnstra.orchestrator.errors import CnstraError, ConfigurationError
 from cnstra.orchestrator.graph import CNS
+from cnstra.stores.blobs import RedisBlobStore
 
 
 def load(app: str) -> CNS:
@@ -21,38 +26,68 @@ def load(app: str) -> CNS:
     Raises ``ConfigurationError`` when there is none, or when its module cannot be imported; ``GraphError`` for a graph
     without a name; and, as itself, what a broken graph raises while it is built.
     """
-    name, colon, path = app.partition(":")
-    if not colon or not name or not path or "/" in name or name.endswith(".py"):
-        likely = name.removesuffix(".py").strip("./").replace("/", ".") or "shop"
-        raise ConfigurationError(f"APP is module:attribute, as in {likely}:{path or 'cns'}, and {app!r} is not")
-    folder = os.getcwd()
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    module = _module(app, name)
-    cns: object = module
-    for part in path.split("."):
-        if not hasattr(cns, part):
-            raise ConfigurationError(f"APP {app!r}: {name} has no {path!r}; {_instead(module)}")
-        cns = getattr(cns, part)
+    module, cns = _found("APP", app, usual="cns", instead=_instead)
     if not isinstance(cns, CNS):
         raise ConfigurationError(f"APP {app!r}: it is a {type(cns).__name__}, and no CNS; {_instead(module)}")
     cns.durable_name  # noqa: B018 - raises for a graph without a name
     return cns
 
 
-def _module(app: str, name: str) -> ModuleType:
+def load_context(given: str) -> Blobs:
+    """The store of contexts that ``[NAME=]STORE`` means: ``module:attribute`` of one, or the URL of a Redis.
+
+    Raises ``ConfigurationError`` when there is none, or it cannot be one.
+    """
+    place, where = named_context(given)
+    if _URL.match(where):
+        return Blobs(RedisBlobStore.from_url(where), place)
+    _, store = _found("--context", where, usual="contexts", instead=lambda _: "name a store that stands in it")
+    if isinstance(store, type):
+        raise ConfigurationError(f"--context {where!r}: it is a class; name an object of it")
+    return Blobs(store, place)
+
+
+def named_context(given: str) -> tuple[str, str]:
+    """The name and the place of ``[NAME=]STORE``."""
+    named = _NAMED.fullmatch(given)
+    return (named[1], named[2]) if named else (USUAL_PLACE, given)
+
+
+_NAMED = re.compile(r"([\w.-]+)=(.+)", re.DOTALL)
+_URL = re.compile(r"\w+://")
+
+
+def _found(what: str, app: str, *, usual: str, instead: Callable[[ModuleType], str]) -> tuple[ModuleType, object]:
+    """A module, and what ``module:attribute`` names in it. The current folder goes first on the module path."""
+    name, colon, path = app.partition(":")
+    if not colon or not name or not path or "/" in name or name.endswith(".py"):
+        likely = name.removesuffix(".py").strip("./").replace("/", ".") or "shop"
+        raise ConfigurationError(f"{what} is module:attribute, as in {likely}:{path or usual}, and {app!r} is not")
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    module = _module(f"{what} {app!r}", name)
+    found: object = module
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise ConfigurationError(f"{what} {app!r}: {name} has no {path!r}; {instead(module)}")
+        found = getattr(found, part)
+    return module, found
+
+
+def _module(what: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise ConfigurationError(
-                f"APP {app!r}: there is no module {error.name!r}; looked in {os.getcwd()} first, then where Python does"
+                f"{what}: there is no module {error.name!r}; looked in {os.getcwd()} first, then where Python does"
             ) from error
-        raise ConfigurationError(f"APP {app!r}: importing {name} failed: {line_of(error)}") from error
+        raise ConfigurationError(f"{what}: importing {name} failed: {line_of(error)}") from error
     except CnstraError:
         raise
     except (Exception, SystemExit) as error:
-        raise ConfigurationError(f"APP {app!r}: importing {name} failed: {line_of(error)}") from error
+        raise ConfigurationError(f"{what}: importing {name} failed: {line_of(error)}") from error
 
 
 def _instead(module: ModuleType) -> str:

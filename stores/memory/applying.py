@@ -32,15 +32,14 @@ class Applying:
         ready = [ready for plan in plans.values() if batches.moves(plan) for ready in carry_out(state, plan, now)]
         _answer_repeated(state, plans, by_run)
         held = (row for key in batches.kept(plans) if (row := state.activation(key)) is not None)
-        return AppliedBatch(
-            answers=batches.answers(
-                events,
-                plans,
-                [work_of(state, row, now) for row in held if row.activation.status is ActivationStatus.RUNNING],
-                {run_id: state.snapshot(run_id).slots for run_id in plans},
-            ),
-            rings=batches.rings_of(ready),
+        answers = batches.answers(
+            events,
+            plans,
+            [work_of(state, row, now) for row in held if row.activation.status is ActivationStatus.RUNNING],
+            {run_id: state.snapshot(run_id).slots for run_id in plans},
         )
+        state.litter = dict.fromkeys(batches.littered(events, answers), now) | state.litter
+        return AppliedBatch(answers=answers, rings=batches.rings_of(ready))
 
 
 def decide(state: State, run_id: UUID, events: Sequence[Event], now: datetime) -> Plan:

@@ -87,8 +87,14 @@ def serves(state: State, worker: WorkerInfo | ClaimRequest, row: ActivationRow) 
 
 
 def knows(state: State, worker: WorkerInfo | ClaimRequest, row: ActivationRow) -> bool:
-    """Whether a worker has the activation's dendrite, and the graph's version, where the run is pinned to one."""
-    return has_version(state, worker, row) and (row.target.neuron, row.target.collateral) in worker.dendrites
+    """Whether a worker has the activation's dendrite, the graph's version, where the run is pinned to one, and the store of
+    its context, where that is kept elsewhere."""
+    place = state.runs[row.run_id].submission.place
+    return (
+        has_version(state, worker, row)
+        and (row.target.neuron, row.target.collateral) in worker.dendrites
+        and (place is None or place in worker.places)
+    )
 
 
 def has_version(state: State, worker: WorkerInfo | ClaimRequest, row: ActivationRow) -> bool:
@@ -165,4 +171,5 @@ def work_of(state: State, row: ActivationRow, now: datetime) -> Work:
         run_idled=kept.run.idled,
         policy=json.loads(kept.policy),
         snapshot=state.snapshot(row.run_id),
+        place=kept.submission.place,
     )

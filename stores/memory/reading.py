@@ -9,8 +9,8 @@ from uuid import UUID
 
 from cnstra.orchestrator.machine.records import Failure, Run
 from cnstra.orchestrator.machine.states import ENDED, ActivationStatus, RunStatus
-from cnstra.orchestrator.slots import WHOLE, Slot, Snapshot, shared_key
-from cnstra.orchestrator.store import RunFilter, Tag, WorkerInfo
+from cnstra.orchestrator.slots import Slot, Snapshot, shared_key, written_by
+from cnstra.orchestrator.store import Reference, RunFilter, Tag, WorkerInfo
 from cnstra.stores.memory.claiming import UNKNOWN, has_version, serves
 from cnstra.stores.memory.operations import operation
 from cnstra.stores.memory.state import ActivationRow, RunRow, State
@@ -59,7 +59,12 @@ class Reading:
         at = newest if version is None else version
         entries = state.entries.get(run_id, {}).items()
         slots = {slot: Slot(written, entry.text) for (written, slot), entry in sorted(entries) if written <= at}
-        return Snapshot(version=at, slots=slots)
+        return Snapshot(version=at, slots=slots, place=state.runs[run_id].submission.place)
+
+    @operation
+    def references(self, state: State, run_id: UUID) -> list[Reference]:
+        entries = sorted(state.entries.get(run_id, {}).items())
+        return [Reference(version=version, slot=slot, text=entry.text) for (version, slot), entry in entries]
 
     @operation
     def failed_runs(
@@ -120,6 +125,7 @@ def _run_row(state: State, row: RunRow) -> Row:
         "gate": None,
         "parent_run_id": None,
         "blocked": UNKNOWN if _is_unknown(state, run, activations) else None,
+        "context_place": submission.place,
     }
 
 
@@ -176,19 +182,19 @@ def _activation_row(state: State, row: ActivationRow) -> Row:
 def _history_row(state: State, run_id: UUID, version: int, slots: Mapping[str, Any]) -> Row:
     [activation_id] = {entry.activation_id for entry in slots.values()}
     writer = state.activation((run_id, activation_id))
-    keys = {key: entry.text for slot, entry in slots.items() if (key := shared_key(slot)) is not None}
-    written = {key: json.loads(text) for key, text in keys.items() if text is not None}
-    whole = slots[WHOLE].text if WHOLE in slots else None
-    local = [entry.text for slot, entry in slots.items() if slot.startswith("l:")]
+    here = state.runs[run_id].submission.place is None
+    texts = {slot: entry.text for slot, entry in slots.items()}
+    written, local = written_by(texts) if here else (None, None)
+    removed = (key for slot, text in texts.items() if text is None and (key := shared_key(slot)) is not None)
     return {
         "run_id": run_id,
         "version": version,
         "activation_id": activation_id,
         "neuron": writer.target.neuron if writer else None,
-        "written": json.loads(whole) if whole is not None and not written else written,
-        "removed": sorted(key for key, text in keys.items() if text is None),
+        "written": written,
+        "removed": sorted(removed),
         "at": writer.activation.finished_at if writer else None,
-        "local_written": json.loads(local[0]) if local and local[0] is not None else None,
+        "local_written": local,
     }
 
 

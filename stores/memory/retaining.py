@@ -8,6 +8,7 @@ from uuid import UUID
 
 from cnstra.orchestrator.retention import CONTEXT, ENDED_STATUSES, FINAL_STATUSES, Rules
 from cnstra.orchestrator.store import Expired, Portion, Pruned
+from cnstra.stores.memory.littering import note_litter_of_runs
 from cnstra.stores.memory.operations import operation
 from cnstra.stores.memory.state import State
 
@@ -34,6 +35,7 @@ class Retaining:
     @operation
     def prune(self, state: State, statuses: Sequence[str], before: datetime, portion: Portion) -> Pruned:
         runs, more = _within(state, portion, [(status, before) for status in statuses])
+        note_litter_of_runs(state, [run_id for run_id, _ in runs])
         for run_id, _ in runs:
             state.forget(run_id)
         return Pruned(runs=tuple(runs), more=more)
@@ -50,6 +52,7 @@ class Retaining:
             if CONTEXT in since and left.runs > 0 and left.rows > 0
         ]
         expired, further = _within(state, left, contexts, passing=gone | state.expired_contexts.keys())
+        note_litter_of_runs(state, [*gone, *(run_id for run_id, _ in expired)])
         for run_id in gone:
             state.forget(run_id)
         for run_id, _ in expired:

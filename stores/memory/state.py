@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from cnstra.orchestrator.machine.records import Activation, Entry, Run, Target, TryEnded
+from cnstra.orchestrator.machine.records import Activation, BlobRef, Entry, Run, Target, TryEnded
 from cnstra.orchestrator.machine.states import OUTSTANDING, ActivationStatus
 from cnstra.orchestrator.retention import DEFAULTS
 from cnstra.orchestrator.slots import Slot, Snapshot
@@ -81,6 +81,7 @@ class State:
     workers: dict[UUID, WorkerRow] = field(default_factory=dict)
     expired_contexts: dict[UUID, datetime] = field(default_factory=dict)
     retention: dict[str, timedelta | None] = field(default_factory=lambda: dict(DEFAULTS))
+    litter: dict[BlobRef, datetime] = field(default_factory=dict)
     supervisor: UUID | None = None
     supervised_until: datetime | None = None
     _activations: dict[UUID, dict[int, ActivationRow]] = field(default_factory=dict)
@@ -139,4 +140,5 @@ class State:
                 slot: Slot(abs(head), entries[abs(head), slot].text)
                 for slot, head in self.heads.get(run_id, {}).items()
             },
+            place=self.runs[run_id].submission.place,
         )

@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 from cnstra.orchestrator.store import Operation
 from cnstra.stores.memory.applying import Applying
 from cnstra.stores.memory.claiming import Claiming
+from cnstra.stores.memory.littering import Littering
 from cnstra.stores.memory.operations import MemoryOperation
 from cnstra.stores.memory.reading import Reading
 from cnstra.stores.memory.retaining import Retaining
@@ -19,7 +20,7 @@ from cnstra.stores.memory.supervising import Supervising
 T = TypeVar("T")
 
 
-class MemoryOperations(Submitting, Claiming, Applying, Supervising, Retaining, Reading):
+class MemoryOperations(Submitting, Claiming, Applying, Supervising, Retaining, Reading, Littering):
     """All operations of a store of runs, as functions of its state."""
 
 

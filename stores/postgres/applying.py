@@ -17,6 +17,7 @@ from cnstra.orchestrator.machine.records import (
     Activation,
     Answer,
     AttemptDue,
+    BlobRef,
     Due,
     Event,
     Plan,
@@ -49,7 +50,9 @@ class Applying:
         yield from _answer_repeated(plans, by_run)
         works = yield from _load_kept(plans)
         newest = yield from _load_stale(plans)
-        return AppliedBatch(answers=batches.answers(events, plans, works, newest), rings=batches.rings_of(ready))
+        answers = batches.answers(events, plans, works, newest)
+        yield from _note_litter(batches.littered(events, answers), now)
+        return AppliedBatch(answers=answers, rings=batches.rings_of(ready))
 
 
 # -- lock and load ---------------------------------------------------------------------------------------------
@@ -125,6 +128,12 @@ def _write_contexts(plans: Sequence[Plan], now: datetime) -> Steps[None]:
         },
     )
     yield shapes.update_heads([(plan.run, plan.heads) for plan in plans if plan.heads], now)
+
+
+def _note_litter(blobs: Sequence[BlobRef], now: datetime) -> Steps[None]:
+    if blobs:
+        noted = {"places": [blob.place for blob in blobs], "keys": [blob.key for blob in blobs], "now": now}
+        yield Ask("note_litter", noted)
 
 
 def _write_tries(plans: Sequence[Plan], now: datetime) -> Steps[None]:

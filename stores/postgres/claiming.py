@@ -75,13 +75,16 @@ def _able(worker: WorkerInfo | ClaimRequest) -> dict[str, Any]:
         "graph": worker.graph,
         "graph_version": worker.graph_version,
         "queues": list(worker.queues),
-        "dendrites": dendrite_keys(worker.dendrites),
+        "dendrites": dendrite_keys(worker.dendrites, worker.places),
     }
 
 
-def dendrite_keys(dendrites: tuple[tuple[str, str], ...]) -> list[str]:
-    """Dendrites as the SQL compares them: names hold no control characters, so the separator is unambiguous."""
-    return [f"{neuron}\x1f{collateral}" for neuron, collateral in dendrites]
+def dendrite_keys(dendrites: tuple[tuple[str, str], ...], places: tuple[str, ...]) -> list[str]:
+    """Dendrites as the SQL compares them, on runs that keep their context here and on those that keep it in a place that
+    the worker reaches. Names hold no control characters, so the separator is unambiguous.
+    """
+    ends = ["", *(f"\x1f{place}" for place in places)]
+    return [f"{neuron}\x1f{collateral}{end}" for end in ends for neuron, collateral in dendrites]
 
 
 def load_works(claimed: Rows) -> Steps[list[Work]]:

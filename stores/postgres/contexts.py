@@ -112,7 +112,12 @@ def _check(place: Place, runs: Rows) -> None:
         )
     if place.was_run and not runs:  # it must not go on as a context of its own
         raise RunNotFound(f"run {place.context_id} is not stored any more, and neither is its context")
-    for _, is_kept in runs:
+    for _, is_kept, elsewhere in runs:
+        if elsewhere is not None:
+            raise ContextError(
+                f"run {place.context_id} keeps its context in the store {elsewhere!r} of your own, and not in Postgres; "
+                "read it with Orchestrator(context=...)"
+            )
         if not is_kept:
             raise ContextExpired(
                 f"run {place.context_id}: the retention has taken its context, which comes back no more"

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator.slots import Slot, Snapshot
-from cnstra.orchestrator.store import RunFilter, Tag
+from cnstra.orchestrator.store import Reference, RunFilter, Tag
 from cnstra.stores.postgres.migrating import fitting
 from cnstra.stores.postgres.transactions import Ask, Steps, operation
 
@@ -64,9 +64,16 @@ class Reading:
         rows = yield Ask("run_version", {"run_id": run_id})
         if not rows or (version is not None and not 0 <= version <= rows[0][0]):
             return None
-        at = rows[0][0] if version is None else version
+        newest, place = rows[0]
+        at = newest if version is None else version
         rows = yield Ask("context_at", {"run_id": run_id, "version": at})
-        return Snapshot(version=at, slots={slot: Slot(written, text) for slot, written, text in rows})
+        slots = {slot: Slot(written, text) for slot, written, text in rows}
+        return Snapshot(version=at, slots=slots, place=place)
+
+    @operation
+    def references(self, _repeated: bool, run_id: UUID) -> Steps[list[Reference]]:
+        rows = yield Ask("references", {"run_id": run_id})
+        return [Reference(version=version, slot=slot, text=text) for version, slot, text in rows]
 
     @operation
     def failed_runs(

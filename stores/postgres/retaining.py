@@ -13,6 +13,7 @@ from uuid import UUID
 
 from cnstra.orchestrator.retention import CONTEXT, ENDED_STATUSES, FINAL_STATUSES, Rules
 from cnstra.orchestrator.store import Expired, Portion, Pruned
+from cnstra.stores.postgres.littering import note_litter_of_runs
 from cnstra.stores.postgres.transactions import Ask, InterferenceError, Steps, operation
 
 _ANY_CONTEXT = [True, False]
@@ -94,6 +95,7 @@ class _Taken:
 def _forget(statement: str, run_ids: list[UUID]) -> Steps[None]:
     if not run_ids:
         return
+    yield from note_litter_of_runs(run_ids)
     rows = yield Ask(statement, {"run_ids": run_ids})
     if len(rows) != len(run_ids):
         raise InterferenceError(f"{len(run_ids) - len(rows)} of {len(run_ids)} runs changed under their lock")

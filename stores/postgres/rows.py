@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -88,7 +89,8 @@ def works_of(claims: Rows, facts: Rows, contexts: Rows) -> list[Work]:
             run_elapsed=of_run[row[0]][1],
             run_idled=of_run[row[0]][2],
             policy=of_run[row[0]][3],
-            snapshot=snapshots.get(row[0], EMPTY),
+            snapshot=replace(snapshots.get(row[0], EMPTY), place=of_run[row[0]][4]),
+            place=of_run[row[0]][4],
         )
         for row in claims
     ]

@@ -19,6 +19,7 @@ from cnstra.orchestrator.errors import ConfigurationError
 from cnstra.orchestrator.store import Operation
 from cnstra.stores.postgres.applying import Applying
 from cnstra.stores.postgres.claiming import Claiming
+from cnstra.stores.postgres.littering import Littering
 from cnstra.stores.postgres.reading import Reading
 from cnstra.stores.postgres.retaining import Retaining
 from cnstra.stores.postgres.statements import statements
@@ -35,7 +36,7 @@ T = TypeVar("T")
 CLOCK = "clock_timestamp()"
 
 
-class PostgresOperations(Submitting, Claiming, Applying, Supervising, Retaining, Reading):
+class PostgresOperations(Submitting, Claiming, Applying, Supervising, Retaining, Reading, Littering):
     """All operations of a store of runs, as transactions of Postgres."""
 
 

@@ -120,6 +120,7 @@ def _insert_runs(
             ],
             "tags": [json.dumps(dict(submission.tags)) for submission in submissions],
             "idempotency_keys": [submission.idempotency_key for submission in submissions],
+            "places": [submission.place for submission in submissions],
         },
     )
     new = {run_id for (run_id,) in got}

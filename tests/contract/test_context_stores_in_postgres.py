@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, NullConnectionPool
 
-from cnstra.orchestrator.errors import ConfigurationError, ContextExpired, SchemaError, StoreUnavailable
+from cnstra.orchestrator.errors import ConfigurationError, ContextError, ContextExpired, SchemaError, StoreUnavailable
 from cnstra.orchestrator.store import Portion
 from cnstra.stores import PostgresContextStore
 from cnstra.stores.postgres.retaining import Retaining
@@ -354,4 +354,17 @@ def test_the_context_of_a_run_that_the_retention_took_is_neither_read_nor_writte
 
     for use in (store.get, lambda: store.set({"b": 2}), lambda: store.update(lambda value: value)):
         with pytest.raises(ContextExpired, match=str(run_id)):
+            use()
+
+
+def test_the_context_of_a_run_that_is_kept_elsewhere_is_neither_read_nor_written(
+    database_url: str, onlooker: Connection
+) -> None:
+    """What Postgres has of it are references, which are no values, and which no value may take the place of."""
+    run_id = submitted(database_url)
+    onlooker.execute("update cnstra.run set context_place = 'cellar' where run_id = %s", [run_id])
+    store = PostgresContextStore(onlooker, run_id)
+
+    for use in (store.get, lambda: store.set({"b": 2}), lambda: store.update(lambda value: value)):
+        with pytest.raises(ContextError, match="'cellar'"):
             use()

@@ -59,6 +59,7 @@ def test_a_fresh_runs_row(world: World) -> None:
         "gate": None,
         "parent_run_id": None,
         "blocked": "unknown",
+        "context_place": None,
     }
 
 

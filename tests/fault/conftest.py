@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from support.stage import Stage, on_stage
 def stage(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Stage]:
     """A database and a broker of the test's own, on the session's servers."""
     with on_stage(database_url, broker_url, tmp_path) as stage:
+        if os.environ.get("CNSTRA_TESTS_CONTEXTS") == "elsewhere":  # the whole suite can be run so
+            stage.contexts_url = broker_url
         yield stage
 
 

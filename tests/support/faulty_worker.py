@@ -20,6 +20,8 @@ from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from cnstra import CNS
+from cnstra.loading import load_context
+from cnstra.orchestrator.blobs import Blob, Blobs
 from cnstra.orchestrator.machine.records import FailedTry, Succeeded
 from cnstra.orchestrator.ports import Ring, SystemEntropy
 from cnstra.orchestrator.store import AppliedBatch, ClaimRequest, Expired, Findings, Operation, Portion, RunEvent, Work
@@ -48,6 +50,7 @@ class FaultyOrders:
     settings: WorkerSettings
     faults: tuple[Fault, ...] = ()
     tricks: tuple[str, ...] = ()
+    contexts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,21 @@ class WatchedCaller(Caller):
         return super().conclude(call, returned, seconds=seconds, stay=stay)
 
 
+class WatchedBlobs(Blobs):
+    """A store of contexts, with points on both sides of what it is given to keep."""
+
+    def put(self, blob: Blob) -> None:
+        number = int(blob.key.partition("/")[2].partition("-")[0])
+        points.reach("keep.begin", number)
+        super().put(blob)
+        points.reach("keep.done", number)
+
+
+def _watched_blobs(given: str) -> WatchedBlobs:
+    blobs = load_context(given)
+    return WatchedBlobs(blobs.store, blobs.place)
+
+
 def _hear(rung: Callable[[str, Iterable[tuple[UUID, int]]], None]) -> Callable[[str, Any], None]:
     def heard(queue: str, hints: Iterable[tuple[UUID, int]]) -> None:
         numbers = [number for _, number in hints]
@@ -149,6 +167,7 @@ def put_together(orders: FaultyOrders) -> Worker:
         lambda queues, rung: DramatiqListener(orders.broker_url, queues, _hear(rung)),
         orders.settings,
         SystemEntropy(),
+        [_watched_blobs(given) for given in orders.contexts],
     )
 
 
@@ -230,5 +249,6 @@ def settings(**changes: Any) -> WorkerSettings:
         look_every=timedelta(milliseconds=50),
         supervisor_lease=timedelta(milliseconds=500),
         unclaimed_after=timedelta(milliseconds=100),
+        litter_after=timedelta(0),
     )
     return replace(quick, **changes)

@@ -22,6 +22,8 @@ POINTS = (
     "call.begin",  # before the handler
     "call.inside",  # where the handler says so
     "call.end",  # it has returned, its settlement is not made
+    "keep.begin",  # before a hop's blob is put, where its context is kept elsewhere
+    "keep.done",  # it is put, and nothing refers to it yet
     "settle.begin",  # before the settlement's transaction
     "settle.commit",  # in it, with all its statements done
     "settle.done",  # it is committed, its reply is not taken in

@@ -17,6 +17,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from cnstra import CNS, Orchestrator, Run, RunResult
+from cnstra.stores.blobs import RedisBlobStore
 from support.faulty_worker import FaultyOrders, main, settings
 from support.ledger import Ledger
 from support.points import Fault
@@ -154,6 +155,8 @@ class Stage:
     """One test's database, broker, ledger and workers."""
 
     def __init__(self, database_url: str, broker_url: str, folder: Path) -> None:
+        self.contexts_url: str | None = None
+        """A Redis that keeps the contexts of all runs, instead of the database; as seen by workers."""
         self.database_url = database_url
         self.broker_url = broker_url
         self.ledger = Ledger(folder / "ledger")
@@ -169,13 +172,23 @@ class Stage:
         database_url: str | None = None,
         broker_url: str | None = None,
         tricks: Sequence[str] = (),
+        contexts: Sequence[str] | None = None,
         **changes: Any,
     ) -> WorkerProcess:
         """A worker that takes work. The faults may happen to it from its first claim on; see also its ``arm``.
 
-        The graph must be one of ``support.graphs``; ``changes`` are of the worker's settings.
+        The graph must be one of ``support.graphs``; ``changes`` are of the worker's settings. ``contexts`` are the stores of
+        contexts that it has, by default that of the stage, if there is one.
         """
-        worker = self.launch(cns, *faults, database_url=database_url, broker_url=broker_url, tricks=tricks, **changes)
+        worker = self.launch(
+            cns,
+            *faults,
+            database_url=database_url,
+            broker_url=broker_url,
+            tricks=tricks,
+            contexts=contexts,
+            **changes,
+        )
         return worker.ready()
 
     def launch(
@@ -185,6 +198,7 @@ class Stage:
         database_url: str | None = None,
         broker_url: str | None = None,
         tricks: Sequence[str] = (),
+        contexts: Sequence[str] | None = None,
         **changes: Any,
     ) -> WorkerProcess:
         """The same, without waiting for it: for one that may die as soon as it takes work."""
@@ -198,6 +212,7 @@ class Stage:
                 settings=settings(**changes),
                 faults=faults,
                 tricks=tuple(tricks),
+                contexts=tuple(self._contexts if contexts is None else contexts),
             )
         )
         self.workers.append(worker)
@@ -205,9 +220,18 @@ class Stage:
 
     def client(self, cns: CNS | None, *, database_url: str | None = None) -> Orchestrator:
         """A client; closed at the end."""
-        client = Orchestrator(cns, database=database_url or self.database_url, broker=self.broker_url)
+        client = Orchestrator(
+            cns,
+            database=database_url or self.database_url,
+            broker=self.broker_url,
+            context=None if self.contexts_url is None else RedisBlobStore.from_url(self.broker_url),
+        )
         self._clients.append(client)
         return client
+
+    @property
+    def _contexts(self) -> list[str]:
+        return [] if self.contexts_url is None else [self.contexts_url]
 
     def ended(self, run: Run) -> RunResult:
         """Wait until the run has ended; when it does not, say what everybody knows of it."""

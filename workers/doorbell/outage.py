@@ -1,4 +1,4 @@
-"""Tells that a broker went away, and that it came back: once each, however many threads notice it."""
+"""Tells that a server went away, and that it came back: once each, however many threads notice it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ class Outage:
     waits for it, so a fork at the wrong moment cannot hang the child.
     """
 
-    def __init__(self, log: logging.Logger, *, who: str, meanwhile: str) -> None:
+    def __init__(self, log: logging.Logger, *, who: str, meanwhile: str, back: str = "the broker is back.") -> None:
         self._log = log
         self._who = who
         self._meanwhile = meanwhile
+        self._back = back
         self._reported = threading.Lock()
 
     def began(self, error: Exception) -> None:
@@ -30,4 +31,4 @@ class Outage:
         if self._reported.locked():
             with suppress(RuntimeError):  # another thread was quicker
                 self._reported.release()
-                self._log.info("%s: the broker is back.", self._who)
+                self._log.info("%s: %s", self._who, self._back)

@@ -25,6 +25,7 @@ from cnstra.workers.doorbell.checkup import examine as examine_broker
 OVERDUE = timedelta(seconds=30)
 """What should have happened so long ago, and has not, is a problem."""
 _PATIENCE = 60.0  # seconds that work may be ready before it is worth a line
+_UNTIDY = 3600.0  # seconds that a blob which nobody refers to may stay before it is worth a line
 _SKEW = 2.0  # seconds
 _PACKAGES = ("cnstra", "dramatiq", "redis", "psycopg", "tenacity", "msgspec", "typer")
 _OLDEST_POSTGRES = 150000
@@ -139,15 +140,23 @@ def _health(health: Health) -> Iterator[Finding]:
         yield _problem("supervisor", "no worker has looked for lost work for a while, though some are alive")
     stuck = list(_stuck(health, alive))
     yield from stuck or [_ok("runs", "none is stuck")]
+    for row in health.context_litter:
+        if row["oldest"] > _UNTIDY:
+            yield _warning(
+                "contexts",
+                f"blobs of no run wait in the store {row['place']!r} to be deleted: {row['blobs']}, the oldest for "
+                f"{duration(row['oldest'])}; start a worker that has the store (--context)",
+            )
 
 
 def _stuck(health: Health, alive: Mapping[str, int]) -> Iterator[Finding]:
     for row in health.unknown_work:
         pinned = f" in version {row['pin']}" if row["pin"] else ""
+        reach = f" and the store of contexts {row['place']!r} (--context)" if row["place"] else ""
         yield _problem(
             "runs",
             f"{row['activations']} of neuron {row['neuron']} on {row['collateral']} of graph {row['graph']}{pinned} are "
-            f"blocked, unknown: no worker has the code; start one that does. {_such_as(row)}",
+            f"blocked, unknown: no worker has the code{reach}; start one that does. {_such_as(row)}",
         )
     for row in health.stranded_claims:
         yield _problem(

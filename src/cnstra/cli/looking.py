@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -11,16 +12,20 @@ import typer
 
 from cnstra.cli import places
 from cnstra.cli.ages import age
-from cnstra.cli.options import AsJson, DatabaseUrl, RunId
+from cnstra.cli.options import AsJson, Contexts, DatabaseUrl, RunId
 from cnstra.cli.printing import note, say, say_json, table
 from cnstra.cli.story import told
-from cnstra.exits import Exit
-from cnstra.orchestrator.flows import not_found
+from cnstra.exits import Exit, line_of
+from cnstra.loading import load_context
+from cnstra.orchestrator.blobs import USUAL_PLACE, Blobs, keys_of
+from cnstra.orchestrator.errors import ContextLost, StoreUnavailable
+from cnstra.orchestrator.flows import not_found, whole
 from cnstra.orchestrator.machine.states import RunStatus
+from cnstra.orchestrator.slots import Snapshot
 from cnstra.orchestrator.store import RunFilter
 from cnstra.orchestrator.submitting import run_uuid, tag_filter
 from cnstra.stores.postgres import PostgresStore
-from cnstra.stores.postgres.diagnosing import Diagnosing
+from cnstra.stores.postgres.diagnosing import Diagnosing, Row, Story
 from cnstra.stores.postgres.reaching import reach
 
 _SHORT = ("run_id", "graph", "status", "attempt", "submitted_at", "finished_at", "error")
@@ -71,16 +76,19 @@ def runs(
     return Exit.DONE
 
 
-def show(run: RunId, as_json: AsJson = False, database_url: DatabaseUrl = None) -> Exit:
+def show(run: RunId, as_json: AsJson = False, database_url: DatabaseUrl = None, context: Contexts = None) -> Exit:
     """Tell everything about one run.
 
-    How it stands and why, what is left to do, each try's error, its context.
+    How it stands and why, what is left to do, each try's error, its context: where a store of your own keeps that, with
+    --context.
 
     --json gives the columns of the view cnstra.runs, with a list activations of those of cnstra.activations.
     """
     run_id = run_uuid(run)
     with _store(database_url) as store:
         story = store.run(Diagnosing().story(run_id))
+        if story is not None and not as_json and story.context["context_place"] is not None:
+            story = replace(story, context=_elsewhere(store, story, [load_context(given) for given in context or ()]))
     if story is None:
         raise not_found(run_id)
     if as_json:
@@ -88,6 +96,24 @@ def show(run: RunId, as_json: AsJson = False, database_url: DatabaseUrl = None) 
     else:
         say(told(story))
     return Exit.DONE
+
+
+def _elsewhere(store: PostgresStore, story: Story, given: list[Blobs]) -> Row:
+    """A context that a store of the user's own keeps, read from there; or a note why that could not be."""
+    run_id, place = story.run["run_id"], story.context["context_place"]
+    blobs = next((blobs for blobs in given if blobs.place == place), None)
+    if blobs is None:
+        named = "" if place == USUAL_PLACE else f"{place}="
+        return {**story.context, "note": f"is kept in the store {place!r}; see it with --context {named}STORE"}
+    snapshot = store.run(store.context_at(run_id, None))
+    if snapshot is None:
+        return story.context
+    try:
+        found = blobs.fetch(keys_of(snapshot.slots)).values(snapshot.slots, f"run {run_id}")
+    except (ContextLost, StoreUnavailable) as error:
+        return {**story.context, "note": line_of(error)}
+    shared, local = whole(Snapshot(version=snapshot.version, slots=found))
+    return {**story.context, "version": snapshot.version, "data": shared, "local": local}
 
 
 @contextmanager

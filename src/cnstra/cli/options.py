@@ -31,6 +31,16 @@ BrokerUrl = Annotated[
         help="The Redis or Valkey that rings the workers. Without it: the one that cnstra up started.",
     ),
 ]
+Contexts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--context",
+        envvar="CNSTRA_CONTEXT",
+        metavar="[NAME=]STORE",
+        help="A store of your own that keeps contexts: a redis:// URL, or module:attribute. May be given repeatedly; "
+        "in the variable with spaces between.",
+    ),
+]
 HomeFolder = Annotated[
     str | None,
     typer.Option(

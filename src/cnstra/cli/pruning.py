@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Annotated, Any, cast
@@ -152,6 +152,9 @@ class _Quiet:
 
     def ring(self, rings: Sequence[Ring], /) -> None:
         raise RuntimeError(f"deleting made something ready: {rings}")
+
+    def call(self, blocking: Callable[[], Any], /) -> Any:
+        return blocking()
 
     def sleep(self, seconds: float, /) -> None:
         time.sleep(seconds)

@@ -8,7 +8,7 @@ import typer
 
 from cnstra.cli import places
 from cnstra.cli.debugging import debugging
-from cnstra.cli.options import App, BrokerUrl, DatabaseUrl
+from cnstra.cli.options import App, BrokerUrl, Contexts, DatabaseUrl
 from cnstra.exits import Exit
 from cnstra.running import Orders, run
 from cnstra.workers.settings import WorkerSettings
@@ -59,6 +59,7 @@ def worker(
     ] = "info",
     database_url: DatabaseUrl = None,
     broker_url: BrokerUrl = None,
+    context: Contexts = None,
 ) -> Exit:
     """Carry out the runs of a graph, until told to stop.
 
@@ -74,6 +75,7 @@ def worker(
         lease=lease,
         drain=drain,
         log_level=log_level,
+        contexts=tuple(context or ()),
         debug=debugging(),
     )
     return run(orders)

@@ -39,7 +39,7 @@ def _headline(story: Story) -> str:
 
 
 _BLOCKED = {
-    "unknown": "unknown: no worker is up that has the code for what comes next",
+    "unknown": "unknown: no worker is up that has the code for what comes next, and the store of the context",
     "limited": "limited: it waits for others to make room",
 }
 
@@ -112,6 +112,8 @@ def _context(story: Story) -> str:
         return ""
     if context["expired"]:
         return f"context, version {context['version']}: no longer kept, since {when(context['expires_at'])}"
+    if "note" in context:
+        return f"context, version {context['version']}:\n  {context['note']}"
     lines = [f"context, version {context['version']}:", f"  {_cut(compact(context['data']))}"]
     lines += [f"  of {neuron} alone: {_cut(compact(value))}" for neuron, value in (context["local"] or {}).items()]
     return "\n".join(lines)
@@ -122,7 +124,9 @@ def _advice(story: Story) -> str:
     if run["status"] == "failed":
         return f"to go on from here, on this context: cnstra retry {run['run_id']}"
     if run["blocked"] == "unknown":
-        return f"it goes on as soon as a worker is up with {run['graph']}: cnstra worker APP"
+        place = run.get("context_place")
+        store = f" --context {place}=STORE" if place is not None else ""
+        return f"it goes on as soon as a worker is up with {run['graph']}: cnstra worker APP{store}"
     return ""
 
 

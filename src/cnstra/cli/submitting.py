@@ -10,11 +10,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from cnstra.cli import places
-from cnstra.cli.options import App, AsJson, BrokerUrl, DatabaseUrl
+from cnstra.cli.options import App, AsJson, BrokerUrl, Contexts, DatabaseUrl
 from cnstra.cli.printing import compact, note, say, say_json
 from cnstra.client import Orchestrator, Run
 from cnstra.exits import Exit
-from cnstra.loading import load
+from cnstra.loading import load, load_context
+from cnstra.orchestrator.blobs import USUAL_PLACE
 from cnstra.orchestrator.errors import SubmitError
 from cnstra.orchestrator.graph import CNS, Signal
 from cnstra.stores.postgres.reaching import reach
@@ -53,18 +54,21 @@ def submit(
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
     broker_url: BrokerUrl = None,
+    context: Contexts = None,
 ) -> Exit:
     """Start a run.
 
     When this returns, the run is kept, whatever dies. Prints the run's id; with --wait, also how it ended and what came
-    out of it.
+    out of it. With --context the run keeps its context in that store, in the first where several are given.
     """
     cns = load(app)
     signal = _signal(cns, collateral, payload)
     tags = _tags(tag or [])
     database, broker = places.database(database_url), places.broker(broker_url)
     reach(database)
-    with Orchestrator(cns, database=database, broker=broker) as orchestrator:
+    given = load_context(context[0]) if context else None
+    store, name = (given.store, given.place) if given else (None, USUAL_PLACE)
+    with Orchestrator(cns, database=database, broker=broker, context=store, context_name=name) as orchestrator:
         run = orchestrator.submit(signal, idempotency_key=idempotency_key, priority=priority, tags=tags)
         if not wait:
             say_json({"run_id": run.id, "status": run.status()}) if as_json else say(str(run.id))

@@ -11,8 +11,11 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
+from cnstra.loading import load_context
+from cnstra.orchestrator.blobs import Blobs
 from cnstra.orchestrator.errors import ConfigurationError, StoreUnavailable
 from cnstra.orchestrator.graph import CNS
 from cnstra.orchestrator.ports import SystemEntropy
@@ -50,6 +53,7 @@ class Life:
             lambda queues, rung: DramatiqListener(broker_url, queues, rung),
             orders.settings(),
             SystemEntropy(),
+            _contexts(orders.contexts),
         )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cnstra-life", daemon=True)
@@ -108,6 +112,14 @@ class Life:
                 _log.info("%s, process %d, takes work", self._cns, os.getpid())
                 return True
         return False
+
+
+def _contexts(given: Sequence[str]) -> list[Blobs]:
+    found = [load_context(one) for one in given]
+    for place, count in Counter(blobs.place for blobs in found).items():
+        if count > 1:
+            raise ConfigurationError(f"--context: {count} stores are named {place!r}; give names: --context NAME=STORE")
+    return found
 
 
 def _check_queues(cns: CNS, queues: tuple[str, ...] | None) -> None:

@@ -18,7 +18,9 @@ NOW = b"now"
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Orders:
-    """One worker: which graph, which servers, how much. ``lease`` and ``drain`` are seconds."""
+    """One worker: which graph, which servers, how much. ``lease`` and ``drain`` are seconds; ``contexts`` are stores as
+    ``load_context`` takes them.
+    """
 
     app: str
     database_url: str
@@ -29,6 +31,7 @@ class Orders:
     lease: float
     drain: float
     log_level: str
+    contexts: tuple[str, ...] = ()
     debug: bool = False
 
     def settings(self) -> WorkerSettings:
@@ -48,5 +51,5 @@ class Orders:
     def unpacked(cls, line: bytes) -> Orders:
         """What ``packed`` made a line of."""
         given = json.loads(line)
-        queues = given.pop("queues")
-        return cls(**given, queues=None if queues is None else tuple(queues))
+        queues, contexts = given.pop("queues"), given.pop("contexts")
+        return cls(**given, queues=None if queues is None else tuple(queues), contexts=tuple(contexts))

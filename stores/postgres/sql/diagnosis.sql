@@ -8,8 +8,9 @@ select * from cnstra.tries where run_id = %(run_id)s order by activation_id, try
 
 -- name: context_of_run
 -- A run's context as it is.
-select c.version, c.data, c.local, c.expires_at, not r.context_kept as expired
-from cnstra.context c join cnstra.run r on r.run_id = c.run_id
+select c.version, c.data, c.local, c.expires_at, not r.context_kept as expired, r.context_place
+from cnstra.context c
+join cnstra.run r on r.run_id = c.run_id
 where c.run_id = %(run_id)s
 
 -- == the whole ==
@@ -45,9 +46,10 @@ group by a.graph, a.queue
 order by a.graph, a.queue
 
 -- name: unknown_work
--- Work that no worker has the code for, and some runs that wait with it: what was set aside, and what is pinned to a
--- version that nobody has of those who serve its queue.
-select a.graph, a.neuron, a.collateral, a.pin, count(*) as activations, (array_agg(a.run_id order by a.run_id))[1:3] as runs
+-- Work that no worker has the code for, or not the store of its context, and some runs that wait with it: what was set
+-- aside, and what is pinned to a version that nobody has of those who serve its queue.
+select a.graph, a.neuron, a.collateral, a.pin, a.place, count(*) as activations,
+       (array_agg(a.run_id order by a.run_id))[1:3] as runs
 from cnstra.activation a
 where a.blocked = 'unknown'
    or a.status = 'ready' and a.blocked is null and a.pin <> ''
@@ -56,7 +58,7 @@ where a.blocked = 'unknown'
       and not exists (select from cnstra.worker w
                       where w.graph = a.graph and a.queue = any(w.queues) and w.lost_at is null
                         and w.graph_version = a.pin)
-group by a.graph, a.neuron, a.collateral, a.pin
+group by a.graph, a.neuron, a.collateral, a.pin, a.place
 order by a.graph, a.neuron, a.collateral
 
 -- name: stranded_claims
@@ -67,6 +69,13 @@ left join cnstra.worker w on w.worker = a.worker
 where a.status = 'running' and (w.worker is null or coalesce(w.lost_at, w.expires_at) < CLOCK() - %(overdue)s::interval)
 group by a.graph
 order by a.graph
+
+-- name: context_litter
+-- Blobs that nobody refers to and nobody has deleted yet, by store, and for how many seconds the oldest has waited for that.
+select l.place, count(*) as blobs, extract(epoch from CLOCK() - min(l.noted_at))::float8 as oldest
+from cnstra.context_litter l
+group by l.place
+order by l.place
 
 -- name: overdue_timers
 -- Work whose time came a while ago, and that nobody has made ready.

@@ -23,15 +23,15 @@ join cnstra.run r on r.run_id = s.run_id
 -- name: insert_runs
 -- Keep new runs; an id that is taken is left out of the answer.
 insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
-                        last_activation, priority, policy, tags, idempotency_key, submitted_at)
+                        last_activation, priority, policy, tags, idempotency_key, context_place, submitted_at)
 select n.run_id, n.graph, n.graph_version, n.pinned, n.collateral, n.payload::jsonb, n.status, n.outstanding, n.active,
-       n.last_activation, n.priority, n.policy::jsonb, n.tags::jsonb, n.idempotency_key, %(now)s
+       n.last_activation, n.priority, n.policy::jsonb, n.tags::jsonb, n.idempotency_key, n.place, %(now)s
 from unnest(%(run_ids)s::uuid[], %(graphs)s::text[], %(versions)s::text[], %(pinned)s::boolean[], %(collaterals)s::text[],
             %(payloads)s::text[], %(statuses)s::text[], %(outstanding)s::int[], %(active)s::int[],
             %(last_activations)s::int[], %(priorities)s::int[], %(policies)s::text[], %(tags)s::text[],
-            %(idempotency_keys)s::text[])
+            %(idempotency_keys)s::text[], %(places)s::text[])
      n (run_id, graph, graph_version, pinned, collateral, payload, status, outstanding, active, last_activation, priority,
-        policy, tags, idempotency_key)
+        policy, tags, idempotency_key, place)
 order by n.run_id
 on conflict do nothing
 returning run_id
@@ -65,7 +65,7 @@ with candidate as materialized (
         select a.run_id, a.activation_id, a.priority, a.available_at
         from cnstra.activation a
         where a.status = 'ready' and a.blocked is null and a.graph = %(graph)s and a.queue = q.queue and a.pin = p.pin
-          and a.neuron || chr(31) || a.collateral = any(%(dendrites)s::text[])
+          and a.neuron || chr(31) || a.collateral || coalesce(chr(31) || a.place, '') = any(%(dendrites)s::text[])
         order by a.priority desc, a.available_at
         limit %(limit)s
         for no key update skip locked) c
@@ -90,7 +90,7 @@ with candidate as materialized (
         select a.run_id, a.activation_id, a.priority, a.available_at
         from cnstra.activation a
         where a.status = 'ready' and a.blocked = 'suspect' and a.graph = %(graph)s and a.queue = q.queue and a.pin = p.pin
-          and a.neuron || chr(31) || a.collateral = any(%(dendrites)s::text[])
+          and a.neuron || chr(31) || a.collateral || coalesce(chr(31) || a.place, '') = any(%(dendrites)s::text[])
         order by a.priority desc, a.available_at
         limit %(limit)s
         for no key update skip locked) c
@@ -110,7 +110,7 @@ select exists (
     select from cnstra.activation a
     where a.status = 'ready' and a.blocked = 'suspect' and a.graph = %(graph)s and a.queue = any(%(queues)s::text[])
       and a.pin = any(array['', %(graph_version)s::text])
-      and a.neuron || chr(31) || a.collateral = any(%(dendrites)s::text[]))
+      and a.neuron || chr(31) || a.collateral || coalesce(chr(31) || a.place, '') = any(%(dendrites)s::text[]))
 
 -- name: claims_of_nonce
 -- The claims that a worker was given under one nonce: what a claim whose reply was lost had answered.
@@ -137,8 +137,8 @@ where p.run_id = %(run_id)s and p.activation_id = %(activation_id)s
 order by c.activation_id
 
 -- name: run_facts
--- What the policies of these runs are asked with.
-select r.run_id, extract(epoch from CLOCK() - coalesce(r.started_at, CLOCK()))::float8, r.idled, r.policy
+-- What the policies of these runs are asked with, and where their contexts are kept.
+select r.run_id, extract(epoch from CLOCK() - coalesce(r.started_at, CLOCK()))::float8, r.idled, r.policy, r.context_place
 from cnstra.run r
 where r.run_id = any(%(run_ids)s)
 
@@ -217,11 +217,11 @@ returning a.activation_id
 
 -- name: insert_activations
 -- Begin activations, ready or kept by the worker that settled their parent.
-insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordinal, graph, pin, neuron, dendrite, collateral,
-                               payload, queue, priority, attempt, status, blocked, epoch, nonce, worker, tries, created_at,
-                               available_at, first_try_at, started_at)
-select n.run_id, n.activation_id, n.parent, n.ordinal, r.graph, case when r.pinned then r.graph_version else '' end, n.neuron,
-       n.dendrite, n.collateral, n.payload::jsonb, n.queue, r.priority, n.attempt, n.status, n.blocked,
+insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordinal, graph, pin, place, neuron, dendrite,
+                               collateral, payload, queue, priority, attempt, status, blocked, epoch, nonce, worker, tries,
+                               created_at, available_at, first_try_at, started_at)
+select n.run_id, n.activation_id, n.parent, n.ordinal, r.graph, case when r.pinned then r.graph_version else '' end,
+       r.context_place, n.neuron, n.dendrite, n.collateral, n.payload::jsonb, n.queue, r.priority, n.attempt, n.status, n.blocked,
        case when n.status = 'running' then 1 else 0 end, n.nonce, n.worker,
        case when n.status = 'running' then 1 else 0 end, %(now)s, n.available_at,
        case when n.status = 'running' then %(now)s::timestamptz end,
@@ -302,6 +302,42 @@ set blocked = null
 where a.run_id = any(%(run_ids)s) and a.blocked = 'alone'
 returning a.queue, a.run_id, a.activation_id
 
+-- == contexts that are kept elsewhere ==
+
+-- name: note_litter
+-- Blobs that no run refers to are to be deleted from their stores.
+insert into cnstra.context_litter (place, key, noted_at)
+select n.place, n.key, %(now)s
+from unnest(%(places)s::text[], %(keys)s::text[]) n (place, key)
+on conflict do nothing
+
+-- name: note_litter_of_runs
+-- The blobs of runs that are about to be forgotten are to be deleted from their stores; in the transaction that forgets them.
+insert into cnstra.context_litter (place, key, noted_at)
+select distinct r.context_place, e.value #>> '{}', CLOCK()
+from cnstra.run r
+join cnstra.context_entry e on e.run_id = r.run_id
+where r.run_id = any(%(run_ids)s) and r.context_place is not null and e.value is not null
+on conflict do nothing
+
+-- name: litter
+-- Blobs that are to be deleted from a store. Not at once: what a failover brings back may refer to them again.
+select l.key from cnstra.context_litter l
+where l.place = %(place)s and l.noted_at < CLOCK() - %(after)s::interval
+order by l.key
+limit %(limit)s
+
+-- name: referred_litter
+-- What a run refers to after all is no litter: nothing that is part of a context is ever deleted.
+select k.key
+from unnest(%(keys)s::text[]) k (key)
+where exists (select from cnstra.context_entry e
+              where e.run_id = split_part(k.key, '/', 1)::uuid and e.value = to_jsonb(k.key))
+
+-- name: litter_gone
+-- They are deleted, or no litter.
+delete from cnstra.context_litter where place = %(place)s and key = any(%(keys)s::text[])
+
 -- == workers and supervision ==
 
 -- name: keep_aside_closed
@@ -331,7 +367,7 @@ from (select k.run_id, k.activation_id
           select u.run_id, u.activation_id
           from cnstra.activation u
           where u.blocked = 'unknown' and u.graph = %(graph)s and u.queue = q.queue and u.pin = p.pin
-            and u.neuron || chr(31) || u.collateral = d.dendrite
+            and u.neuron || chr(31) || u.collateral || coalesce(chr(31) || u.place, '') = d.dendrite
           order by u.run_id, u.activation_id
           limit %(limit)s
           for no key update) k
@@ -439,7 +475,7 @@ from (select distinct w.graph, q.queue, p.pin
       where w.lost_at is null) served
 cross join lateral (
     select k.run_id, k.activation_id
-    from (select f.run_id, f.activation_id, f.neuron || chr(31) || f.collateral as dendrite
+    from (select f.run_id, f.activation_id, f.neuron || chr(31) || f.collateral || coalesce(chr(31) || f.place, '') as dendrite
           from cnstra.activation f
           where f.status = 'ready' and f.blocked is null and f.graph = served.graph and f.queue = served.queue
             and f.pin = served.pin and f.available_at < CLOCK() - %(unclaimed_after)s::interval
@@ -492,8 +528,8 @@ select * from cnstra.activations where run_id = %(run_id)s order by activation_i
 select * from cnstra.context_history where run_id = %(run_id)s order by version
 
 -- name: run_version
--- The newest version of a run's context.
-select context_version from cnstra.run where run_id = %(run_id)s
+-- The newest version of a run's context, and where it is kept.
+select context_version, context_place from cnstra.run where run_id = %(run_id)s
 
 -- name: context_at
 -- Every slot of a context as it was at a version.
@@ -501,6 +537,13 @@ select distinct on (e.slot) e.slot, e.version, e.value::text
 from cnstra.context_entry e
 where e.run_id = %(run_id)s and e.version <= %(version)s
 order by e.slot, e.version desc
+
+-- name: references
+-- What every version of a context wrote that is kept elsewhere.
+select e.version, e.slot, e.value::text
+from cnstra.context_entry e
+where e.run_id = %(run_id)s
+order by e.version, e.slot
 
 -- name: failed_runs
 -- Failed runs in the order of their ids, page by page.
@@ -515,12 +558,12 @@ limit %(limit)s
 -- == contexts from outside ==
 
 -- name: find_context
--- The version of a run's context and whether it is kept, if there is such a run.
-select r.context_version, r.context_kept from cnstra.run r where r.run_id = %(run_id)s
+-- The version of a run's context, whether it is kept, and where, if there is such a run.
+select r.context_version, r.context_kept, r.context_place from cnstra.run r where r.run_id = %(run_id)s
 
 -- name: lock_context
 -- Lock a run, to write its context. Everything else is read by later statements, under the lock.
-select r.context_version, r.context_kept from cnstra.run r where r.run_id = %(run_id)s for no key update
+select r.context_version, r.context_kept, r.context_place from cnstra.run r where r.run_id = %(run_id)s for no key update
 
 -- name: insert_outside_entries
 -- Write slots of a run's context that no activation of it wrote.

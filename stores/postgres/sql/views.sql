@@ -21,7 +21,8 @@ select r.run_id, r.graph, r.graph_version, r.status, r.attempt, r.entry_collater
                           where w.graph = a.graph and a.queue = any(w.queues) and a.pin in ('', w.graph_version)
                             and w.lost_at is null and w.expires_at > clock_timestamp())))) then 'unknown'
             when exists (select from cnstra.activation a where a.run_id = r.run_id and a.blocked = 'limited') then 'limited'
-       end as blocked
+       end as blocked,
+       r.context_place
 from cnstra.run r;
 
 create or replace view cnstra.activations as
@@ -51,11 +52,12 @@ where a.status in ('running', 'done', 'compensated');
 
 create or replace view cnstra.context as
 select r.run_id, coalesce(h.version, 0) as version,
-       case when d.keys is not null then d.keys
+       case when r.context_place is not null then null
+            when d.keys is not null then d.keys
             when d.whole is not null then d.whole
             when d.last_key > d.last_whole then '{}'::jsonb
        end as data,
-       coalesce(d.local, '{}') as local, h.updated_at,
+       case when r.context_place is null then coalesce(d.local, '{}') end as local, h.updated_at,
        coalesce(h.expired_at, r.finished_at + (
            select make_interval(secs => min(extract(epoch from k.keep))::float8) from cnstra.retention k
            where k.what = r.status or k.what = 'context' and r.status <> 'failed')) as expires_at
@@ -78,17 +80,26 @@ where (f.expires_at is null or f.expires_at > clock_timestamp())
 
 create or replace view cnstra.context_history as
 select e.run_id, e.version, e.activation_id, a.neuron,
-       case when bool_or(e.slot = 'w' and e.value is not null) and not bool_or(e.slot like 's:%' and e.value is not null)
+       case when r.context_place is not null then null
+            when bool_or(e.slot = 'w' and e.value is not null) and not bool_or(e.slot like 's:%' and e.value is not null)
             then (array_agg(e.value) filter (where e.slot = 'w'))[1]
             else coalesce(jsonb_object_agg(substr(e.slot, 3), e.value)
                           filter (where e.slot like 's:%' and e.value is not null), '{}') end as written,
        coalesce(array_agg(substr(e.slot, 3) order by e.slot) filter (where e.slot like 's:%' and e.value is null), '{}')
            as removed,
        coalesce(a.finished_at, e.outside_at) as at,
-       (array_agg(e.value) filter (where e.slot like 'l:%'))[1] as local_written
+       case when r.context_place is null then (array_agg(e.value) filter (where e.slot like 'l:%'))[1] end as local_written
 from cnstra.context_entry e
+join cnstra.run r on r.run_id = e.run_id
 left join cnstra.activation a on a.run_id = e.run_id and a.activation_id = e.activation_id
-group by e.run_id, e.version, e.activation_id, a.neuron, a.finished_at, e.outside_at;
+group by e.run_id, e.version, e.activation_id, a.neuron, a.finished_at, e.outside_at, r.context_place;
+
+create or replace view cnstra.context_blobs as
+select e.run_id, e.version, r.context_place, e.value #>> '{}' as key, array_agg(e.slot order by e.slot) as slots
+from cnstra.run r
+join cnstra.context_entry e on e.run_id = r.run_id
+where r.context_place is not null and e.value is not null
+group by e.run_id, e.version, r.context_place, e.value;
 
 create or replace view cnstra.workers as
 select w.worker, w.host, w.pid, array[w.graph] as graphs, w.queues, w.started_at, w.last_seen_at,

@@ -37,6 +37,7 @@ create table cnstra.run (
     gate              text,
     parent_run_id     uuid,
     context_kept      boolean not null default true,   -- false once retention has taken the context
+    context_place     text,                       -- the store of the user's own that keeps the context; null: this one
     check ((finished_at is not null) = (status in ('completed', 'failed', 'compensated', 'cancelled')))
 ) with (fillfactor = 80);
 
@@ -61,6 +62,7 @@ create table cnstra.activation (
     ordinal              integer not null,        -- the signal's place among what the parent emitted
     graph                text not null,
     pin                  text not null,           -- the graph version that alone may run it; '' where any may
+    place                text,                    -- the run's context_place: only workers with that store may run it
     neuron               text not null,
     dendrite             text not null,
     collateral           text not null,
@@ -103,7 +105,7 @@ create index activation_scheduled on cnstra.activation (available_at) where stat
 create index activation_running on cnstra.activation (worker) where status = 'running';         -- held_claims, claims_of_nonce, lost_claims, forget_lost
 create index activation_suspect on cnstra.activation (graph, queue, pin, priority desc, available_at)
     where status = 'ready' and blocked = 'suspect';                    -- claim_suspects, suspects_wait, find_suspects
-create index activation_unknown on cnstra.activation (graph, queue, pin, (neuron || chr(31) || collateral), run_id, activation_id)
+create index activation_unknown on cnstra.activation (graph, queue, pin, (neuron || chr(31) || collateral || coalesce(chr(31) || place, '')), run_id, activation_id)
     where blocked = 'unknown';                                         -- readmit_known
 
 create table cnstra.try (
@@ -132,10 +134,17 @@ create table cnstra.context_entry (
     version        bigint not null,
     slot           text not null,
     activation_id  integer,                       -- null: written from outside of the run
-    value          jsonb,                         -- null: removed
+    value          jsonb,                         -- null: removed; where the run has a context_place: a blob's key there
     outside_at     timestamptz,                   -- when that was; what activations wrote is as old as their end
     primary key (run_id, version, slot),
     check ((activation_id is null) = (outside_at is not null))
+);
+
+create table cnstra.context_litter (
+    place     text not null,
+    key       text not null,                      -- of a blob that no run refers to; it begins with its run's id
+    noted_at  timestamptz not null,
+    primary key (place, key)
 );
 
 create table cnstra.free_context (
