@@ -13,14 +13,9 @@ import pytest
 from cnstra.orchestrator.blobs import Blobs, blob_of, keys_of, referring
 from cnstra.orchestrator.machine.records import BlobRef, FailedTry, Returned, Succeeded, Verdict
 from cnstra.orchestrator.slots import OnStale, Snapshot
-from cnstra.orchestrator.store import Applied, RunEvent, Work
-from cnstra.stores.memory.littering import note_litter_of_runs as memory_note_litter_of_runs
-from cnstra.stores.postgres.littering import note_litter_of_runs as postgres_note_litter_of_runs
-from cnstra.stores.postgres.statements import statements
-from cnstra.stores.postgres.transactions import PostgresOperation, TransactionRunner
+from cnstra.orchestrator.store import Applied, Portion, RunEvent, Work
 from support.blob_stores import MemoryBlobStore
-from support.clocks import DATABASE_CLOCK
-from support.worlds import BOOM, Handler, Hop, MemoryWorld, PostgresWorld, Worker, World, hop, lost, returned, target
+from support.worlds import BOOM, Handler, Hop, PostgresWorld, Worker, World, hop, lost, returned, target
 
 PLACE = "archive"
 ALL = 1000
@@ -331,28 +326,21 @@ def test_what_a_context_refers_to_is_never_litter(elsewhere: Elsewhere) -> None:
     assert elsewhere.litter() == []
 
 
-def test_the_blobs_of_runs_that_are_forgotten_become_litter(elsewhere: Elsewhere) -> None:
+def test_the_blobs_of_runs_that_are_pruned_become_litter(elsewhere: Elsewhere) -> None:
     """All of them, also those that later versions overwrote; noted with what forgets the runs, and of these runs alone."""
     gone, stays = elsewhere.submit("stock"), elsewhere.submit("stock")
     worker, world = elsewhere.worker(), elsewhere.world
-    for _ in range(2):
-        for work in elsewhere.claim(worker):
-            targets = [target("bank")] if work.neuron == "stock" else []
-            elsewhere.settle(work, lambda ctx: ctx.update({"k": ctx.get("k", 0) + 1}), targets=targets)
+    for work in elsewhere.claim(worker):
+        elsewhere.settle(work, lambda ctx: ctx.update({"k": 1}), targets=[target("bank")])
+    for work in elsewhere.claim(worker):
+        if work.run_id == gone:
+            elsewhere.settle(work, lambda ctx: ctx.update({"k": 2}))
     blobs = elsewhere.referred(gone)
     assert len(blobs) == 2
-    if isinstance(world, PostgresWorld):
-        with world.connect() as connection, connection.transaction():
-            runner = TransactionRunner(world.connect, statements(DATABASE_CLOCK))
-            forget = PostgresOperation("forget", lambda _: postgres_note_litter_of_runs([gone]))
-            runner.steps(connection, forget)
-            for table in ("context_entry", "context_head", "activation", "run"):
-                connection.execute(f"delete from cnstra.{table} where run_id = %s".encode(), [gone])
-    elif isinstance(world, MemoryWorld):
-        state = world.memory._state
-        memory_note_litter_of_runs(state, [gone])
-        for rows in (state.entries, state.heads, state.runs, state._activations):
-            del rows[gone]  # type: ignore[attr-defined]
+
+    pruned = world.store.run(world.store.prune(["completed"], world.clock.now() + timedelta(seconds=1), Portion()))
+
+    assert pruned.runs == ((gone, "completed"),)
     assert elsewhere.litter() == sorted(blobs)
     assert not blobs & elsewhere.referred(stays)
 
