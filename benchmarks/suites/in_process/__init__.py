@@ -226,20 +226,21 @@ def _contexts(hops: int) -> Race:
 
 def _memory(short: int, long: int) -> Race:
     ways = (
-        ("sync", engine.run, graphs.chain),
-        ("sync, one listener", engine.run_with_listener, graphs.chain),
-        ("async", engine.in_a_loop, partial(graphs.async_chain, suspends=False)),
+        ("sync", engine.run, graphs.chain, long),
+        ("sync, one listener", engine.run_with_listener, graphs.chain, long),
+        ("async", engine.in_a_loop, partial(graphs.async_chain, suspends=False), long),
+        ("async, suspending", engine.in_a_loop, partial(graphs.async_chain, suspends=True), long // 10),
     )
     contestants: list[Contestant] = []
-    for name, way, made in ways:
-        of_short, of_long = f"{name}, {short:,} hops", f"{name}, {long:,} hops"
+    for name, way, made, most in ways:
+        of_short, of_long = f"{name}, {short:,} hops", f"{name}, {most:,} hops"
         says = "the most bytes that tracemalloc saw allocated at once while the chain ran"
         contestants += [
             Contestant(name=of_short, says=says, take=partial(engine.peak, way, made, short)),
             Contestant(
                 name=of_long,
                 says=says,
-                take=partial(engine.peak, way, made, long),
+                take=partial(engine.peak, way, made, most),
                 beside=(Beside(other=of_short, goal=NO_GROWTH),),
             ),
         ]
