@@ -107,9 +107,7 @@ async def test_the_last_turn_of_an_aborted_stimulation_shows_what_was_left() -> 
         abort.set()
         await go
 
-    stimulation = CNS([fan(2), slow]).stimulate(
-        a.create_signal(0), concurrency=1, abort_signal=abort, on_drain=drained
-    )
+    stimulation = CNS([fan(2), slow]).stimulate(a.create_signal(0), concurrency=1, abort_signal=abort, on_drain=drained)
     go.set_result(None)
     assert isinstance(await end_of(stimulation), StimulationAborted)
 

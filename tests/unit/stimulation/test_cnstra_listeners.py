@@ -39,13 +39,17 @@ def one_hop(seen: list[int] | None = None) -> CNS:
 @in_a_loop
 async def test_async_listeners_of_one_response_run_together() -> None:
     """Each of three waits for all three to have begun: one after the other they would wait for ever."""
-    begun = [0]
+    waiting, meetings = list[asyncio.Future[None]](), list[int]()
     cns = one_hop()
 
     async def meet(_: Response) -> None:
-        begun[0] += 1
-        while begun[0] % 3:  # all three of this response have begun
-            await asyncio.sleep(0)
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting.append(mine)
+        if len(waiting) == 3:
+            meetings.append(3)
+            while waiting:
+                waiting.pop().set_result(None)
+        await mine
 
     cns.add_response_listener(meet)
     cns.add_response_listener(meet)
@@ -53,7 +57,7 @@ async def test_async_listeners_of_one_response_run_together() -> None:
     async with asyncio.timeout(30):
         await stimulation.wait_until_complete()
 
-    assert begun == [9]
+    assert meetings == [3, 3, 3]
 
 
 @in_a_loop
