@@ -162,6 +162,7 @@ def updated(
     function: Callable[[Any], T],
     where: str,
     *,
+    races: int = MOST_RACES,
     sleep: Callable[[float], None] = time.sleep,
     chance: Callable[[], float] = random.random,
 ) -> T:
@@ -170,9 +171,9 @@ def updated(
     Nothing is locked while the function runs. The more races are lost, the longer are the pauses between them, up to
     50 ms, and each of another length, so that many writers come out of each other's way.
 
-    Raises ``ContextConflict`` after ``MOST_RACES``, with nothing written.
+    Raises ``ContextConflict`` after ``races``, with nothing written.
     """
-    for lost in range(MOST_RACES):
+    for lost in range(races):
         held = store.get_versioned()
         value = function(held.value)
         if store.compare_and_set(value, held.version):
@@ -180,7 +181,7 @@ def updated(
         if lost:  # the first time somebody else was just quicker
             sleep(chance() * min(0.0005 * 2.0 ** min(lost, 10), _LONGEST_PAUSE))
     raise ContextConflict(
-        f"{where}: an update lost {MOST_RACES:,} races in a row, nothing was written; is it written to without a pause, "
+        f"{where}: an update lost {races:,} races in a row, nothing was written; is it written to without a pause, "
         "or by the update's own function?"
     )
 
@@ -197,6 +198,7 @@ def version_asked(expected_version: Any, where: str) -> int:
 # -- in memory -----------------------------------------------------------------------------------------------------
 
 _ATOMS: Final = frozenset({str, int, float, bool, NoneType})
+_SMALL: Final = 2**63
 _WHERE: Final = "the context in memory"
 
 # marshal copies trees of builtins several times faster than any loop in Python. Its second format writes every object
@@ -214,10 +216,10 @@ class InMemoryContextStore:
     exactly JSON; without one, they are copied without being written as text.
     """
 
-    __slots__ = ("__weakref__", "_codec", "_held", "_lock")
+    __slots__ = ("_codec", "_held", "_lock")
 
     def __init__(self, value: Any = None, *, codec: Codec | None = None) -> None:
-        self._codec = codec
+        self._codec = None if type(codec) is JsonCodec else codec
         self._lock = threading.Lock()
         self._held: tuple[Any, int] = (None, 0)  # an atom or bytes; replaced as one, so that readers need no lock
         if value is not None:
@@ -266,12 +268,18 @@ class InMemoryContextStore:
             return None
         if self._codec is not None:
             return encoded(self._codec, value, _WHERE)
+        kind = type(value)
+        if kind is int and -_SMALL < value < _SMALL:
+            return value
         values.check(value, where=_WHERE, error=ContextError)
-        if type(value) in _ATOMS:
-            if type(value) is str:
+        if kind in _ATOMS:
+            if kind is str:
                 _check_size(value, len(value))
             return value
-        data = marshal.dumps(value, _FORMAT)
+        try:
+            data = marshal.dumps(value, _FORMAT)
+        except ValueError:  # 2,000 levels, which a raised recursion limit lets through
+            raise ContextError(f"{_WHERE}: is nested too deeply; flatten it") from None
         _check_size(value, len(data))
         return data
 

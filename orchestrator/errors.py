@@ -6,7 +6,7 @@ A message says what happened, to which name or id, and what to do about it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnstra.orchestrator.stimulation.records import Failure
@@ -33,7 +33,11 @@ class ContextError(CnstraError):
 
 
 class ContextConflict(CnstraError):
-    """Another activation wrote a key of the context that this one had read and wanted to write."""
+    """Somebody else wrote what was read of a context, and was to be written: another activation, or another writer."""
+
+
+class ReactiveError(CnstraError):
+    """A use of the reactive database that its rules refuse; nothing was changed."""
 
 
 class PolicyError(CnstraError):
@@ -57,7 +61,7 @@ class RunStateError(CnstraError):
 
 
 class StoreUnavailable(CnstraError):
-    """The store of runs cannot be reached, or does not answer in time; what was asked may have happened."""
+    """A store of runs or contexts cannot be reached, or does not answer in time; what was asked may have happened."""
 
 
 class DataRefused(CnstraError):
@@ -97,19 +101,23 @@ class StimulationError(CnstraError):
 
 
 class StimulationFailed(CnstraError):
-    """A stimulation has ended, and tasks of it failed: ``failures`` has them."""
+    """A stimulation has ended, and tasks of it failed: ``failures`` has them, ``context_store`` what it knew."""
 
-    def __init__(self, message: str, failures: Sequence[Failure] = ()) -> None:
+    def __init__(self, message: str, failures: Sequence[Failure] = (), context_store: Any = None) -> None:
         super().__init__(message)
         self.failures = list(failures)
+        self.context_store = context_store
 
 
 class StimulationAborted(CnstraError):
-    """A stimulation was aborted: ``failures`` has the tasks that failed, and those that were not started."""
+    """A stimulation was aborted: ``failures`` has the tasks that failed, and those that were not started,
+    ``context_store`` what it knew.
+    """
 
-    def __init__(self, message: str, failures: Sequence[Failure] = ()) -> None:
+    def __init__(self, message: str, failures: Sequence[Failure] = (), context_store: Any = None) -> None:
         super().__init__(message)
         self.failures = list(failures)
+        self.context_store = context_store
 
 
 class HopLimitReached(CnstraError):

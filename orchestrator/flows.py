@@ -94,11 +94,11 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """One version of a run's context: who wrote what."""
+    """One version of a run's context: who wrote what. Without an activation, it was written from outside of the run."""
 
     version: int
-    activation_id: int
-    neuron: str
+    activation_id: int | None
+    neuron: str | None
     written: Any
     removed: tuple[str, ...]
     local_written: Any

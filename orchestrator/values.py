@@ -36,7 +36,8 @@ def _walk(value: Any) -> None:
     kind = type(value)
     if kind in _ATOMS:
         if kind is str:
-            _check_text(value)
+            if "\0" in value or not value.isascii():
+                _check_text(value)
         elif kind is int and value.bit_length() > _LARGEST_INT_BITS:
             raise _NotJsonError(
                 f"is an integer of {value.bit_length():,} bits; at most {_LARGEST_INT_BITS:,} can be stored"
@@ -47,7 +48,8 @@ def _walk(value: Any) -> None:
             if type(key) is not str:
                 raise _NotJsonError(f"has a key {key!r} of type {type(key).__name__}; JSON's keys are str")
             try:
-                _check_text(key)
+                if "\0" in key or not key.isascii():
+                    _check_text(key)
                 _walk(item)
             except _NotJsonError as bad:
                 bad.steps.append(f".{key}" if key.isidentifier() else f"[{key!r}]")
@@ -72,13 +74,13 @@ def _walk(value: Any) -> None:
 
 
 def _check_text(text: str) -> None:
+    """The rest of the check; nearly every text is ASCII, and spared the call."""
     if "\0" in text:
         raise _NotJsonError("holds the character U+0000, which Postgres cannot store in text")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise _NotJsonError(f"holds a lone surrogate at position {error.start}; it is not valid text") from None
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _NotJsonError(f"holds a lone surrogate at position {error.start}; it is not valid text") from None
 
 
 def check(value: Any, *, where: str, error: Callable[[str], CnstraError]) -> None:

@@ -48,7 +48,7 @@ class CNS(Graph):
         first = initial(signals)
         self._engine.refuse_namesakes(first)
         stimulation = Stimulation(self._engine, checked(options))
-        stimulation.stimulate(first)
+        stimulation._begin(first)
         return stimulation
 
     def run(self, signals: Signal[Any] | Iterable[Signal[Any]], **options: Unpack[StimulateOptions]) -> Stimulation:
@@ -63,10 +63,10 @@ class CNS(Graph):
         first = initial(signals)
         self._engine.refuse_namesakes(first)
         stimulation = Stimulation(self._engine, checked(options), blocking=True)
-        stimulation.stimulate(first)
+        stimulation._begin(first)
         if not stimulation.is_complete:
-            asyncio.run(_to_the_end(stimulation))
-        stimulation.raise_outcome()
+            asyncio.run(stimulation._to_the_end())
+        stimulation._check()
         return stimulation
 
     def activate(self, tasks: Iterable[Task | Failure], **options: Unpack[StimulateOptions]) -> Stimulation:
@@ -77,7 +77,7 @@ class CNS(Graph):
         """
         items = items_of(tasks, self._engine.plan)
         stimulation = Stimulation(self._engine, checked(options))
-        stimulation.activate(items)
+        stimulation._resume(items)
         return stimulation
 
     def add_response_listener(self, listener: OnResponse) -> Callable[[], None]:
@@ -97,12 +97,3 @@ class CNS(Graph):
                 if not hasattr(self, "_shared"):
                     self._build(_shared=Shared(self))
             return self._shared
-
-
-async def _to_the_end(stimulation: Stimulation) -> None:
-    try:
-        stimulation.carry_on()
-        await stimulation.ended()
-    except asyncio.CancelledError:
-        stimulation.abandon()  # an interrupt: what asyncio cancels now must not start what would come after it
-        raise

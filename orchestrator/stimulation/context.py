@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from weakref import ref
+from weakref import WeakKeyDictionary
 
 from cnstra.orchestrator.context import AbortSignal, Context, Local, PlacedLog, ValueType, checked_key
 from cnstra.orchestrator.contexts import InMemoryContextStore
@@ -26,18 +26,15 @@ L = TypeVar("L")
 Locals = dict[str, InMemoryContextStore]
 """The local contexts of a stimulation, by neuron."""
 
-_beside: dict[int, tuple[ref[Any], Locals]] = {}
-"""By the id of the store: two stores that are equal are two, and one that has no hash is one, too."""
+_beside: WeakKeyDictionary[Any, Locals] = WeakKeyDictionary()
 
 
 def locals_beside(store: Any) -> Locals:
     """The local contexts that are kept beside a context store; new ones for a store that cannot be referred to weakly."""
-    key = id(store)
     try:
-        kept = ref(store, lambda _: _beside.pop(key, None))
+        return _beside.setdefault(store, {})
     except TypeError:
         return {}
-    return _beside.setdefault(key, (kept, {}))[1]
 
 
 class StimulationLocal(Local[L]):
@@ -72,7 +69,7 @@ class StimulationContext(Context[T, L]):
     def __init__(self, stimulation: Stimulation, route: Route) -> None:
         self._stimulation = stimulation
         self._route = route
-        self._number = stimulation.count_call()
+        self._number = stimulation._count_call()
 
     # -- who this is ---------------------------------------------------------------------------------------------
 
@@ -130,12 +127,12 @@ class StimulationContext(Context[T, L]):
     @property
     def version(self) -> int:
         store = self._stimulation.context_store
-        return int(store.version) if self._stimulation.has_versions else 0
+        return int(store.version) if self._stimulation._has_versions else 0
 
     @property
     def local(self) -> Local[L]:
         neuron = self._route.neuron
-        return StimulationLocal(self._stimulation.locals, neuron.name, neuron.local_payload)
+        return StimulationLocal(self._stimulation._local_contexts, neuron.name, neuron.local_payload)
 
     def get(self, key: str | None = None, default: Any = None) -> Any:
         value = self._stimulation.context_store.get()
@@ -194,14 +191,14 @@ class StimulationContext(Context[T, L]):
             return keys
 
         store = self._stimulation.context_store
-        if self._stimulation.has_versions:
+        if self._stimulation._has_versions:
             store.update(changed)
         else:
             store.set(changed(store.get()))
 
     def _write(self, value: Any) -> None:
         store = self._stimulation.context_store
-        if value is None and self._stimulation.has_versions:
+        if value is None and self._stimulation._has_versions:
             store.delete()
         else:
             store.set(value)

@@ -94,5 +94,5 @@ class StimulationGate:
             return False
         current.abort.set()
         if current.stimulation is not None:
-            current.stimulation.notice_abort()
+            current.stimulation._notice_abort()
         return True

@@ -10,27 +10,24 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
 
-Waiter = Callable[[], None]
-"""Called, on whichever thread gave the place up, once the place is the waiter's."""
-
 
 class NeuronGate:
     """The places of one neuron."""
 
-    __slots__ = ("_free", "_lock", "_waiters")
+    __slots__ = ("_free", "_lock", "_waiting")
 
     def __init__(self, limit: int) -> None:
         self._free = limit
         self._lock = Lock()
-        self._waiters: deque[Waiter] = deque()
+        self._waiting: deque[Place] = deque()
 
-    def enter(self, waiter: Waiter) -> bool:
-        """Take a place; or, where none is free, line up: ``waiter`` is called when there is one."""
+    def enter(self, place: Place) -> bool:
+        """Take a place; or, where none is free, line up: ``place`` is told when it is had."""
         with self._lock:
             if self._free > 0:
                 self._free -= 1
                 return True
-            self._waiters.append(waiter)
+            self._waiting.append(place)
             return False
 
     def try_enter(self) -> bool:
@@ -44,13 +41,22 @@ class NeuronGate:
     def leave(self) -> None:
         """Give a place up."""
         with self._lock:
-            if not self._waiters:
+            if not self._waiting:
                 self._free += 1
                 return
-            waiter = self._waiters.popleft()
-        waiter()
+            place = self._waiting.popleft()
+        place.is_free(place)
 
-    def withdraw(self, waiter: Waiter) -> None:
-        """Stop waiting. A place that was handed over already is the waiter's all the same, and to be given up."""
+    def withdraw(self, place: Place) -> None:
+        """Stop waiting for a place. One that was handed over already is had all the same, and to be given up."""
         with self._lock, suppress(ValueError):
-            self._waiters.remove(waiter)
+            self._waiting.remove(place)
+
+
+class Place:
+    """A claim to a place in a gate. ``is_free`` is called, on whichever thread gave the place up, once it is had."""
+
+    __slots__ = ("gate", "is_free")
+
+    def __init__(self, gate: NeuronGate, is_free: Callable[[Place], None]) -> None:
+        self.gate, self.is_free = gate, is_free

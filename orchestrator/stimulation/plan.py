@@ -78,6 +78,12 @@ class Route:
         route.component = self.component
         return route
 
+    def called(self, payload: Any, context: Callable[[], Any]) -> Any:
+        """What the handler returns; ``context`` makes its third argument."""
+        if self.arity == 2:
+            return self.call(payload, self.axon)
+        return self.call(payload) if self.arity == 1 else self.call(payload, self.axon, context())
+
     def with_place(self) -> Route:
         """The same way, for a task that has a place in the gate."""
         if self.inside is None:
