@@ -80,3 +80,9 @@ async def end_of(stimulation: Stimulation) -> BaseException | None:
     except Exception as error:
         return error
     return None
+
+
+def ended_well(stimulation: Stimulation) -> None:
+    """It is over without having waited for anything, and nothing in it failed."""
+    assert stimulation.is_complete
+    asyncio.run(stimulation.wait_until_complete())

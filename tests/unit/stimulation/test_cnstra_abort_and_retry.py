@@ -22,7 +22,8 @@ from cnstra import (
     neuron,
 )
 from cnstra.orchestrator.contexts import InMemoryContextStore
-from support.stimulating import Told, end_of, in_a_loop
+from cnstra.orchestrator.stimulation.context import locals_beside
+from support.stimulating import Told, end_of, ended_well, in_a_loop
 
 
 class First(Axon):
@@ -124,7 +125,11 @@ async def test_what_failed_is_activated_on_the_saved_context() -> None:
     assert told.payloads("of third") == ["final 42"]
     assert flow.calls == ["first", "second", "second", "third"]
     assert again.context_store.get() == {"steps": ["first", "second", "second", "third"]}
-    assert {name: slot.get() for name, slot in again.locals.items()} == {"first": 1, "second": 2, "third": 1}
+    assert {name: slot.get() for name, slot in locals_beside(again.context_store).items()} == {
+        "first": 1,
+        "second": 2,
+        "third": 1,
+    }
 
 
 @in_a_loop
@@ -223,7 +228,7 @@ async def test_a_task_of_another_graph_fails_and_says_so() -> None:
     flow, other = Flow(), Flow()
     [task] = [Task(neuron=other.cns.neurons["second"], collateral=First.out, signal=First.out.create_signal(1))]
     stimulation = flow.cns.activate([task])
-    await stimulation.ended()
+    await end_of(stimulation)
 
     [failure] = stimulation.failed_tasks
     assert failure.task == task
@@ -244,4 +249,4 @@ def test_activating_nothing_is_over_at_once() -> None:
     stimulation = CNS([neuron("any")]).activate([], on_response=told)
 
     assert stimulation.is_complete
-    stimulation.raise_outcome()
+    ended_well(stimulation)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cnstra import CNS, Axon, GraphError, PayloadError, collateral, neuron
-from support.stimulating import Told
+from support.stimulating import Told, ended_well
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,8 @@ def test_a_handler_may_hear_several_collaterals_of_different_types() -> None:
     mails.dendrite(third)(lambda number: seen.append(number))
     user, order = User(id=1, name="Ada"), Order(id="o", amount=2)
 
-    CNS([mails]).stimulate(
-        [user_created.create_signal(user), third.create_signal(3), order_created.create_signal(order)]
-    ).raise_outcome()
+    signals = [user_created.create_signal(user), third.create_signal(3), order_created.create_signal(order)]
+    ended_well(CNS([mails]).stimulate(signals))
 
     assert seen == [user, 3, order]
     assert list(mails.dendrites) == ["user.created", "order.created", "third"]
@@ -101,13 +101,11 @@ def test_a_dendrite_can_be_called_without_any_graph() -> None:
         ctx.seen.append(user.id)
         return axon.welcome.create_signal(f"hello {user.name}")
 
-    class Stub:
-        seen = list[int]()
-
-    signal = asyncio.run(greet(User(id=7, name="Ada"), mails.axon, Stub))
+    stub = SimpleNamespace(seen=[])
+    signal = asyncio.run(greet(User(id=7, name="Ada"), mails.axon, stub))
 
     assert (signal.collateral, signal.payload) == (Mails.welcome, "hello Ada")
-    assert Stub.seen == [7]
+    assert stub.seen == [7]
 
 
 class Orders(Axon):
@@ -132,6 +130,6 @@ def test_a_binding_answers_to_every_collateral_of_the_axon() -> None:
     by_class = neuron("by class").bind(Orders, {"created": lambda n: seen.append(n), "cancelled": lambda _: None})
     by_axon = neuron("by axon").bind(orders.axon, {"created": lambda n: seen.append(-n), "cancelled": lambda _: None})
 
-    CNS([orders, by_class, by_axon]).stimulate(Orders.created.create_signal(3)).raise_outcome()
+    ended_well(CNS([orders, by_class, by_axon]).stimulate(Orders.created.create_signal(3)))
 
     assert seen == [3, -3]

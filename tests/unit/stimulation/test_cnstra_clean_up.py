@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from cnstra import CNS, Axon, Context, Stimulation, collateral, neuron
+from cnstra.orchestrator.stimulation.context import locals_beside
 from support.stimulating import end_of, in_a_loop
 
 
@@ -19,7 +20,7 @@ start = collateral("start", int)
 
 def kept(stimulation: Stimulation) -> set[str]:
     """The neurons that have a local context."""
-    return set(stimulation.locals)
+    return set(locals_beside(stimulation.context_store))
 
 
 def noting(name: str, hears: list[Any], emits: str | None, seen: list[Any]) -> Any:
@@ -125,7 +126,7 @@ async def test_a_failed_tasks_context_stays_for_its_retry() -> None:
     await end_of(stimulation)
     after_failure = kept(stimulation)
     again = cns.activate(stimulation.failed_tasks, ctx=stimulation.context_store)
-    again.raise_outcome()
+    await again.wait_until_complete()
 
     assert after_failure == {"fails"}
     assert seen == [1, 2]

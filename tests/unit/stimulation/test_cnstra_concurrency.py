@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cnstra import CNS, collateral, neuron
-from support.stimulating import Told, in_a_loop
+from support.stimulating import Told, end_of, in_a_loop
 
 start, work, done = collateral("start", int), collateral("work", int), collateral("done", int)
 
@@ -128,7 +128,7 @@ async def test_a_place_is_given_up_by_a_handler_that_fails_or_is_stopped() -> No
             await never
 
     stimulation = CNS([worker]).stimulate([work.create_signal(n) for n in range(4)])
-    await stimulation.ended()
+    await end_of(stimulation)
 
     assert calls == [0, 1, 2, 3]
     kinds = [type(failure.error) for failure in stimulation.failed_tasks]

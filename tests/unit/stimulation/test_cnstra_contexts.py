@@ -10,7 +10,7 @@ import pytest
 
 from cnstra import CNS, Axon, Context, StimulationError, collateral, neuron
 from cnstra.orchestrator.contexts import InMemoryContextStore
-from support.stimulating import Told, in_a_loop
+from support.stimulating import Told, ended_well, in_a_loop
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def test_a_slot_can_be_emptied() -> None:
         ctx.local.delete()
         seen.append(ctx.local.get())
 
-    CNS([forgets]).stimulate(start.create_signal(1)).raise_outcome()
+    ended_well(CNS([forgets]).stimulate(start.create_signal(1)))
 
     assert seen == [None]
 
@@ -183,9 +183,9 @@ def test_any_object_with_get_and_set_is_a_context_store(make: Any) -> None:
         del ctx["shared"]
 
     cns, store = CNS([writes]), make()
-    cns.stimulate(start.create_signal(1), ctx=store).raise_outcome()
-    cns.stimulate(start.create_signal(2), ctx=store).raise_outcome()
-    cns.stimulate(start.create_signal(3), ctx=make()).raise_outcome()
+    ended_well(cns.stimulate(start.create_signal(1), ctx=store))
+    ended_well(cns.stimulate(start.create_signal(2), ctx=store))
+    ended_well(cns.stimulate(start.create_signal(3), ctx=make()))
 
     assert seen == [1, 2, 1], "an equal store is another store"
     assert store.get() == {"n": 2}
@@ -261,7 +261,7 @@ def test_without_services_there_are_none() -> None:
     """None, and no error."""
     served, seen = serving()
 
-    CNS([served]).stimulate(start.create_signal(1)).raise_outcome()
+    ended_well(CNS([served]).stimulate(start.create_signal(1)))
 
     assert seen == [(1, None, None)]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cnstra import CNS, Drain, Stimulation, StimulationAborted, collateral, neuron
-from support.stimulating import Told, end_of, in_a_loop
+from support.stimulating import Told, end_of, ended_well, in_a_loop
 
 a, b, c = collateral("a", int), collateral("b", int), collateral("c", int)
 
@@ -181,7 +181,7 @@ def test_nothing_is_told_where_nobody_listens() -> None:
     stimulation = CNS([leaf("leaf", a)]).stimulate(a.create_signal(1))
 
     assert stimulation.is_complete
-    stimulation.raise_outcome()
+    ended_well(stimulation)
 
 
 def test_a_drain_listener_of_the_cns_is_told_until_it_is_removed() -> None:
@@ -209,6 +209,6 @@ def test_a_drain_listener_that_raises_disturbs_nobody(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.ERROR, logger="cnstra.stimulation"):
         stimulation = cns.stimulate(a.create_signal(1))
 
-    stimulation.raise_outcome()
+    ended_well(stimulation)
     assert drained.line == "0(0/0)"
     assert "bad flush" in caplog.text

@@ -20,7 +20,7 @@ from cnstra import (
     modality,
     neuron,
 )
-from support.stimulating import Told, end_of, in_a_loop
+from support.stimulating import Told, end_of, ended_well, in_a_loop
 
 
 class Cards(Axon):
@@ -47,7 +47,7 @@ def cards_by(**options: Any) -> CNS:
 
 def made_by(cns: CNS, **options: Any) -> list[str]:
     told = Told()
-    cns.stimulate(make.create_signal("x"), on_response=told, **options).raise_outcome()
+    ended_well(cns.stimulate(make.create_signal("x"), on_response=told, **options))
     return told.payloads("card.made")
 
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from cnstra import CNS, Axon, Stimulation, collateral, neuron
-from support.stimulating import Told, in_a_loop
+from support.stimulating import Told, ended_well, in_a_loop
 
 
 class Doubled(Axon):
@@ -212,7 +212,7 @@ def test_a_neuron_without_dendrites_changes_nothing() -> None:
     assert told.outputs == [("start", 1)]
     assert told.line == "0(0/0)"
     assert stimulation.is_complete
-    stimulation.raise_outcome()
+    ended_well(stimulation)
 
 
 def test_a_collateral_without_a_type_hands_over_none() -> None:
