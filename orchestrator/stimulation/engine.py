@@ -192,8 +192,10 @@ class Engine(Turns):
         except BaseException as error:  # a generator is the handler's own code, and may raise anything
             self._failed(item, error)
             return
-        self._emit(route, signal, emitted)
-        self._leave(route)
+        try:
+            self._emit(route, signal, emitted)
+        finally:  # a listener's interrupt comes through here, and the CNS may be used after it
+            self._leave(route)
 
     def _failed(self, item: Item, error: BaseException) -> None:
         route, signal = item
