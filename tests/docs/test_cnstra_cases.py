@@ -13,7 +13,7 @@ from support.pages import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "cnstra-cases.md"
 DIFFERENCES = ROOT / "docs" / "explanation" / "differences-from-cnstra.md"
-SECTIONS = re.findall(r"^## (.+)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+SECTIONS = re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 

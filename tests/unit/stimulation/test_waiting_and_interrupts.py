@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cnstra import CNS, Axon, Response, Stimulation, StimulationAborted, collateral, neuron
-from support.stimulating import in_a_loop
+from support.stimulating import ended_well, in_a_loop
 
 
 class Out(Axon):
@@ -197,15 +197,52 @@ async def test_the_tasks_that_are_outstanding_are_told_while_it_runs() -> None:
 
 
 def test_an_interrupt_in_a_listener_comes_out_too() -> None:
-    """It is no error of the listener's to be kept: it is for whoever runs the program."""
-    quiet = neuron("quiet")
+    """It is no error of the listener's to be kept: it is for whoever runs the program. The CNS can be used afterwards."""
+    quiet = neuron("quiet", concurrency=1)
     quiet.dendrite(start)(lambda _: None)
+    cns = CNS([quiet])
 
-    def interrupt(_: Response) -> None:
-        raise KeyboardInterrupt
+    def interrupt(response: Response) -> None:
+        if response.neuron is quiet:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        CNS([quiet]).stimulate(start.create_signal(1), on_response=interrupt)
+        cns.stimulate(start.create_signal(1), on_response=interrupt)
+    ended_well(cns.stimulate(start.create_signal(1)))
+
+
+def test_an_interrupted_handler_gives_its_place_up() -> None:
+    """The neuron's gate is the CNS's, and outlives the stimulation that was interrupted."""
+    calls = list[int]()
+    stops = neuron("stops", concurrency=1)
+
+    @stops.dendrite(start)
+    def stop(n: int) -> None:
+        calls.append(n)
+        if n == 0:
+            raise KeyboardInterrupt
+
+    cns = CNS([stops])
+    with pytest.raises(KeyboardInterrupt):
+        cns.stimulate(start.create_signal(0))
+    ended_well(cns.stimulate(start.create_signal(1)))
+
+    assert calls == [0, 1]
+
+
+def test_a_sync_listener_that_raises_a_cancellation_is_one_that_failed() -> None:
+    """``CancelledError`` is no Exception, and no interrupt either: it is kept, and the stimulation goes on to its end."""
+    heard = list[int]()
+    hears = neuron("hears")
+    hears.dendrite(start)(heard.append)
+
+    def cancelled(_: Response) -> None:
+        raise asyncio.CancelledError
+
+    stimulation = CNS([hears]).stimulate(start.create_signal(1), on_response=cancelled)
+
+    assert heard == [1]
+    assert stimulation.is_complete
 
 
 def test_two_stimulations_have_two_ids() -> None:
