@@ -216,7 +216,7 @@ class InMemoryContextStore:
     exactly JSON; without one, they are copied without being written as text.
     """
 
-    __slots__ = ("_codec", "_held", "_lock")
+    __slots__ = ("__weakref__", "_codec", "_held", "_lock")
 
     def __init__(self, value: Any = None, *, codec: Codec | None = None) -> None:
         self._codec = None if type(codec) is JsonCodec else codec

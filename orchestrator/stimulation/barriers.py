@@ -74,7 +74,9 @@ def tell(listeners: Sequence[OnResponse], response: Response) -> Barrier | None:
         place += 1
         try:
             answer = listener(response)
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
             barrier = barrier or Barrier()
             barrier.errors[place] = error
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from cnstra.orchestrator.context import AbortSignal, Context, Local, PlacedLog, ValueType, checked_key
 from cnstra.orchestrator.contexts import InMemoryContextStore
@@ -26,15 +26,18 @@ L = TypeVar("L")
 Locals = dict[str, InMemoryContextStore]
 """The local contexts of a stimulation, by neuron."""
 
-_beside: WeakKeyDictionary[Any, Locals] = WeakKeyDictionary()
+_beside: dict[int, tuple[ref[Any], Locals]] = {}
+"""By the id of the store: two stores that are equal are two, and one that has no hash is one, too."""
 
 
 def locals_beside(store: Any) -> Locals:
     """The local contexts that are kept beside a context store; new ones for a store that cannot be referred to weakly."""
+    key = id(store)
     try:
-        return _beside.setdefault(store, {})
+        kept = ref(store, lambda _: _beside.pop(key, None))
     except TypeError:
         return {}
+    return _beside.setdefault(key, (kept, {}))[1]
 
 
 class StimulationLocal(Local[L]):

@@ -80,9 +80,17 @@ class Engine(Turns):
         self._open_turn()
         try:
             postponed, self._postponed = self._postponed, []
-            self._pump(postponed)
+            for within_the_loop, begin_it in postponed:
+                if within_the_loop:
+                    self._pump((begin_it,))
+                else:
+                    begin_it()
         finally:
             self._close_turn()
+
+    def _postpone(self, begin_it: Callable[[], None]) -> None:
+        """Keep something until an event loop runs. What would come after it is kept, too, so that the order is the same."""
+        self._postponed.append((self._pumping, begin_it))
 
     # -- the queue -----------------------------------------------------------------------------------------------
 
@@ -93,7 +101,14 @@ class Engine(Turns):
             frontier.queue.extend(items)
             return
         frontier.hold(items)
-        for item in items:
+        self._enter_each(items)
+
+    def _enter_each(self, items: Sequence[Item]) -> None:
+        frontier = self.frontier
+        for place, item in enumerate(items):
+            if self._postponed:
+                self._postpone(partial(self._enter_each, items[place:]))
+                return
             frontier.release((item,))
             frontier.queue.append(item)
             self._pump()
@@ -177,8 +192,10 @@ class Engine(Turns):
         except BaseException as error:  # a generator is the handler's own code, and may raise anything
             self._failed(item, error)
             return
-        self._emit(route, signal, emitted)
-        self._leave(route)
+        try:
+            self._emit(route, signal, emitted)
+        finally:  # a listener's interrupt comes through here, and the CNS may be used after it
+            self._leave(route)
 
     def _failed(self, item: Item, error: BaseException) -> None:
         route, signal = item
@@ -203,7 +220,16 @@ class Engine(Turns):
         for _, items in made:
             frontier.hold(items)
             frontier.unheard += not items
-        for signal, items in made:
+        self._tell_each(emitter, cause, made)
+
+    def _tell_each(
+        self, emitter: Route | None, cause: Signal[Any] | None, made: Sequence[tuple[Signal[Any], list[Item]]]
+    ) -> None:
+        frontier = self.frontier
+        for place, (signal, items) in enumerate(made):
+            if self._postponed:
+                self._postpone(partial(self._tell_each, emitter, cause, made[place:]))
+                return
             frontier.release(items)
             frontier.unheard -= not items
             self._tell(emitter, cause, signal, items)
@@ -280,7 +306,7 @@ class Engine(Turns):
             return
         loop = running_loop()
         if loop is None and self._blocking:
-            self._postponed.append(partial(self._pass_or_hold, barrier, items))
+            self._postpone(partial(self._pass_or_hold, barrier, items))
             return
         self._barriers += 1
         self._remember(loop)
@@ -310,7 +336,8 @@ class Engine(Turns):
         """
         loop = running_loop()
         if loop is None and self._blocking:
-            self._postponed.append(partial(self._returned, item, awaitable))
+            self.frontier.hold((item,))  # its body has not begun: it is pending still
+            self._postpone(partial(self._begun_late, item, awaitable))
             return _GOES_ON
         try:
             begun = begin(awaitable, loop, item[0].title)
@@ -321,6 +348,10 @@ class Engine(Turns):
             return _GOES_ON
         self._suspended(item, begun)
         return _GOES_ON
+
+    def _begun_late(self, item: Item, awaitable: Any) -> None:
+        self.frontier.release((item,))
+        self._returned(item, awaitable)
 
     def _suspended(self, item: Item, task: asyncio.Task[Any]) -> None:
         loop = task.get_loop()
@@ -363,7 +394,7 @@ class Engine(Turns):
     def _cannot_wait(self, item: Item) -> bool:
         if self._blocking:
             self.frontier.queue.appendleft(item)
-            self._postponed.append(_nothing)
+            self._postpone(_nothing)
             return False
         error = NoEventLoop(
             f"{task_of(item)} has to wait for {item[0].neuron.concurrency} others of its neuron, and no event loop is "

@@ -54,7 +54,8 @@ class Turns:
         self._barriers = 0
         self._depth = 0
         self._thread = 0
-        self._postponed: list[Callable[[], None]] = []  # what needs an event loop, where none has been started yet
+        # What needs an event loop, where none has been started yet; and whether it came up within the queue's loop.
+        self._postponed: list[tuple[bool, Callable[[], None]]] = []
         self._abandoned = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context: contextvars.Context | None = None
