@@ -192,6 +192,8 @@ class PlacedLog(logging.LoggerAdapter[logging.Logger]):
 
 def checked_key(key: Any) -> str:
     """The key itself. Raises ContextError for what cannot be a key of a context."""
+    if type(key) is str and len(key) <= LONGEST_KEY and key.isascii() and "\0" not in key:
+        return key
     if type(key) is not str:
         raise ContextError(f"{key!r} of type {type(key).__name__} is no key of a context; keys are strings")
     if len(key) > LONGEST_KEY:

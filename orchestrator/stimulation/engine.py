@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from inspect import isawaitable
 from threading import get_ident
@@ -23,6 +24,7 @@ from cnstra.orchestrator.stimulation.barriers import Barrier, tell
 from cnstra.orchestrator.stimulation.bodies import Ended, begin, ended, running_loop
 from cnstra.orchestrator.stimulation.cleanup import Components
 from cnstra.orchestrator.stimulation.context import StimulationContext
+from cnstra.orchestrator.stimulation.eager import start
 from cnstra.orchestrator.stimulation.frontier import Body, Item, task_of
 from cnstra.orchestrator.stimulation.gates import Place
 from cnstra.orchestrator.stimulation.plan import Route
@@ -38,6 +40,7 @@ Emitted = list[tuple[Signal[Any], tuple[Route, ...]]]
 
 _unlimited = float("inf")
 _NEVER_AWAITABLE = frozenset({Signal, list, tuple, type(None)})
+_SIGNALS = frozenset({Signal})
 _GOES_ON: Any = object()
 
 
@@ -131,6 +134,7 @@ class Engine(Turns):
         append, take = queue.append, queue.popleft
         limit, abort, told = self._limit, self._options.abort_signal, self._told
         counted = self._visits is not None or self._components is not None
+        loop = running_loop()
         while queue:
             if len(bodies) >= limit or (abort is not None and abort.is_set()) or self._abandoned or self._postponed:
                 return
@@ -147,6 +151,12 @@ class Engine(Turns):
                     result = route.call(signal.payload)
                 else:
                     result = route.call(signal.payload, route.axon, StimulationContext(stimulation, route))
+                if loop is not None and type(result) is CoroutineType:
+                    task = start(loop, result, route.title)
+                    if not task.done():
+                        self._suspended(item, task)
+                        continue
+                    result = task.result()
             except BaseException as error:
                 self._failed(item, error)
                 continue
@@ -210,6 +220,10 @@ class Engine(Turns):
 
     def _emit(self, emitter: Route | None, cause: Signal[Any] | None, emitted: Emitted) -> None:
         """Tell of each signal, and start those who hear it. All of their tasks count from the beginning."""
+        silent = not (self._told or self._shared.responders) and self._visits is None and self._components is None
+        if silent and (self._pumping or len(emitted) <= 1):
+            self._line_up([(route, signal) for signal, heard in emitted for route in heard])
+            return
         made = [(signal, [self._made(route, signal) for route in heard]) for signal, heard in emitted]
         if emitter is not None and self._components is not None:
             self._components.leave(emitter, self._stimulation._known_locals)
@@ -233,6 +247,16 @@ class Engine(Turns):
             frontier.release(items)
             frontier.unheard -= not items
             self._tell(emitter, cause, signal, items)
+
+    def _line_up(self, items: list[Item]) -> None:
+        """Start tasks that nobody is told of, and nobody counts."""
+        if self._pumping:
+            self.frontier.queue.extend(items)
+        elif len(items) == 1:
+            self.frontier.queue.append(items[0])
+            self._pump()
+        else:
+            self._enter(items)
 
     def _made(self, route: Route, signal: Signal[Any]) -> Item:
         visits = self._visits
@@ -441,11 +465,9 @@ def _heard(route: Route, result: Any) -> Emitted:
     emits = route.emits
     if type(result) is Signal and result.collateral in emits:
         return [(result, emits[result.collateral])]
-    if type(result) is list:
-        try:
+    if type(result) is list and _SIGNALS.issuperset(map(type, result)):
+        with suppress(KeyError):  # what is wrong with it is told below
             return [(signal, emits[signal.collateral]) for signal in result]
-        except (AttributeError, KeyError, TypeError):
-            pass  # what is wrong with it is told below
     assert route.dendrite is not None
     return [(signal, emits[signal.collateral]) for signal in normalise_outputs(route.dendrite, result)]
 
