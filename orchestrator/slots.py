@@ -137,7 +137,7 @@ def resolve(changes: Changes, heads: Mapping[str, int], *, read: int) -> Resolut
             for slot, head in heads.items()
             if is_shared(slot) and slot not in named and head > 0
         )
-    elif heads.get(WHOLE, 0) > read and WHOLE not in named and any(_gives_key(write) for write in writes):
+    elif heads.get(WHOLE, 0) > read and WHOLE not in named and any(_needs_keys(write, changes.policy) for write in writes):
         # Somebody has set the whole value since: to one without keys, which a key beside it would hide.
         writes.append(SlotWrite(slot=WHOLE, text=None, base=read, on_stale=changes.policy))
     behind = [write for write in writes if abs(heads.get(write.slot, 0)) > write.base]
@@ -150,8 +150,11 @@ def resolve(changes: Changes, heads: Mapping[str, int], *, read: int) -> Resolut
     return Resolution(entries=tuple((write.slot, write.text) for write in writes))
 
 
-def _gives_key(write: SlotWrite) -> bool:
-    return write.text is not None and shared_key(write.slot) is not None
+def _needs_keys(write: SlotWrite, policy: OnStale) -> bool:
+    """Whether a write needs a value that has keys. To remove one from a value without keys changes nothing; but the hop saw
+    another value, and would be refused the removal now: so it runs again where conflicts are to be told.
+    """
+    return shared_key(write.slot) is not None and (write.text is not None or policy is OnStale.CONFLICT)
 
 
 def shape(slots: Mapping[str, Slot]) -> tuple[dict[str, str], str | None]:

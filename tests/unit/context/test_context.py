@@ -286,3 +286,13 @@ def test_a_key_is_in_conflict_with_a_value_that_became_a_list() -> None:
     ctx = seen_by()
     ctx["a"] = 1
     assert resolve(view_of(ctx).changes(OnStale.CONFLICT), {WHOLE: 1}, read=0).conflict == (WHOLE,)
+
+
+def test_a_key_that_was_removed_from_a_value_that_has_no_keys_any_more_is_a_conflict() -> None:
+    """The hop saw a value with keys, and would be refused the removal now; who overwrites has nothing to remove."""
+    ctx = seen_by()
+    ctx["a"] = 1
+    del ctx["a"]
+    heads = {WHOLE: 1}
+    assert resolve(view_of(ctx).changes(OnStale.CONFLICT), heads, read=0).conflict == (WHOLE,)
+    assert resolve(view_of(ctx).changes(OnStale.OVERWRITE), heads, read=0).entries == ((shared("a"), None),)
