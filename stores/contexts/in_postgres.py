@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -19,20 +19,20 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTimeout
 
-from cnstra.orchestrator.contexts import JSON, Codec, JsonCodec, Versioned, decoded, encoded, updated, version_asked
+from cnstra.orchestrator.contexts import JSON, Codec, JsonCodec, Versioned, decoded, encoded
 from cnstra.orchestrator.errors import ConfigurationError, ContextError
 from cnstra.stores.contexts.lifetimes import REMEMBERED, Ttl, lifetime
+from cnstra.stores.contexts.served import ServedContextStore
 from cnstra.stores.postgres.contexts import ContextKeeping, Kept, Place, Writing
 from cnstra.stores.postgres.statements import statements
 from cnstra.stores.postgres.transactions import PostgresOperation, TransactionRunner, again, pause, translated
 
-T = TypeVar("T")
 Source = psycopg.Connection[Any] | ConnectionPool[Any]
 
 _OPERATIONS = ContextKeeping()
 
 
-class PostgresContextStore:
+class PostgresContextStore(ServedContextStore):
     """A context in Postgres.
 
     ``connection_or_pool`` is a psycopg connection or pool. A connection's open transaction is joined: what is written is
@@ -49,7 +49,7 @@ class PostgresContextStore:
     Raises ``ConfigurationError`` for a connection, an id or a ttl that cannot be used.
     """
 
-    __slots__ = ("_codec", "_id", "_own_codec", "_source", "_ttl", "_was_run", "_where")
+    __slots__ = ("__weakref__", "_codec", "_id", "_own_codec", "_source", "_ttl", "_was_run", "_where")
 
     def __init__(
         self,
@@ -67,38 +67,13 @@ class PostgresContextStore:
         self._codec: Codec = JSON if codec is None else codec
         self._was_run = False
 
-    def get(self) -> Any:
-        """The value; None when there is none, or it has expired."""
-        return self.get_versioned().value
-
-    def set(self, value: Any, /) -> None:
-        """Write the value; None removes it. Raises ``ContextError`` for one that is not exactly JSON."""
-        self._write(value, None)
-
     @property
     def version(self) -> int:
-        """The version of the last write; 0 when there was none, or it has expired."""
         return self._read(wanted=False).version
 
     def get_versioned(self) -> Versioned:
-        """The value with its version, read at one moment."""
         kept = self._read(wanted=True)
         return Versioned(value=self._value(kept), version=kept.version)
-
-    def compare_and_set(self, value: Any, expected_version: int) -> bool:
-        """Write the value if the version is still ``expected_version``; whether it was."""
-        return self._write(value, version_asked(expected_version, self._where))
-
-    def update(self, function: Callable[[Any], T], /) -> T:
-        """Write what a pure function makes of the newest value, and return it; called again when another was first.
-
-        Raises ``ContextConflict`` when others were first a thousand times in a row.
-        """
-        return updated(self, function, self._where)
-
-    def delete(self) -> None:
-        """Remove the value."""
-        self._write(None, None)
 
     # -- values ----------------------------------------------------------------------------------------------------
 

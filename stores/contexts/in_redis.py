@@ -10,24 +10,24 @@ import hashlib
 from collections.abc import Callable
 from datetime import timedelta
 from importlib import resources
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
 import redis
 import redis.asyncio
 from redis.client import NEVER_DECODE, Pipeline
 
-from cnstra.orchestrator.contexts import JSON, Codec, Versioned, decoded, encoded, updated, version_asked
+from cnstra.orchestrator.contexts import JSON, Codec, Versioned, decoded, encoded
 from cnstra.orchestrator.errors import ConfigurationError, ContextError, StoreUnavailable
 from cnstra.stores.contexts.lifetimes import REMEMBERED, Ttl, lifetime
+from cnstra.stores.contexts.served import ServedContextStore
 
-T = TypeVar("T")
 
 _SCRIPT: Final = resources.files(__package__).joinpath("in_redis.lua").read_bytes()
 _SHA: Final = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()
 
 
-class RedisContextStore:
+class RedisContextStore(ServedContextStore):
     """A context on Redis.
 
     ``client`` is a ``redis.Redis``, that of a Sentinel's ``master_for`` included; threads may share the store as they share
@@ -40,7 +40,7 @@ class RedisContextStore:
     Raises ``ConfigurationError`` for a client, an id or a ttl that cannot be used.
     """
 
-    __slots__ = ("_client", "_codec", "_key", "_ttl", "_where")
+    __slots__ = ("__weakref__", "_client", "_codec", "_key", "_ttl", "_where")
 
     def __init__(
         self,
@@ -64,42 +64,17 @@ class RedisContextStore:
         self._ttl = lifetime(ttl, self._where)
         self._codec: Codec = JSON if codec is None else codec
 
-    def get(self) -> Any:
-        """The value; None when there is none, or it has expired."""
-        return self.get_versioned().value
-
-    def set(self, value: Any, /) -> None:
-        """Write the value; None removes it. Raises ``ContextError`` for one that the codec refuses."""
-        self._write(value, None)
-
     @property
     def version(self) -> int:
-        """The version of the last write; 0 when there was none, or it has expired."""
         return self._number(self._ask(self._retrying, b"version"))
 
     def get_versioned(self) -> Versioned:
-        """The value with its version, read at one moment."""
         version, data = self._ask(self._retrying, b"read")
         number = self._number(version)
         return Versioned(
             value=None if data is None else decoded(self._codec, data, self._where),
             version=number,
         )
-
-    def compare_and_set(self, value: Any, expected_version: int) -> bool:
-        """Write the value if the version is still ``expected_version``; whether it was."""
-        return self._write(value, version_asked(expected_version, self._where))
-
-    def update(self, function: Callable[[Any], T], /) -> T:
-        """Write what a pure function makes of the newest value, and return it; called again when another was first.
-
-        Raises ``ContextConflict`` when others were first a thousand times in a row.
-        """
-        return updated(self, function, self._where)
-
-    def delete(self) -> None:
-        """Remove the value."""
-        self._write(None, None)
 
     def _write(self, value: Any, expected: int | None) -> bool:
         data = [] if value is None else [encoded(self._codec, value, self._where)]

@@ -43,7 +43,7 @@ class ReactiveContextStore:
     ``collection.remove(run_id)``; from then on it was never written.
     """
 
-    __slots__ = ("_codec", "_collection", "_run_id", "_where")
+    __slots__ = ("__weakref__", "_codec", "_collection", "_run_id", "_where")
 
     def __init__(
         self, collection: Collection[str, ContextRecord], run_id: str | UUID, *, codec: Codec | None = None

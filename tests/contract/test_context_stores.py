@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from cnstra import CNS, collateral, neuron
+
 from cnstra.orchestrator.contexts import (
     MOST_RACES,
     ContextStore,
@@ -505,3 +507,22 @@ def test_a_deleted_context_is_forgotten_in_the_end(mortal: Home) -> None:
     store.set(1)
     store.delete()
     assert 0 < (mortal.lifetime() or 0) <= 3600
+
+
+def test_local_contexts_stay_beside_the_store(home: Home) -> None:
+    """Another stimulation that is given the same store finds what neurons kept for themselves."""
+    seen: list[int | None] = []
+    go = collateral("go")
+    counter = neuron("counter", local=int)
+
+    @counter.dendrite(go)
+    def count(payload: None, axon: Any, ctx: Any) -> None:
+        seen.append(ctx.local.get())
+        ctx.local.set((ctx.local.get() or 0) + 1)
+
+    cns = CNS([counter])
+    store = home.open()
+    for _ in range(3):
+        cns.run(go.create_signal(), ctx=store)
+
+    assert seen == [None, 1, 2]
