@@ -46,8 +46,7 @@ class CNS(Graph):
         ``wait_until_complete`` does that.
         """
         first = initial(signals)
-        self._engine.refuse_namesakes(first)
-        stimulation = Stimulation(self._engine, checked(options))
+        stimulation = self._stimulation(first, options)
         stimulation._begin(first)
         return stimulation
 
@@ -61,8 +60,7 @@ class CNS(Graph):
                 "cns.run() would block the event loop that runs here; use await cns.stimulate(...).wait_until_complete()"
             )
         first = initial(signals)
-        self._engine.refuse_namesakes(first)
-        stimulation = Stimulation(self._engine, checked(options), blocking=True)
+        stimulation = self._stimulation(first, options, blocking=True)
         stimulation._begin(first)
         if not stimulation.is_complete:
             asyncio.run(stimulation._to_the_end())
@@ -87,6 +85,13 @@ class CNS(Graph):
     def add_drain_listener(self, listener: OnDrain) -> Callable[[], None]:
         """Have a function told of the end of every synchronous turn. Gives what removes it again."""
         return self._engine.add_drainer(listener)
+
+    def _stimulation(
+        self, first: Iterable[Signal[Any]], options: StimulateOptions, *, blocking: bool = False
+    ) -> Stimulation:
+        """One that has not begun."""
+        self._engine.refuse_namesakes(first)
+        return Stimulation(self._engine, checked(options), blocking=blocking)
 
     @property
     def _engine(self) -> Shared:

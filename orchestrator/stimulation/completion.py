@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from cnstra.orchestrator.stimulation.bodies import running_loop
 
@@ -40,6 +41,8 @@ class Completion:
         if not self.is_settled:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
+            if self.is_settled:  # by another thread, which may have looked for waiters just before
+                _set(waiter)
             await waiter
 
     def hear(self) -> None:
@@ -71,8 +74,9 @@ def _wake(waiter: asyncio.Future[None]) -> None:
     loop = waiter.get_loop()
     if running_loop() is loop:
         _set(waiter)
-    elif not loop.is_closed():
-        loop.call_soon_threadsafe(_set, waiter)
+    else:
+        with suppress(RuntimeError):  # that loop is closed, so nobody waits there
+            loop.call_soon_threadsafe(_set, waiter)
 
 
 def _set(waiter: asyncio.Future[None]) -> None:

@@ -23,22 +23,21 @@ class Draining:
 
     __slots__ = ("abort", "stimulation")
 
-    def __init__(self) -> None:
-        self.stimulation: Stimulation | None = None
-        self.abort = Event()
+    stimulation: Stimulation
+    abort: Event
+    """The abort signal of this stimulation, unless another one was given."""
+
+    def __init__(self, stimulation: Stimulation, abort: Event) -> None:
+        self.stimulation, self.abort = stimulation, abort
 
     @property
     def is_over(self) -> bool:
         """Whether its stimulation has ended."""
-        return self.stimulation is not None and self.stimulation.is_complete
+        return self.stimulation.is_complete
 
     def __await__(self) -> Generator[Any, None, None]:
         """Wait for the end; raises what ``wait_until_complete`` raises."""
-        return self._end().__await__()
-
-    async def _end(self) -> None:
-        if self.stimulation is not None:
-            await self.stimulation.wait_until_complete()
+        return self.stimulation.wait_until_complete().__await__()
 
 
 class StimulationGate:
@@ -61,12 +60,13 @@ class StimulationGate:
         with self._lock:
             if self._current is not None and not self._current.is_over:
                 return self._current
-            draining = self._current = Draining()
-        options: StimulateOptions = {**self._options}
-        if options.get("abort_signal") is None:
-            options["abort_signal"] = draining.abort
+            abort = Event()
+            options: StimulateOptions = {**self._options}
+            if options.get("abort_signal") is None:
+                options["abort_signal"] = abort
+            draining = self._current = Draining(self._cns._stimulation(self._signal, options), abort)
         try:
-            draining.stimulation = self._cns.stimulate(self._signal, **options)
+            draining.stimulation._begin(self._signal)
         except BaseException:
             self._current = None
             raise
@@ -93,6 +93,5 @@ class StimulationGate:
         if current.abort.is_set():
             return False
         current.abort.set()
-        if current.stimulation is not None:
-            current.stimulation._notice_abort()
+        current.stimulation._notice_abort()
         return True

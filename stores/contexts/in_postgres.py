@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -27,6 +27,7 @@ from cnstra.stores.postgres.contexts import ContextKeeping, Kept, Place, Writing
 from cnstra.stores.postgres.statements import statements
 from cnstra.stores.postgres.transactions import PostgresOperation, TransactionRunner, again, pause, translated
 
+T = TypeVar("T")
 Source = psycopg.Connection[Any] | ConnectionPool[Any]
 
 _OPERATIONS = ContextKeeping()

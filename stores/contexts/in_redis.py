@@ -22,7 +22,6 @@ from cnstra.orchestrator.errors import ConfigurationError, ContextError, StoreUn
 from cnstra.stores.contexts.lifetimes import REMEMBERED, Ttl, lifetime
 from cnstra.stores.contexts.served import ServedContextStore
 
-
 _SCRIPT: Final = resources.files(__package__).joinpath("in_redis.lua").read_bytes()
 _SHA: Final = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()
 

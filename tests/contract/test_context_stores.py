@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from cnstra import CNS, collateral, neuron
-
 from cnstra.orchestrator.contexts import (
     MOST_RACES,
     ContextStore,

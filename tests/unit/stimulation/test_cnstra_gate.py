@@ -201,3 +201,30 @@ def test_options_that_cannot_be_are_refused_when_the_gate_is_made(options: Any) 
         StimulationGate(CNS([neuron("any")]), start.create_signal(1), **options)
     with pytest.raises(StimulationError):
         StimulationGate(CNS([neuron("any")]), "no signal")  # type: ignore[arg-type]
+
+
+@in_a_loop
+async def test_whoever_asks_on_another_thread_waits_for_the_end_too() -> None:
+    """Also while the first part, which is sync, is still running on the thread that asked first."""
+    inside, go = threading.Event(), threading.Event()
+    blocks = neuron("blocks")
+
+    @blocks.dendrite(start)
+    def block(_: int) -> None:
+        inside.set()
+        assert go.wait(60)
+
+    gate = StimulationGate(CNS([blocks]), start.create_signal(1))
+    first = asyncio.create_task(asyncio.to_thread(gate.drain))
+    await asyncio.to_thread(inside.wait, 60)
+    joined = gate.drain()
+    waiting = asyncio.create_task(_waited(joined))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    returned_early = waiting.done()
+    go.set()
+    await waiting
+
+    assert returned_early is False
+    assert joined is await first
+    assert joined.is_over

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -75,6 +76,47 @@ async def test_it_may_be_waited_for_on_other_loops() -> None:
     await thread
 
     assert graph.heard == [1]
+
+
+class Late(asyncio.SelectorEventLoop):
+    """An event loop that does something else just before it makes its next future."""
+
+    before: Callable[[], object] | None = None
+
+    def create_future(self) -> asyncio.Future[Any]:
+        before, self.before = self.before, None
+        if before is not None:
+            before()
+        return super().create_future()
+
+
+@in_a_loop
+async def test_an_end_that_comes_while_another_thread_begins_to_wait_is_not_missed() -> None:
+    """It ends between the waiter's look and its getting in line: the waiter is not left there."""
+    graph, loop, ended = Waits(), asyncio.get_running_loop(), threading.Event()
+    stimulation = graph.cns.stimulate(
+        start.create_signal(1), on_drain=lambda drain: ended.set() if drain.queue_length == 0 else None
+    )
+
+    def end_it() -> None:
+        loop.call_soon_threadsafe(graph.go.set_result, None)
+        assert ended.wait(60)
+
+    async def wait() -> None:
+        waiting = asyncio.get_running_loop()
+        assert isinstance(waiting, Late)
+        waiter = asyncio.ensure_future(stimulation.wait_until_complete())
+        waiting.before = end_it
+        await asyncio.sleep(0)
+        done, _ = await asyncio.wait({waiter}, timeout=60)
+        assert done, "the waiter was never woken"
+        await waiter
+
+    def on_another_thread() -> None:
+        with asyncio.Runner(loop_factory=Late) as runner:
+            runner.run(wait())
+
+    await asyncio.to_thread(on_another_thread)
 
 
 @in_a_loop
