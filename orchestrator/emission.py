@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cnstra.orchestrator import values
-from cnstra.orchestrator.errors import PayloadError
-from cnstra.orchestrator.graph import CNS, Signal
+from cnstra.orchestrator.errors import OutputError, PayloadError
+from cnstra.orchestrator.graph import CNS, Signal, TimedSignal
 from cnstra.orchestrator.machine.records import Target
 
 
@@ -16,8 +16,19 @@ def encoded(signal: Signal[Any], where: str) -> str:
     return values.dump(signal.collateral.payload.encode(signal.payload), where=what, error=PayloadError)
 
 
-def targets_of(cns: CNS, collateral: str, payload: str, ordinal: int = 0) -> list[Target]:
-    """The dendrites that hear a collateral, as the machine knows them. ``ordinal`` is the signal's place in its batch."""
+def targets_of(cns: CNS, signal: Signal[Any], payload: str, ordinal: int = 0) -> list[Target]:
+    """The dendrites that hear a signal, as the machine knows them. ``ordinal`` is the signal's place in its batch.
+
+    Raises ``OutputError`` for a signal that is to wait, and that nobody hears.
+    """
+    collateral = signal.collateral.name
+    delay, at = (signal.delay, signal.at) if isinstance(signal, TimedSignal) else (None, None)
+    heard = cns.subscribers(collateral)
+    if not heard and (delay is not None or at is not None):
+        raise OutputError(
+            f"a signal on {collateral!r} is to wait, and nobody hears that collateral, so it would wait for nothing; "
+            "emit it without delay= and at=, or add a dendrite"
+        )
     return [
         Target(
             ordinal=ordinal,
@@ -26,6 +37,8 @@ def targets_of(cns: CNS, collateral: str, payload: str, ordinal: int = 0) -> lis
             collateral=collateral,
             queue=dendrite.neuron.queue,
             payload=payload,
+            delay=delay,
+            at=at,
         )
-        for dendrite in cns.subscribers(collateral)
+        for dendrite in heard
     ]

@@ -48,6 +48,10 @@ class ReactiveError(CnstraError):
     """A use of the reactive database that its rules refuse; nothing was changed."""
 
 
+class TimerError(CnstraError):
+    """A delay, or a time, that a signal cannot wait for."""
+
+
 class PolicyError(CnstraError):
     """A retry policy that cannot be persisted or asked."""
 

@@ -69,7 +69,12 @@ class Submission:
     idempotency_key: str | None = None
     policy: Mapping[str, Any] | None = None
     delay: timedelta | None = None
+    at: datetime | None = None
     place: str | None = None
+
+    def begins_at(self, now: datetime) -> datetime | None:
+        """When its first activations are to be ready; None is now."""
+        return self.at if self.delay is None else now + self.delay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

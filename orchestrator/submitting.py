@@ -15,7 +15,8 @@ from tenacity import BaseRetrying
 from cnstra.orchestrator import values
 from cnstra.orchestrator.emission import encoded, targets_of
 from cnstra.orchestrator.errors import ConfigurationError, PayloadError, RunNotFound, SubmitError
-from cnstra.orchestrator.graph import CNS, Signal
+from cnstra.orchestrator.graph import CNS, Signal, TimedSignal
+from cnstra.orchestrator.graph.timers import LONGEST_DELAY
 from cnstra.orchestrator.machine.states import RunStatus
 from cnstra.orchestrator.ports import Entropy
 from cnstra.orchestrator.retry import to_data
@@ -84,7 +85,14 @@ def submission_of(cns: CNS, signal: Signal[Any], options: SubmitOptions, entropy
             "make the signal from the graph's own collateral"
         )
     payload = encoded(signal, f"submit to {graph!r}")
-    targets = targets_of(cns, name, payload)
+    delay, at = _delay(options.get("delay")), None
+    if isinstance(signal, TimedSignal):
+        if delay is not None:
+            raise SubmitError(
+                f"submit of {name!r}: the signal waits by itself, and delay= was given, too; give one of both"
+            )
+        delay, at = signal.delay, signal.at
+    targets = targets_of(cns, Signal(signal.collateral, signal.payload), payload)
     if not targets:
         raise SubmitError(f"nobody in CNS {graph!r} hears {name!r}, so a run of it would do nothing; add a dendrite")
     own_id, policy = options.get("run_id"), options.get("retry")
@@ -100,7 +108,8 @@ def submission_of(cns: CNS, signal: Signal[Any], options: SubmitOptions, entropy
         tags=_tags(options.get("tags")),
         idempotency_key=_idempotency_key(options.get("idempotency_key")),
         policy=None if policy is None else to_data(policy, where="submit(retry=)"),
-        delay=_delay(options.get("delay")),
+        delay=delay,
+        at=at,
     )
 
 
@@ -194,6 +203,6 @@ def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
 def _delay(delay: timedelta | None) -> timedelta | None:
     if delay is None:
         return None
-    if not isinstance(delay, timedelta) or not timedelta(0) <= delay <= timedelta(days=36_525):
+    if not isinstance(delay, timedelta) or not timedelta(0) <= delay <= LONGEST_DELAY:
         raise SubmitError(f"delay {delay!r} must be a timedelta from nothing to a century")
     return delay

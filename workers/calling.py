@@ -123,13 +123,12 @@ class Caller:
         outputs: list[Output] = []
         for ordinal, signal in enumerate(call.signals or ()):
             payload = encoded(signal, str(call.work))
-            heard = targets_of(self._cns, signal.collateral.name, payload, ordinal)
+            heard = targets_of(self._cns, signal, payload, ordinal)
             targets.extend(heard)
             if not heard:
                 outputs.append(Output(ordinal=ordinal, collateral=signal.collateral.name, payload=payload))
-        if stay and targets:
-            first = targets[0]
-            targets[0] = replace(first, here=first.queue in self._queues)
+        if stay:
+            _keep_one(targets, self._queues)
         event = Succeeded(
             fence=call.work.fence,
             targets=tuple(targets),
@@ -274,3 +273,11 @@ def _on_stale(dendrite: AnyDendrite) -> OnStale:
     return (
         _ON_STALE.get(dendrite.on_conflict, OnStale.REPORT) if isinstance(dendrite.on_conflict, str) else OnStale.REPORT
     )
+
+
+def _keep_one(targets: list[Target], queues: frozenset[str]) -> None:
+    """Ask for the first successor that need not wait, if this worker serves its queue."""
+    for place, target in enumerate(targets):
+        if target.delay is None and target.at is None:
+            targets[place] = replace(target, here=target.queue in queues)
+            return

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cnstra.orchestrator.graph.axons import Axon, DictAxon, axon_collaterals
 from cnstra.orchestrator.graph.cns import CNS
-from cnstra.orchestrator.graph.collaterals import Collateral, Signal, collateral
+from cnstra.orchestrator.graph.collaterals import Collateral, Signal, TimedSignal, collateral
 from cnstra.orchestrator.graph.dendrites import Dendrite, Register, Returned
 from cnstra.orchestrator.graph.modalities import AfferentPath, Modality, afferent_path, modality
 from cnstra.orchestrator.graph.network import Network
@@ -31,6 +31,7 @@ __all__ = [
     "Register",
     "Returned",
     "Signal",
+    "TimedSignal",
     "afferent_path",
     "axon_collaterals",
     "collateral",

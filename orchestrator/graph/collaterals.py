@@ -7,6 +7,7 @@ outer type alone, because it runs on every hop; all of a payload is checked wher
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any, Generic, overload
 
 import msgspec
@@ -15,6 +16,7 @@ from typing_extensions import TypeVar
 from cnstra.orchestrator.graph.fixed import Fixed, calling_place
 from cnstra.orchestrator.graph.names import check_name
 from cnstra.orchestrator.graph.payload import PayloadType
+from cnstra.orchestrator.graph.timers import checked_timer
 
 P = TypeVar("P")
 
@@ -27,6 +29,15 @@ class Signal(msgspec.Struct, Generic[P], frozen=True):
     # A msgspec.Struct because it is made in a sixth of the time of a frozen dataclass, once for every hop.
     collateral: Collateral[P]
     payload: P
+
+
+class TimedSignal(Signal[P], frozen=True):
+    """A signal whose dendrites are to be called after ``delay``, from the commit of the hop that emits it, or ``at`` a
+    time.
+    """
+
+    delay: timedelta | None = None
+    at: datetime | None = None
 
 
 class Collateral(Fixed, Generic[P]):
@@ -55,14 +66,26 @@ class Collateral(Fixed, Generic[P]):
         )
 
     @overload
-    def create_signal(self: Collateral[None], payload: None = None) -> Signal[None]: ...
+    def create_signal(
+        self: Collateral[None], payload: None = None, *, delay: timedelta | None = None, at: datetime | None = None
+    ) -> Signal[None]: ...
     @overload
-    def create_signal(self, payload: P) -> Signal[P]: ...
-    def create_signal(self, payload: Any = None) -> Signal[Any]:
-        """A signal on this collateral; raises PayloadError when the outer type of the payload is another."""
+    def create_signal(self, payload: P, *, delay: timedelta | None = None, at: datetime | None = None) -> Signal[P]: ...
+    def create_signal(
+        self, payload: Any = None, *, delay: timedelta | None = None, at: datetime | None = None
+    ) -> Signal[Any]:
+        """A signal on this collateral; raises PayloadError when the outer type of the payload is another.
+
+        In a durable run the signal may wait: ``delay`` from the commit of the hop that emits it (a timedelta up to a
+        century), or until ``at`` (an aware datetime; one that has passed is now). Raises TimerError for a wait that
+        cannot be.
+        """
         if type(payload) is not self._exact_class:
             self.payload.check(payload)
-        return Signal(self, payload)
+        if delay is None and at is None:
+            return Signal(self, payload)
+        delay, at = checked_timer(delay, at, f"a signal on {self.name!r}")
+        return TimedSignal(self, payload, delay, at)
 
     def __repr__(self) -> str:
         if self.payload_type is None:

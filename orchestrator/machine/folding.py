@@ -112,7 +112,9 @@ class Folding:
         kept = []
         for target in targets:
             number = self.plan.run.last_activation + 1
-            here = target.here and self.plan.run.alone is None
+            due = target.due(self.now)
+            later = due > self.now
+            here = target.here and not later and self.plan.run.alone is None
             if here:
                 kept.append(number)
             self.plan.created.append(
@@ -121,15 +123,15 @@ class Folding:
                     parent=parent.activation_id,
                     target=target,
                     attempt=self.plan.run.attempt,
-                    status=ActivationStatus.RUNNING if here else ActivationStatus.READY,
+                    status=_start_of(here=here, later=later),
                     worker=parent.worker if here else None,
                     nonce=parent.nonce if here else None,
-                    blocked=None if here else self.blocked(),
-                    available_at=self.now,
+                    blocked=None if here or later else self.blocked(),
+                    available_at=due,
                 )
             )
             run = self.plan.run
-            self.run(last_activation=number, outstanding=run.outstanding + 1, active=run.active + 1)
+            self.run(last_activation=number, outstanding=run.outstanding + 1, active=run.active + (not later))
         return tuple(kept)
 
     def note_try(self, activation: Activation, failure: Failure) -> None:
@@ -201,6 +203,12 @@ class Folding:
         else:
             by, changes = RunMove.BACK_OFF, {"next_retry_at": self.now + _wait(run.revive_after or 0.0)}
         self.run(status=move(RUN_MOVES, run.status, by), **changes)
+
+
+def _start_of(*, here: bool, later: bool) -> ActivationStatus:
+    if later:
+        return ActivationStatus.SCHEDULED
+    return ActivationStatus.RUNNING if here else ActivationStatus.READY
 
 
 def _wait(seconds: float) -> timedelta:

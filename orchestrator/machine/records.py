@@ -6,7 +6,7 @@ Payloads, outputs and context values are JSON texts here: the core moves them, a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from uuid import UUID
 
@@ -97,7 +97,10 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A dendrite that hears an emitted signal. ``here`` asks that it be claimed at once by the worker that settles."""
+    """A dendrite that hears an emitted signal. ``here`` asks that it be claimed at once by the worker that settles.
+
+    With ``delay`` it is to be ready so long after the settlement, with ``at`` at that time.
+    """
 
     ordinal: int
     neuron: str
@@ -106,11 +109,19 @@ class Target:
     queue: str
     payload: str
     here: bool = False
+    delay: timedelta | None = None
+    at: datetime | None = None
+
+    def due(self, now: datetime) -> datetime:
+        """When it is to be ready; a time that has passed is now."""
+        if self.at is not None:
+            return max(self.at, now)
+        return now if self.delay is None else now + self.delay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewActivation:
-    """An activation that begins: for ``target``, in ``status`` ready or (kept by the settling worker) running."""
+    """An activation that begins: for ``target``, in ``status`` ready, scheduled, or (kept by the settling worker) running."""
 
     activation_id: int
     parent: int | None

@@ -10,7 +10,7 @@ import msgspec
 
 from cnstra.orchestrator.context import AbortSignal
 from cnstra.orchestrator.errors import StimulationError
-from cnstra.orchestrator.graph import AfferentPath, Modality, Signal
+from cnstra.orchestrator.graph import AfferentPath, Modality, Signal, TimedSignal
 from cnstra.orchestrator.stimulation.records import Drain, Response
 
 OnResponse = Callable[[Response], Awaitable[None] | None]
@@ -107,6 +107,7 @@ def _is_store(given: Any) -> bool:
 def initial(signals: Any) -> list[Signal[Any]]:
     """The signals that a stimulation starts with. Raises StimulationError."""
     if isinstance(signals, Signal):
+        refuse_timer(signals)
         return [signals]
     found = list(signals) if isinstance(signals, Iterable) else [signals]
     for each in found:
@@ -115,4 +116,14 @@ def initial(signals: Any) -> list[Signal[Any]]:
                 f"a stimulation starts with signals, got {type(each).__name__}; make one with "
                 "collateral.create_signal(payload)"
             )
+        refuse_timer(each)
     return found
+
+
+def refuse_timer(signal: Signal[Any]) -> None:
+    """Raise StimulationError for a signal that is to wait: only a durable run can."""
+    if isinstance(signal, TimedSignal):
+        raise StimulationError(
+            f"the signal on {signal.collateral.name!r} has a delay, and within one process nothing waits; submit it to "
+            "a durable run, or emit it without delay= and at="
+        )

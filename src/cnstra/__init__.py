@@ -37,6 +37,7 @@ from cnstra.orchestrator.errors import (
     StimulationFailed,
     StoreUnavailable,
     SubmitError,
+    TimerError,
     UnknownDendrite,
     WorkerLost,
 )
@@ -105,6 +106,7 @@ __all__ = [
     "StoreUnavailable",
     "SubmitError",
     "Task",
+    "TimerError",
     "UnknownDendrite",
     "WorkerLost",
     "Written",

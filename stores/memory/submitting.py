@@ -58,7 +58,7 @@ def _begin(submission: Submission, now: datetime) -> _Begun:
         targets=submission.targets,
         priority=submission.priority,
         now=now,
-        available_at=None if submission.delay is None else now + submission.delay,
+        available_at=submission.begins_at(now),
     )
     row = RunRow(
         submission=submission,

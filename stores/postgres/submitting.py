@@ -37,7 +37,7 @@ class Submitting:
                 targets=submission.targets,
                 priority=submission.priority,
                 now=now,
-                available_at=None if submission.delay is None else now + submission.delay,
+                available_at=submission.begins_at(now),
             )
         taken |= yield from _insert_runs(new, begun, now)
         created = [

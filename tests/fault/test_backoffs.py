@@ -184,6 +184,27 @@ def test_g9_what_is_final_stays_so(stage: Stage) -> None:
     assert [(row["status"], row["attempt"]) for row in rows] == [("completed", 1), ("waiting", 1)]
 
 
+def test_g8_a_timer_spans_the_end_of_everything(doomed_stage: Stage, doomed_servers: HeldServers) -> None:
+    """While a saga waits, worker, broker and database die. The next step comes, once, and not early, and sees the context."""
+    stage = doomed_stage
+    worker = stage.start(graphs.patient)
+    run = stage.client(graphs.patient).submit(graphs.wait_a_second.create_signal(20))
+    eventually(lambda: _status(stage, run) == "waiting", PATIENCE, what="the run waits")
+    _everything_dies(stage, doomed_servers, worker)
+    stage.start(graphs.patient)
+
+    result = stage.ended(run)
+
+    assert (result.status, [signal.payload for signal in result.outputs]) == ("completed", [40])
+    assert stage.ledger.calls(run.id) == {1: 1, 2: 1}
+    early = (
+        "select * from cnstra.activations a join cnstra.activations b using (run_id) where b.parent_activation_id = "
+        "a.activation_id and b.started_at < a.finished_at + interval '1 second'"
+    )
+    assert stage.rows(early) == []
+    assert_sound(stage, run.id)
+
+
 def test_g8_a_delayed_run_is_not_early(stage: Stage) -> None:
     """By the database's clock, its first call begins after the delay."""
     stage.start(graphs.moody)

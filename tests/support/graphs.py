@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import timedelta
 from typing import Any, TypedDict
 
 from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt, wait_fixed
@@ -184,6 +185,34 @@ def answer_after_a_while(mood: Mood, axon: MoodyAxon, ctx: Context) -> Signal[in
 
 
 moody = CNS([moody_one], name="moody")
+
+
+# -- patient: does the next thing after a second ----------------------------------------------------------------------
+
+
+class PatientAxon(Axon):
+    reminded = collateral("patient.reminded", int)
+    over = collateral("patient.over", int)
+
+
+wait_a_second = collateral("patient.wait", int)
+patient_one = neuron("patient", PatientAxon)
+
+
+@patient_one.dendrite(wait_a_second)
+def begin_to_wait(number: int, axon: PatientAxon, ctx: Context) -> Signal[int]:
+    enter(ctx)
+    ctx["began"] = number
+    return axon.reminded.create_signal(number, delay=timedelta(seconds=1))
+
+
+@patient_one.dendrite(PatientAxon.reminded)
+def be_reminded(number: int, axon: PatientAxon, ctx: Context) -> Signal[int]:
+    enter(ctx)
+    return axon.over.create_signal(number + ctx["began"])
+
+
+patient = CNS([patient_one], name="patient")
 
 
 # -- spoiled: gives what cannot be kept, in many ways ------------------------------------------------------------------

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar, cast
@@ -69,7 +69,16 @@ GONE = Failure(error_type="cnstra.WorkerLost", error="its worker died")
 _random = count(1)
 
 
-def target(neuron: str, *, payload: str = "{}", queue: str = QUEUE, here: bool = False, ordinal: int = 0) -> Target:
+def target(
+    neuron: str,
+    *,
+    payload: str = "{}",
+    queue: str = QUEUE,
+    here: bool = False,
+    ordinal: int = 0,
+    delay: timedelta | None = None,
+    at: datetime | None = None,
+) -> Target:
     """A dendrite of ``neuron`` on the collateral ``order``."""
     return Target(
         ordinal=ordinal,
@@ -79,6 +88,8 @@ def target(neuron: str, *, payload: str = "{}", queue: str = QUEUE, here: bool =
         queue=queue,
         payload=payload,
         here=here,
+        delay=delay,
+        at=at,
     )
 
 

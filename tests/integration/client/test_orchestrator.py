@@ -283,6 +283,17 @@ def test_a_delayed_run_waits_for_its_time(orchestrator: Orchestrator) -> None:
     assert activation["available_at"] - row["submitted_at"] == timedelta(days=30)
 
 
+def test_a_signal_that_waits_starts_its_run_when_its_time_has_come(orchestrator: Orchestrator) -> None:
+    """The run waits as with delay=; to give both is refused, with nothing stored."""
+    at = datetime(2100, 1, 1, tzinfo=UTC)
+    late = order().collateral.create_signal(order().payload, at=at)
+    run = orchestrator.submit(late)
+    [activation] = run.describe()["activations"]
+    assert (activation["status"], activation["available_at"]) == ("scheduled", at)
+    with pytest.raises(SubmitError, match="give one of both"):
+        orchestrator.submit(late, delay=timedelta(days=1))
+
+
 def test_a_database_without_the_schema_is_refused_naming_migrate(empty_database_url: str, broker_url: str) -> None:
     """Before anything is asked of it."""
     with (
