@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import cycle, islice
 from typing import Any
 from uuid import UUID
@@ -63,7 +63,9 @@ starts = st.lists(st.sampled_from(NEURONS), min_size=2, max_size=4)
 seconds = st.sampled_from([0.0, 1.0, 5.0])
 maybe_seconds = st.none() | seconds
 indexes = st.integers(min_value=0, max_value=10_000)
-fan_outs = st.lists(st.tuples(st.sampled_from(NEURONS), st.booleans()), max_size=3)
+waits = st.none() | st.sampled_from([timedelta(0), timedelta(seconds=1), timedelta(seconds=5)])
+fan_outs = st.lists(st.tuples(st.sampled_from(NEURONS), st.booleans(), waits), max_size=3)
+FanOut = list[tuple[str, bool, timedelta | None]]
 
 # What a handler does to the context, in order: it writes, counts up or deletes a key, or sets or deletes the whole.
 key_steps = st.tuples(st.sampled_from(["put", "count", "drop"]), st.sampled_from(KEYS))
@@ -213,7 +215,7 @@ class Machine(RuleBasedStateMachine):
         fences = {work.fence for work in applied.kept}
         self.held = [work for work in self.held if work.fence not in fences] + list(applied.kept)
 
-    def written(self, work: Work, script: Script, on_stale: OnStale, targets: Sequence[tuple[str, bool]]) -> Written:
+    def written(self, work: Work, script: Script, on_stale: OnStale, targets: FanOut) -> Written:
         """Call a handler that plays the script."""
         marks = [self.marks + place for place in range(len(script))]
         self.marks += len(script)
@@ -222,7 +224,9 @@ class Machine(RuleBasedStateMachine):
             work,
             lambda ctx: perform(ctx, script, marks),
             on_stale=on_stale,
-            targets=[target(name, here=here, ordinal=place) for place, (name, here) in enumerate(targets)],
+            targets=[
+                target(name, here=here, ordinal=place, delay=delay) for place, (name, here, delay) in enumerate(targets)
+            ],
         )
         return Written(one, script, marks, context.get())
 
@@ -237,7 +241,7 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.held)
     @rule(index=indexes, fan_out=fan_outs, script=scripts)
-    def succeed(self, index: int, fan_out: list[tuple[str, bool]], script: Script) -> None:
+    def succeed(self, index: int, fan_out: FanOut, script: Script) -> None:
         """A hop commits what it did to what it saw, or, in conflict, nothing; updates land on the newest value."""
         work = self.take(index)
         written = self.written(work, script, OnStale.CONFLICT, fan_out)
@@ -286,7 +290,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(rounds):
             self.claim(100)
             for work in sorted(self.held, key=lambda work: -work.activation_id)[: -spared or None]:
-                self.succeed(self.held.index(work), [("bank", False)], [("put", key)])
+                self.succeed(self.held.index(work), [("bank", False, None)], [("put", key)])
 
     @precondition(lambda self: len(self.held) > 1)
     @rule(played=st.lists(busy_scripts, min_size=2, max_size=4))
@@ -365,7 +369,7 @@ class Machine(RuleBasedStateMachine):
         leaves=st.integers(min_value=0, max_value=2),
         asks=st.booleans(),
     )
-    def settle_a_batch(self, kinds: list[tuple[int, Script, list[tuple[str, bool]]]], leaves: int, asks: bool) -> None:
+    def settle_a_batch(self, kinds: list[tuple[int, Script, FanOut]], leaves: int, asks: bool) -> None:
         """A batch comes to what its events come to one by one, verdict by verdict and row by row."""
         events: list[RunEvent] = []
         written: dict[int, Written] = {}
