@@ -22,7 +22,7 @@ from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator.blobs import Blobs, blob_of, referring
-from cnstra.orchestrator.errors import CnstraError, ContextLost, DataRefused, StoreUnavailable
+from cnstra.orchestrator.errors import CnstraError, ContextLost, DataRefused, MaxDurationExceeded, StoreUnavailable
 from cnstra.orchestrator.graph import CNS
 from cnstra.orchestrator.machine.records import BlobRef, Claimed, FailedTry, Failure, Returned, Succeeded, Verdict
 from cnstra.orchestrator.ports import Bell, Entropy
@@ -259,7 +259,7 @@ class Hops:
         try:
             returned = call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context)
             if inspect.isawaitable(returned):
-                returned = asyncio.run_coroutine_threadsafe(_awaited(returned), self._loop).result()
+                returned = asyncio.run_coroutine_threadsafe(_in_time(returned, call), self._loop).result()
         except BaseException as error:  # a handler may raise anything, and the thread must live on
             self._failed(job, call, error)
         else:
@@ -278,7 +278,7 @@ class Hops:
         if call is None:
             return
         try:
-            returned = await call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context)
+            returned = await _in_time(call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context), call)
         except asyncio.CancelledError as error:
             if not self._calling:  # the worker stops, and did not wait any longer: the claim runs out
                 raise
@@ -545,5 +545,22 @@ class Hops:
         return not self._calling  # else a handler has stopped it, and others are on it
 
 
-async def _awaited(awaitable: Any) -> Any:
-    return await awaitable
+async def _in_time(awaitable: Any, call: Call) -> Any:
+    """What a handler's async part returns. One that takes longer than its ``max_duration`` is cancelled, and has failed with
+    ``MaxDurationExceeded``, whatever it makes of that.
+    """
+    longest = call.dendrite.max_duration
+    if longest is None:
+        return await awaitable
+    exceeded = MaxDurationExceeded(f"{call.work}: it took longer than its max_duration of {longest}, and was cancelled")
+    limit = asyncio.timeout(longest.total_seconds())
+    try:
+        async with limit:
+            returned = await awaitable
+    except BaseException as error:
+        if limit.expired():
+            raise exceeded from error
+        raise
+    if limit.expired():
+        raise exceeded
+    return returned

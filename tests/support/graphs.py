@@ -5,8 +5,10 @@ Every handler notes its call in the ledger first, and passes the point ``call.in
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypedDict
 
@@ -213,6 +215,39 @@ def be_reminded(number: int, axon: PatientAxon, ctx: Context) -> Signal[int]:
 
 
 patient = CNS([patient_one], name="patient")
+
+
+# -- endless: does not come back, unless it is asked to ------------------------------------------------------------------
+
+
+class EndlessAxon(Axon):
+    back = collateral("endless.back", int)
+
+
+wait_for_ever = collateral("endless.wait", int)
+cling = collateral("endless.cling", int)
+endless_one = neuron("endless", EndlessAxon, max_duration=timedelta(milliseconds=300))
+twice = Retrying(stop=stop_after_attempt(2), wait=wait_fixed(0))
+
+
+@endless_one.dendrite(wait_for_ever, retry=twice)
+async def wait_until_cancelled(tries: int, axon: EndlessAxon, ctx: Context) -> Signal[int]:
+    enter(ctx)
+    if ctx.try_number <= tries:
+        await asyncio.Event().wait()
+    return axon.back.create_signal(ctx.try_number)
+
+
+@endless_one.dendrite(cling, retry=twice)
+async def cling_to_it(_: int, axon: EndlessAxon, ctx: Context) -> Signal[int]:
+    enter(ctx)
+    ctx["clung"] = True
+    with suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+    return axon.back.create_signal(0)
+
+
+endless = CNS([endless_one], name="endless")
 
 
 # -- spoiled: gives what cannot be kept, in many ways ------------------------------------------------------------------
