@@ -18,7 +18,7 @@ def test_an_async_handler_that_takes_too_long_is_a_failed_try(stage: Stage) -> N
     [ended] = stage.rows("select error_type, error from cnstra.tries where run_id = %s and error is not null", run.id)
     assert ended["error_type"] == "cnstra.MaxDurationExceeded"
     assert "0:00:00.300000" in ended["error"]
-    assert run.id in ended["error"]
+    assert str(run.id) in ended["error"]
     assert_sound(stage, run.id)
 
 
