@@ -18,6 +18,7 @@ from cnstra.orchestrator.errors import (
     ConfigurationError,
     ContextError,
     ContextExpired,
+    ContextLost,
     RunNotFound,
     RunStateError,
     SubmitError,
@@ -89,7 +90,8 @@ class RunResult:
     """How a run stands at its end.
 
     ``outputs`` are the signals that no neuron listens to, in the order of finishing; ``context`` is the shared value, None
-    also where the retention has taken it; ``error`` and ``error_type`` say why a failed run failed.
+    also where the retention has taken it, and where a run has failed and a part of its context is lost; ``error`` and
+    ``error_type`` say why a failed run failed.
     """
 
     status: str
@@ -203,6 +205,10 @@ class Flows:
             context = yield from self.context(run_id, None)
         except ContextExpired:
             context = None
+        except ContextLost:  # it may have failed for that: then this is its error, and not the waiting's
+            if row["status"] == RunStatus.COMPLETED:
+                raise
+            context = None
         return RunResult(
             status=row["status"],
             outputs=tuple(self._signal(output["collateral"], output["payload"]) for output in row["outputs"]),
@@ -222,6 +228,7 @@ class Flows:
             row = yield from self.row(run_id)
             raise ContextError(f"run {run_id}: its context has versions 0 to {row['context_version']}, not {version}")
         if snapshot.version and not snapshot.slots:
+            yield from self.row(run_id)  # it, too, may have gone
             raise _expired(run_id)
         if snapshot.place is not None:
             [slots_at] = yield from self._values(run_id, snapshot.place, [snapshot.slots])
@@ -276,6 +283,9 @@ class Flows:
         for one in (yield from self._run(self._operations.references(run_id))):
             if one.version in versions:  # else it was committed after the rows were read
                 versions[one.version][one.slot] = Slot(one.version, one.text)
+        if not all(versions.values()):  # every version wrote something: it went after the rows were read
+            yield from self.row(run_id)
+            raise _expired(run_id)
         contexts = yield from self._values(run_id, place, list(versions.values()))
         found = []
         for row, context in zip(rows, contexts, strict=True):
