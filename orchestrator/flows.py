@@ -187,12 +187,17 @@ class Flows:
 
     def wait(self, run_id: uuid.UUID, timeout: float | None) -> Flow[RunResult]:
         """The run's result, once it has ended. Raises ``TimeoutError`` when it has not within ``timeout`` seconds."""
+        yield from self.ended(run_id, timeout)
+        return (yield from self.result(run_id))
+
+    def ended(self, run_id: uuid.UUID, timeout: float | None) -> Flow[None]:
+        """Return when the run has ended, without a look at its context. Raises ``TimeoutError`` likewise."""
         until = None if timeout is None else self._world.monotonic() + timeout
         pause = _FIRST_PAUSE
         while True:
             status = yield from self.status(run_id)
             if RunStatus(status) in ENDED:
-                return (yield from self.result(run_id))
+                return
             left = None if until is None else until - self._world.monotonic()
             if left is not None and left <= 0:
                 raise TimeoutError(f"run {run_id} is {status} after {timeout} seconds; it goes on")
