@@ -18,6 +18,7 @@ from cnstra.orchestrator.errors import (
     ConfigurationError,
     ContextError,
     ContextExpired,
+    ContextLost,
     RunNotFound,
     RunStateError,
     SubmitError,
@@ -89,7 +90,8 @@ class RunResult:
     """How a run stands at its end.
 
     ``outputs`` are the signals that no neuron listens to, in the order of finishing; ``context`` is the shared value, None
-    also where the retention has taken it; ``error`` and ``error_type`` say why a failed run failed.
+    also where the retention has taken it, and where a run has failed and a part of its context is lost; ``error`` and
+    ``error_type`` say why a failed run failed.
     """
 
     status: str
@@ -185,12 +187,17 @@ class Flows:
 
     def wait(self, run_id: uuid.UUID, timeout: float | None) -> Flow[RunResult]:
         """The run's result, once it has ended. Raises ``TimeoutError`` when it has not within ``timeout`` seconds."""
+        yield from self.ended(run_id, timeout)
+        return (yield from self.result(run_id))
+
+    def ended(self, run_id: uuid.UUID, timeout: float | None) -> Flow[None]:
+        """Return when the run has ended, without a look at its context. Raises ``TimeoutError`` likewise."""
         until = None if timeout is None else self._world.monotonic() + timeout
         pause = _FIRST_PAUSE
         while True:
             status = yield from self.status(run_id)
             if RunStatus(status) in ENDED:
-                return (yield from self.result(run_id))
+                return
             left = None if until is None else until - self._world.monotonic()
             if left is not None and left <= 0:
                 raise TimeoutError(f"run {run_id} is {status} after {timeout} seconds; it goes on")
@@ -202,6 +209,10 @@ class Flows:
         try:
             context = yield from self.context(run_id, None)
         except ContextExpired:
+            context = None
+        except ContextLost:  # it may have failed for that: then this is its error, and not the waiting's
+            if row["status"] == RunStatus.COMPLETED:
+                raise
             context = None
         return RunResult(
             status=row["status"],
@@ -222,6 +233,7 @@ class Flows:
             row = yield from self.row(run_id)
             raise ContextError(f"run {run_id}: its context has versions 0 to {row['context_version']}, not {version}")
         if snapshot.version and not snapshot.slots:
+            yield from self.row(run_id)  # it, too, may have gone
             raise _expired(run_id)
         if snapshot.place is not None:
             [slots_at] = yield from self._values(run_id, snapshot.place, [snapshot.slots])
@@ -276,6 +288,9 @@ class Flows:
         for one in (yield from self._run(self._operations.references(run_id))):
             if one.version in versions:  # else it was committed after the rows were read
                 versions[one.version][one.slot] = Slot(one.version, one.text)
+        if not all(versions.values()):  # every version wrote something: it went after the rows were read
+            yield from self.row(run_id)
+            raise _expired(run_id)
         contexts = yield from self._values(run_id, place, list(versions.values()))
         found = []
         for row, context in zip(rows, contexts, strict=True):

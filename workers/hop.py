@@ -408,8 +408,8 @@ class Hops:
         _log.warning("%s: %s", work, error)
         if isinstance(settlement.event, Succeeded) and settlement.call is not None:
             event = self._caller.failed(work, error, dendrite=settlement.call.dendrite, seconds=settlement.seconds)
-            if settlement.event.blob is not None:
-                event = replace(event, wasted=(*settlement.wasted, settlement.event.blob))
+            put = () if settlement.event.blob is None else (settlement.event.blob,)
+            event = replace(event, wasted=(*settlement.wasted, *put))
         elif isinstance(settlement.event, FailedTry) and settlement.event.failure.traceback is not None:
             kind = settlement.event.failure.error_type
             event = replace(

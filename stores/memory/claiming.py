@@ -89,18 +89,15 @@ def serves(state: State, worker: WorkerInfo | ClaimRequest, row: ActivationRow) 
 def knows(state: State, worker: WorkerInfo | ClaimRequest, row: ActivationRow) -> bool:
     """Whether a worker has the activation's dendrite, the graph's version, where the run is pinned to one, and the store of
     its context, where that is kept elsewhere."""
-    place = state.runs[row.run_id].submission.place
-    return (
-        has_version(state, worker, row)
-        and (row.target.neuron, row.target.collateral) in worker.dendrites
-        and (place is None or place in worker.places)
-    )
+    return reaches(state, worker, row) and (row.target.neuron, row.target.collateral) in worker.dendrites
 
 
-def has_version(state: State, worker: WorkerInfo | ClaimRequest, row: ActivationRow) -> bool:
-    """Whether a worker has the graph's version to which the run is pinned, if it is."""
+def reaches(state: State, worker: WorkerInfo | ClaimRequest, row: ActivationRow) -> bool:
+    """Whether a worker has the graph's version to which the run is pinned, if it is, and the store of its context."""
     submission = state.runs[row.run_id].submission
-    return not submission.pinned or submission.graph_version == worker.graph_version
+    return (not submission.pinned or submission.graph_version == worker.graph_version) and (
+        submission.place is None or submission.place in worker.places
+    )
 
 
 def forget_lost(state: State) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
+from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT
 from cnstra.orchestrator.machine.records import Failure, Run
 from cnstra.orchestrator.machine.states import ENDED, ActivationStatus, RunStatus
 from cnstra.orchestrator.slots import Slot, Snapshot, shared_key, written_by
 from cnstra.orchestrator.store import Reference, RunFilter, Tag, WorkerInfo
-from cnstra.stores.memory.claiming import UNKNOWN, has_version, serves
+from cnstra.stores.memory.claiming import UNKNOWN, knows, reaches, serves
 from cnstra.stores.memory.operations import operation
 from cnstra.stores.memory.state import ActivationRow, RunRow, State
 
@@ -135,14 +136,19 @@ def _is_unknown(state: State, run: Run, activations: Iterable[ActivationRow]) ->
     workers = [worker.info for worker in state.live_workers() if worker.expires_at > now]
     return run.status not in ENDED and any(
         one.activation.blocked == UNKNOWN
-        or (one.activation.blocked is None and not any(_is_there_for(state, worker, one) for worker in workers))
+        or (
+            one.activation.blocked in (None, BLOCKED_SUSPECT)
+            and not any(_is_there_for(state, worker, one) for worker in workers)
+        )
         for one in activations
         if one.activation.status is ActivationStatus.READY
     )
 
 
 def _is_there_for(state: State, worker: WorkerInfo, row: ActivationRow) -> bool:
-    return serves(state, worker, row) and has_version(state, worker, row)
+    """What is a suspect is never set aside: of that one the dendrite counts, too."""
+    has = knows if row.activation.blocked == BLOCKED_SUSPECT else reaches
+    return serves(state, worker, row) and has(state, worker, row)
 
 
 def _activation_row(state: State, row: ActivationRow) -> Row:

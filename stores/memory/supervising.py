@@ -10,7 +10,7 @@ from cnstra.orchestrator.batches import rings_of
 from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT
 from cnstra.orchestrator.machine.states import ActivationStatus
 from cnstra.orchestrator.store import Findings, LostClaim
-from cnstra.stores.memory.claiming import UNKNOWN, fence_of, forget_lost, has_version, knows, serves, turn
+from cnstra.stores.memory.claiming import UNKNOWN, fence_of, forget_lost, knows, reaches, serves, turn
 from cnstra.stores.memory.operations import operation
 from cnstra.stores.memory.state import ActivationRow, State
 
@@ -71,16 +71,16 @@ class Supervising:
 
 
 def _waiting_since(state: State, before: datetime, limit: int) -> list[ActivationRow]:
-    """Activations that have been claimable for long: the first so many of each queue, and version, that a live worker
-    serves."""
+    """Activations that have been claimable for long: the first so many of each queue, version and place that a live
+    worker serves."""
     workers = [lease.info for lease in state.live_workers()]
-    queues: dict[tuple[str, str, str], list[ActivationRow]] = {}
+    queues: dict[tuple[str, str, str, str | None], list[ActivationRow]] = {}
     for row in sorted(state.with_status(ActivationStatus.READY), key=lambda row: turn(state, row)):
         waits = row.activation.blocked is None and _available_at(row) < before
-        if waits and any(serves(state, worker, row) and has_version(state, worker, row) for worker in workers):
+        if waits and any(serves(state, worker, row) and reaches(state, worker, row) for worker in workers):
             submission = state.runs[row.run_id].submission
             pin = submission.graph_version if submission.pinned else ""
-            queues.setdefault((submission.graph, row.activation.queue, pin), []).append(row)
+            queues.setdefault((submission.graph, row.activation.queue, pin, submission.place), []).append(row)
     return [row for of_queue in queues.values() for row in of_queue[:limit]]
 
 

@@ -65,6 +65,7 @@ def _readmit(worker: WorkerInfo, limit: int) -> Steps[bool]:
     """Those that others look for at the same time come in the same order: sorted, whatever the graphs' order is."""
     able = _able(worker)
     sorted_able = able | {"queues": sorted(able["queues"]), "dendrites": sorted(able["dendrites"])}
+    sorted_able["places"] = sorted(able["places"])
     readmitted = yield Ask("readmit_known", sorted_able | {"limit": limit})
     return len(readmitted) == limit
 
@@ -75,16 +76,14 @@ def _able(worker: WorkerInfo | ClaimRequest) -> dict[str, Any]:
         "graph": worker.graph,
         "graph_version": worker.graph_version,
         "queues": list(worker.queues),
-        "dendrites": dendrite_keys(worker.dendrites, worker.places),
+        "dendrites": dendrite_keys(worker.dendrites),
+        "places": ["", *worker.places],
     }
 
 
-def dendrite_keys(dendrites: tuple[tuple[str, str], ...], places: tuple[str, ...]) -> list[str]:
-    """Dendrites as the SQL compares them, on runs that keep their context here and on those that keep it in a place that
-    the worker reaches. Names hold no control characters, so the separator is unambiguous.
-    """
-    ends = ["", *(f"\x1f{place}" for place in places)]
-    return [f"{neuron}\x1f{collateral}{end}" for end in ends for neuron, collateral in dendrites]
+def dendrite_keys(dendrites: tuple[tuple[str, str], ...]) -> list[str]:
+    """Dendrites as the SQL compares them. Names hold no control characters, so the separator is unambiguous."""
+    return [f"{neuron}\x1f{collateral}" for neuron, collateral in dendrites]
 
 
 def load_works(claimed: Rows) -> Steps[list[Work]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -72,7 +72,7 @@ class ContextKeeping:
         runs = yield Ask("find_context", {"run_id": place.context_id})
         _check(place, runs)
         if runs:
-            return (yield from _read_of_run(place.context_id, runs[0][0], wanted))
+            return (yield from _read_of_run(place, runs[0][0], wanted))
         found = yield Ask("read_free_context", {"context_id": place.context_id, "values": wanted})
         if not found:
             return Kept(version=0, of_run=False)
@@ -87,7 +87,7 @@ class ContextKeeping:
     @operation
     def write(self, _repeated: bool, place: Place, writing: Writing) -> Steps[Wrote]:
         runs = yield Ask("lock_context", {"run_id": place.context_id})
-        _check(place, runs)
+        _check(place, runs, writes=True)
         if runs:
             written = yield from _write_to_run(place.context_id, runs[0][0], writing)
             return Wrote(written=written, of_run=True)
@@ -104,7 +104,7 @@ class ContextKeeping:
         return Wrote(written=bool(rows), of_run=False)
 
 
-def _check(place: Place, runs: Rows) -> None:
+def _check(place: Place, runs: Rows, *, writes: bool = False) -> None:
     if runs and place.freely:
         raise ContextError(
             f"context {place.context_id} in Postgres is a run's own: it is JSON, and lives as long as the run; "
@@ -112,26 +112,28 @@ def _check(place: Place, runs: Rows) -> None:
         )
     if place.was_run and not runs:  # it must not go on as a context of its own
         raise RunNotFound(f"run {place.context_id} is not stored any more, and neither is its context")
-    for _, is_kept, elsewhere in runs:
+    for version, is_kept, elsewhere in runs:
         if elsewhere is not None:
             raise ContextError(
                 f"run {place.context_id} keeps its context in the store {elsewhere!r} of your own, and not in Postgres; "
                 "read it with Orchestrator(context=...)"
             )
-        if not is_kept:
+        if not is_kept and (version or writes):  # written once more, it would stay for ever
             raise ContextExpired(
                 f"run {place.context_id}: the retention has taken its context, which comes back no more"
             )
 
 
-def _read_of_run(run_id: UUID, version: int, wanted: bool) -> Steps[Kept]:
+def _read_of_run(place: Place, version: int, wanted: bool) -> Steps[Kept]:
     rows: Rows = []
     if wanted:
-        rows = yield Ask("load_contexts", {"run_ids": [run_id]})
+        rows = yield Ask("load_contexts", {"run_ids": [place.context_id]})
+        if version and not rows:  # every version has slots: they went since the run was looked at
+            _check(replace(place, was_run=True), (yield Ask("find_context", {"run_id": place.context_id})))
     if not rows:
         return Kept(version=version, of_run=True)
     # It may have been written since the run was looked at: what is read here has the version that is read with it.
-    snapshot = shapes.snapshots_of(rows)[run_id]
+    snapshot = shapes.snapshots_of(rows)[place.context_id]
     return Kept(version=snapshot.version, of_run=True, value=shared_value(snapshot))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,13 +13,15 @@ from psycopg.rows import dict_row
 
 from cnstra import Orchestrator
 from cnstra.orchestrator.contexts import Versioned
-from cnstra.orchestrator.errors import ContextError, RunNotFound
+from cnstra.orchestrator.errors import ContextError, ContextExpired, RunNotFound
 from cnstra.orchestrator.machine.records import Verdict
 from cnstra.orchestrator.slots import OnStale
+from cnstra.orchestrator.store import Portion
 from cnstra.stores import PostgresContextStore
+from cnstra.stores.postgres.contexts import ContextKeeping, Place
 from support.context_stores import Zipped
 from support.waiting import eventually
-from support.worlds import PostgresWorld, Threads, hop, succeeded, target
+from support.worlds import PostgresWorld, Threads, failed, hop, succeeded, target
 
 
 @pytest.fixture
@@ -309,3 +312,91 @@ def test_a_run_takes_its_id_from_a_context_of_the_same_id(
     world.submit("stock", run_id=run_id)
     assert store.get_versioned() == Versioned(value=None, version=0)
     assert [row["version"] for row in rows(connection, "select * from cnstra.context")] == [0]
+
+
+def _expired_run(world: PostgresWorld, handler: Any = lambda ctx: None) -> UUID:
+    """A run that has completed; its context is due by the rules, and still there."""
+    run_id = world.submit("stock")
+    world.apply(succeeded(world.worker().claim_one(), handler))
+    world.store.run(world.store.set_retention({"context": timedelta(days=1)}))
+    world.clock.advance(2 * 86_400)
+    return run_id
+
+
+def _expire(world: PostgresWorld) -> None:
+    assert len(world.store.run(world.store.expire(Portion())).contexts) == 1
+
+
+def test_g14_a_context_that_the_retention_took_is_refused(
+    world: PostgresWorld, connection: psycopg.Connection[Any]
+) -> None:
+    """Nothing is read as empty, and nothing is written that nobody would delete any more."""
+    run_id = _expired_run(world, lambda ctx: ctx.set({"a": 1}))
+    store = PostgresContextStore(connection, run_id)
+    assert store.get() == {"a": 1}
+    _expire(world)
+    for use in (store.get, lambda: store.version, lambda: store.set([1]), store.delete):
+        with pytest.raises(ContextExpired, match=str(run_id)):
+            use()
+    assert world.row(run_id)["context_version"] == 1
+
+
+def test_g14_a_context_that_goes_between_two_looks_is_not_read_as_empty(
+    world: PostgresWorld, connection: psycopg.Connection[Any]
+) -> None:
+    """The run is looked at first, and its slots then; what was deleted in between has expired, or is gone with its run."""
+    run_id = _expired_run(world, lambda ctx: ctx.set({"a": 1}))
+    place = Place(context_id=run_id, was_run=True, freely=False)
+    steps = ContextKeeping().read(place, True).steps(False)
+    answers = {"find_context": [(1, True, None)], "load_contexts": []}
+    with pytest.raises(ContextExpired, match=str(run_id)):
+        _answered(steps, answers | {"find_context": iter([[(1, True, None)], [(1, False, None)]])})
+    steps = ContextKeeping().read(place, True).steps(False)
+    with pytest.raises(RunNotFound, match=str(run_id)):
+        _answered(steps, answers | {"find_context": iter([[(1, True, None)], []])})
+
+
+def test_a_run_that_never_had_a_context_still_has_none(
+    world: PostgresWorld, connection: psycopg.Connection[Any]
+) -> None:
+    """The rule took nothing from it: it is read as before, as by the client; but nobody would delete what is written now."""
+    run_id = _expired_run(world)
+    _expire(world)
+    store = PostgresContextStore(connection, run_id)
+    assert store.get_versioned() == Versioned(value=None, version=0)
+    assert world.values(run_id) is None
+    with pytest.raises(ContextExpired, match=str(run_id)):
+        store.set({"a": 1})
+
+
+def test_g6_writes_from_outside_hold_back_nobody_for_good(
+    world: PostgresWorld, connection: psycopg.Connection[Any]
+) -> None:
+    """One that is to run alone after three conflicts may lose more of them; it is claimable each time, and so are others."""
+    run_id = world.submit("stock", "bank")
+    store, worker = PostgresContextStore(connection, run_id), world.worker()
+    for written in range(1, 6):
+        works = {work.neuron: work for work in worker.claim()}
+        lost = hop(works["stock"], lambda ctx: ctx.set({"a": "mine"}))
+        store.set({"a": written})
+        if "bank" in works:
+            world.settle(failed(works["bank"], retry_after=0.0))
+            world.fire(run_id, 2)
+        assert world.settle(lost.event()).verdict is Verdict.CONFLICTED
+    [work] = worker.claim()
+    assert work.neuron == "stock"
+    assert world.settle(succeeded(work, lambda ctx: ctx.set({"a": "mine"}))).verdict is Verdict.APPLIED
+    assert [work.neuron for work in worker.claim()] == ["bank"]
+    assert world.row(run_id)["context_version"] == 6
+
+
+def _answered(steps: Any, answers: dict[str, Any]) -> Any:
+    """Give an operation the rows that a database would have had for it at each moment."""
+    given = None
+    while True:
+        try:
+            ask = steps.send(given)
+        except StopIteration as stop:
+            return stop.value
+        given = answers[ask.statement]
+        given = next(given) if hasattr(given, "__next__") else given

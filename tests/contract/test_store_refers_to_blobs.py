@@ -365,3 +365,60 @@ def test_work_given_back_for_a_while_is_ready_when_that_is_over(elsewhere: Elsew
     elsewhere.world.fire(run_id, 1)
     again = elsewhere.claim_one(worker)
     assert (again.try_number, again.failures, again.crashes) == (1, 0, 0)
+
+
+# -- in nobody's way -------------------------------------------------------------------------------------------
+
+
+def test_g14_work_of_a_store_that_nobody_has_hides_no_lost_doorbell(elsewhere: Elsewhere) -> None:
+    """However much of it waits in front, what somebody can claim is found; and it is rung for where its store is there."""
+    for _ in range(3):
+        elsewhere.submit("stock")
+    plain = elsewhere.world.submit("stock")
+    worker = elsewhere.world.worker()
+    elsewhere.world.clock.advance(2)
+    assert _rung(elsewhere.world, worker) == {plain}
+    elsewhere.worker()
+    elsewhere.world.clock.advance(2)
+    assert len(_rung(elsewhere.world, worker)) == 3
+
+
+def _rung(world: World, worker: Worker) -> set[UUID]:
+    """What the supervisor would ring for, at most two of each kind."""
+    return {run_id for ring in world.look(worker, limit=2).unclaimed for run_id, _ in ring.activations}
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_g13_pin_and_place_and_dendrite_must_be_one_workers(elsewhere: Elsewhere, pinned: bool) -> None:
+    """Of two workers, of which each lacks what the other has, neither may have it: it shows as unknown."""
+    run_id = elsewhere.world.submit("stock", place=PLACE, pinned=pinned)
+    has_code = elsewhere.world.worker()
+    has_store = elsewhere.world.worker(("bank", "order"), places=(PLACE,), graph_version="v2")
+    elsewhere.world.clock.advance(2)
+    elsewhere.world.set_unknown_aside()
+    assert elsewhere.world.row(run_id)["blocked"] == "unknown"
+    assert has_code.claim() == has_store.claim(places=(PLACE,)) == []
+    newcomer = elsewhere.worker()
+    assert elsewhere.world.row(run_id)["blocked"] is None
+    assert elsewhere.claim_one(newcomer).run_id == run_id
+
+
+@pytest.mark.parametrize("lacks", ["place", "dendrite"])
+def test_g1_a_suspect_that_nobody_could_run_shows_as_unknown(elsewhere: Elsewhere, lacks: str) -> None:
+    """It is never set aside, as claims pass it over anyway; but somebody has to learn why it waits."""
+    run_id = elsewhere.submit("stock")
+    first = elsewhere.worker()
+    work = elsewhere.claim_one(first)
+    event = lost(run_id, work.fence)
+    elsewhere.world.apply(replace(event, event=replace(event.event, suspect_at=1)))  # type: ignore[type-var]
+    elsewhere.world.clock.advance(2)
+    elsewhere.world.fire(run_id, 1)
+    assert elsewhere.world.row(run_id)["blocked"] is None
+    elsewhere.world.store.run(elsewhere.world.store.leave(first.info.worker))
+    if lacks == "place":
+        elsewhere.world.worker()
+    else:
+        elsewhere.world.worker(("bank", "order"), places=(PLACE,))
+    assert elsewhere.world.row(run_id)["blocked"] == "unknown"
+    elsewhere.worker()
+    assert elsewhere.world.row(run_id)["blocked"] is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -51,14 +52,45 @@ analyze
 """
 
 
-@pytest.fixture(scope="module")
-def connection(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """A worker of one version, and behind it a backlog that is pinned to another; as the store connects to it."""
+_ELSEWHERE = f"""
+insert into cnstra.worker (worker, host, pid, graph, graph_version, queues, dendrites, places, lease, started_at,
+                           last_seen_at, expires_at)
+select gen_random_uuid(), 'h', 1, 'shop', 'v1', array['default'], array['stock' || chr(31) || 'order'], places, '1 day',
+       now(), now(), now() + interval '1 day'
+from (values (array['']), (array['', 'archive'])) w (places);
+
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, place, neuron, dendrite, collateral, payload,
+                               queue, priority, attempt, status, blocked, created_at, available_at)
+select gen_random_uuid(), 1, 0, 'shop', '', 'archive', 'stock', 'handle', 'order', '1', 'default', 0, 1, 'ready',
+       case when n % 10 = 0 then 'suspect' end, now(), now() - interval '1 minute'
+from generate_series(1, {BACKLOG}) n;
+
+analyze
+"""
+
+
+@contextmanager
+def _filled(servers: HeldServers, template_url: str, fill: str) -> Iterator[psycopg.Connection[Any]]:
+    """A database with such a backlog, as the store connects to it."""
     with fresh_database(servers.database_url, template=template_url) as url:
         settings = {name: value for name, value in _connecting(url).items() if name != "conninfo"}
         with psycopg.connect(url, **settings) as connection:
-            connection.execute(_FILL.encode())
+            connection.execute(fill.encode())
             yield connection
+
+
+@pytest.fixture(scope="module")
+def connection(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A worker of one version, and behind it a backlog that is pinned to another."""
+    with _filled(servers, template_url, _FILL) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def elsewhere(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A worker with a store of contexts and one without, and a backlog of runs that live in that store."""
+    with _filled(servers, template_url, _ELSEWHERE) as connection:
+        yield connection
 
 
 _CLAIM: dict[str, Any] = {
@@ -69,6 +101,7 @@ _CLAIM: dict[str, Any] = {
     "graph_version": "v1",
     "queues": ["default"],
     "dendrites": ["stock\x1forder"],
+    "places": [""],
 }
 _LONG_AGO = datetime.now(UTC) - timedelta(days=30)
 _PRUNE: dict[str, Any] = {"status": "completed", "before": _LONG_AGO, "kept": [True, False], "limit": 200}
@@ -113,6 +146,31 @@ def test_g14_a_backlog_of_another_version_is_not_read(
 def test_g14_the_version_of_the_backlog_claims_as_much_as_it_asks_for(connection: psycopg.Connection[Any]) -> None:
     """The other side of it, and the proof that the backlog is there: in the order of the index, without sorting it."""
     pages, in_vain = cost(connection, "claim", _CLAIM | {"graph_version": "v2"})
+    assert in_vain == 0
+    assert A_FEW_PAGES < pages < 20 * _CLAIM["limit"]
+
+
+@pytest.mark.parametrize("statement", ["claim", "claim_suspects", "suspects_wait"])
+def test_g14_a_backlog_of_a_store_that_is_away_is_not_read(elsewhere: psycopg.Connection[Any], statement: str) -> None:
+    """Runs whose context lives in a store that a worker does not reach, now or at all, slow nobody else down."""
+    pages, in_vain = cost(elsewhere, statement, _CLAIM)
+    assert in_vain == 0
+    assert pages < A_FEW_PAGES
+
+
+@pytest.mark.parametrize("statement", ["find_unclaimed", "set_unknown_aside"])
+def test_g14_a_backlog_of_a_store_is_looked_at_no_further_than_others(
+    elsewhere: psycopg.Connection[Any], statement: str
+) -> None:
+    """The first of it, in the order of the index; what is read in vain are at most rows of the two workers."""
+    pages, in_vain = cost(elsewhere, statement, _LOOK | {"limit": 5})
+    assert in_vain <= 2 * 5
+    assert pages < A_FEW_PAGES
+
+
+def test_g14_a_worker_with_the_store_claims_in_the_order_of_the_index(elsewhere: psycopg.Connection[Any]) -> None:
+    """The proof that the backlog is there."""
+    pages, in_vain = cost(elsewhere, "claim", _CLAIM | {"places": ["", "archive"]})
     assert in_vain == 0
     assert A_FEW_PAGES < pages < 20 * _CLAIM["limit"]
 

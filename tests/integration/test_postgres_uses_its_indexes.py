@@ -83,6 +83,15 @@ def test_an_index_serves_the_statement_that_it_names(
     assert index in found
 
 
+@pytest.mark.parametrize("statement", ["claim", "claim_suspects", "readmit_known"])
+def test_places_and_pins_are_conditions_of_the_index(connection: psycopg.Connection[Any], statement: str) -> None:
+    """Not filters over rows that were read; the dendrites of what is unknown are, too."""
+    found = plan(connection, f"explain (generic_plan) {numbered(statements()[statement])}")
+    [condition] = [line for line in found.splitlines() if "Index Cond" in line and "queue" in line]
+    assert all(part in condition for part in ("graph = ", "queue = ", "pin = ", "place = "))
+    assert ("chr(31)" in condition or "|| '" in condition) == (statement == "readmit_known")
+
+
 @pytest.mark.parametrize(("index", "which"), _ASKED)
 def test_an_index_serves_what_people_ask(
     connection: psycopg.Connection[Any], index: str, which: dict[str, Any]

@@ -47,17 +47,19 @@ order by a.graph, a.queue
 
 -- name: unknown_work
 -- Work that no worker has the code for, or not the store of its context, and some runs that wait with it: what was set
--- aside, and what is pinned to a version that nobody has of those who serve its queue.
+-- aside, and what is pinned to a version, or lives in a place, that nobody has of those who serve its queue. A suspect is
+-- never set aside, and is there, too.
 select a.graph, a.neuron, a.collateral, a.pin, a.place, count(*) as activations,
        (array_agg(a.run_id order by a.run_id))[1:3] as runs
 from cnstra.activation a
 where a.blocked = 'unknown'
-   or a.status = 'ready' and a.blocked is null and a.pin <> ''
+   or a.status = 'ready' and (a.blocked is null and (a.pin <> '' or a.place <> '') or a.blocked = 'suspect')
       and exists (select from cnstra.worker w
                   where w.graph = a.graph and a.queue = any(w.queues) and w.lost_at is null)
       and not exists (select from cnstra.worker w
                       where w.graph = a.graph and a.queue = any(w.queues) and w.lost_at is null
-                        and w.graph_version = a.pin)
+                        and a.pin in ('', w.graph_version) and a.place = any(w.places)
+                        and (a.blocked is null or a.neuron || chr(31) || a.collateral = any(w.dendrites)))
 group by a.graph, a.neuron, a.collateral, a.pin, a.place
 order by a.graph, a.neuron, a.collateral
 

@@ -55,17 +55,19 @@ select true from cnstra.worker where worker = %(worker)s and lost_at is null for
 
 -- name: claim
 -- Hand out ready activations: by priority, then by age, in each queue. Locked rows are somebody else's, and passed over.
--- Unpinned ones and those of the worker's own version are ranges of the index: a backlog of other versions is not read.
+-- Unpinned ones and those of the worker's own version are ranges of the index, and so is each place of contexts that it
+-- reaches: a backlog of other versions, or of a store that is away, is not read.
 -- The first try is the first that comes to anything: a claim that was given back uncalled has not begun it.
 with candidate as materialized (
     select c.run_id, c.activation_id
     from unnest(%(queues)s::text[]) q (queue)
     cross join unnest(array['', %(graph_version)s::text]) p (pin)
+    cross join unnest(%(places)s::text[]) l (place)
     cross join lateral (
         select a.run_id, a.activation_id, a.priority, a.available_at
         from cnstra.activation a
         where a.status = 'ready' and a.blocked is null and a.graph = %(graph)s and a.queue = q.queue and a.pin = p.pin
-          and a.neuron || chr(31) || a.collateral || coalesce(chr(31) || a.place, '') = any(%(dendrites)s::text[])
+          and a.place = l.place and a.neuron || chr(31) || a.collateral = any(%(dendrites)s::text[])
         order by a.priority desc, a.available_at
         limit %(limit)s
         for no key update skip locked) c
@@ -86,11 +88,12 @@ with candidate as materialized (
     select c.run_id, c.activation_id
     from unnest(%(queues)s::text[]) q (queue)
     cross join unnest(array['', %(graph_version)s::text]) p (pin)
+    cross join unnest(%(places)s::text[]) l (place)
     cross join lateral (
         select a.run_id, a.activation_id, a.priority, a.available_at
         from cnstra.activation a
         where a.status = 'ready' and a.blocked = 'suspect' and a.graph = %(graph)s and a.queue = q.queue and a.pin = p.pin
-          and a.neuron || chr(31) || a.collateral || coalesce(chr(31) || a.place, '') = any(%(dendrites)s::text[])
+          and a.place = l.place and a.neuron || chr(31) || a.collateral = any(%(dendrites)s::text[])
         order by a.priority desc, a.available_at
         limit %(limit)s
         for no key update skip locked) c
@@ -109,8 +112,8 @@ returning a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a
 select exists (
     select from cnstra.activation a
     where a.status = 'ready' and a.blocked = 'suspect' and a.graph = %(graph)s and a.queue = any(%(queues)s::text[])
-      and a.pin = any(array['', %(graph_version)s::text])
-      and a.neuron || chr(31) || a.collateral || coalesce(chr(31) || a.place, '') = any(%(dendrites)s::text[]))
+      and a.pin = any(array['', %(graph_version)s::text]) and a.place = any(%(places)s::text[])
+      and a.neuron || chr(31) || a.collateral = any(%(dendrites)s::text[]))
 
 -- name: claims_of_nonce
 -- The claims that a worker was given under one nonce: what a claim whose reply was lost had answered.
@@ -221,7 +224,7 @@ insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordi
                                collateral, payload, queue, priority, attempt, status, blocked, epoch, nonce, worker, tries,
                                created_at, available_at, first_try_at, started_at)
 select n.run_id, n.activation_id, n.parent, n.ordinal, r.graph, case when r.pinned then r.graph_version else '' end,
-       r.context_place, n.neuron, n.dendrite, n.collateral, n.payload::jsonb, n.queue, r.priority, n.attempt, n.status, n.blocked,
+       coalesce(r.context_place, ''), n.neuron, n.dendrite, n.collateral, n.payload::jsonb, n.queue, r.priority, n.attempt, n.status, n.blocked,
        case when n.status = 'running' then 1 else 0 end, n.nonce, n.worker,
        case when n.status = 'running' then 1 else 0 end, %(now)s, n.available_at,
        case when n.status = 'running' then %(now)s::timestamptz end,
@@ -346,10 +349,10 @@ select true from cnstra.supervisor for share
 
 -- name: register
 -- Begin a worker's lease.
-insert into cnstra.worker (worker, host, pid, graph, graph_version, queues, dendrites, lease, started_at, last_seen_at,
-                           expires_at)
-select %(worker)s, %(host)s, %(pid)s, %(graph)s, %(graph_version)s, %(queues)s, %(dendrites)s, %(lease)s, t.now, t.now,
-       t.now + %(lease)s
+insert into cnstra.worker (worker, host, pid, graph, graph_version, queues, dendrites, places, lease, started_at,
+                           last_seen_at, expires_at)
+select %(worker)s, %(host)s, %(pid)s, %(graph)s, %(graph_version)s, %(queues)s, %(dendrites)s, %(places)s, %(lease)s,
+       t.now, t.now, t.now + %(lease)s
 from (select CLOCK() as now) t
 on conflict (worker) do nothing
 
@@ -362,12 +365,13 @@ set blocked = null
 from (select k.run_id, k.activation_id
       from unnest(%(queues)s::text[]) q (queue)
       cross join unnest(array['', %(graph_version)s::text]) p (pin)
+      cross join unnest(%(places)s::text[]) l (place)
       cross join unnest(%(dendrites)s::text[]) d (dendrite)
       cross join lateral (
           select u.run_id, u.activation_id
           from cnstra.activation u
           where u.blocked = 'unknown' and u.graph = %(graph)s and u.queue = q.queue and u.pin = p.pin
-            and u.neuron || chr(31) || u.collateral || coalesce(chr(31) || u.place, '') = d.dendrite
+            and u.place = l.place and u.neuron || chr(31) || u.collateral = d.dendrite
           order by u.run_id, u.activation_id
           limit %(limit)s
           for no key update) k
@@ -420,17 +424,18 @@ select exists (select from cnstra.worker where lost_at is not null or expires_at
 
 -- name: find_unclaimed
 -- Ready activations that nobody has claimed for a while: their doorbell was lost, or everybody is busy.
--- Only where a live worker could claim them: a graph or a version whose workers are away must not hide another's.
+-- Only where a live worker could claim them: a graph, a version or a place whose workers are away must not hide another's.
 select c.queue, c.run_id, c.activation_id
-from (select distinct w.graph, q.queue, p.pin
+from (select distinct w.graph, q.queue, p.pin, l.place
       from cnstra.worker w cross join lateral unnest(w.queues) q (queue)
       cross join lateral unnest(array['', w.graph_version]) p (pin)
+      cross join lateral unnest(w.places) l (place)
       where w.lost_at is null) served
 cross join lateral (
     select a.queue, a.run_id, a.activation_id
     from cnstra.activation a
     where a.status = 'ready' and a.blocked is null and a.graph = served.graph and a.queue = served.queue
-      and a.pin = served.pin and a.available_at < CLOCK() - %(unclaimed_after)s::interval
+      and a.pin = served.pin and a.place = served.place and a.available_at < CLOCK() - %(unclaimed_after)s::interval
     order by a.priority desc, a.available_at
     limit %(limit)s) c
 
@@ -464,28 +469,31 @@ limit %(limit)s
 select true from cnstra.supervisor for no key update
 
 -- name: set_unknown_aside
--- Ready activations that no live worker of their graph, queue and version knows leave the ready index, so that nothing
--- starves behind them. Those of a version that nobody has are in nobody's way there, and stay. Only the first ones in the order of claiming are looked at: those are what others would starve behind.
+-- Ready activations that no live worker of their graph, queue, version and place knows leave the ready index, so that
+-- nothing starves behind them. Those of a version or a place that nobody has are in nobody's way there, and stay. Only the
+-- first ones in the order of claiming are looked at: those are what others would starve behind.
 -- Locked are only those that leave: the others wait for their turn, and a claim that found them locked would pass over them.
 update cnstra.activation a
 set blocked = 'unknown'
-from (select distinct w.graph, q.queue, p.pin
+from (select distinct w.graph, q.queue, p.pin, l.place
       from cnstra.worker w cross join lateral unnest(w.queues) q (queue)
       cross join lateral unnest(array['', w.graph_version]) p (pin)
+      cross join lateral unnest(w.places) l (place)
       where w.lost_at is null) served
 cross join lateral (
     select k.run_id, k.activation_id
-    from (select f.run_id, f.activation_id, f.neuron || chr(31) || f.collateral || coalesce(chr(31) || f.place, '') as dendrite
+    from (select f.run_id, f.activation_id, f.neuron || chr(31) || f.collateral as dendrite
           from cnstra.activation f
           where f.status = 'ready' and f.blocked is null and f.graph = served.graph and f.queue = served.queue
-            and f.pin = served.pin and f.available_at < CLOCK() - %(unclaimed_after)s::interval
+            and f.pin = served.pin and f.place = served.place and f.available_at < CLOCK() - %(unclaimed_after)s::interval
           order by f.priority desc, f.available_at
           limit %(limit)s) f
     join cnstra.activation k on k.run_id = f.run_id and k.activation_id = f.activation_id
     where k.status = 'ready' and k.blocked is null
       and not exists (select from cnstra.worker w
                       where w.lost_at is null and w.graph = served.graph and served.queue = any(w.queues)
-                        and served.pin in ('', w.graph_version) and f.dendrite = any(w.dendrites))
+                        and served.pin in ('', w.graph_version) and served.place = any(w.places)
+                        and f.dendrite = any(w.dendrites))
     for no key update of k skip locked) u
 where a.run_id = u.run_id and a.activation_id = u.activation_id
 returning a.activation_id

@@ -16,9 +16,11 @@ select r.run_id, r.graph, r.graph_version, r.status, r.attempt, r.entry_collater
             when exists (
                 select from cnstra.activation a
                 where a.run_id = r.run_id and a.status = 'ready'
-                  and (a.blocked = 'unknown' or (a.blocked is null and not exists (
+                  and (a.blocked = 'unknown' or (coalesce(a.blocked, 'suspect') = 'suspect' and not exists (
                           select from cnstra.worker w
                           where w.graph = a.graph and a.queue = any(w.queues) and a.pin in ('', w.graph_version)
+                            and a.place = any(w.places)
+                            and (a.blocked is null or a.neuron || chr(31) || a.collateral = any(w.dendrites))
                             and w.lost_at is null and w.expires_at > clock_timestamp())))) then 'unknown'
             when exists (select from cnstra.activation a where a.run_id = r.run_id and a.blocked = 'limited') then 'limited'
        end as blocked,

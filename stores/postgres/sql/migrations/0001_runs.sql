@@ -62,7 +62,7 @@ create table cnstra.activation (
     ordinal              integer not null,        -- the signal's place among what the parent emitted
     graph                text not null,
     pin                  text not null,           -- the graph version that alone may run it; '' where any may
-    place                text,                    -- the run's context_place: only workers with that store may run it
+    place                text not null default '', -- the run's context_place: only workers with that store may run it; or ''
     neuron               text not null,
     dendrite             text not null,
     collateral           text not null,
@@ -99,13 +99,13 @@ create table cnstra.activation (
     check (status <> 'running' or (nonce is not null and worker is not null and epoch > 0))
 ) with (fillfactor = 85);
 
-create index activation_ready on cnstra.activation (graph, queue, pin, priority desc, available_at)
+create index activation_ready on cnstra.activation (graph, queue, pin, place, priority desc, available_at)
     where status = 'ready' and blocked is null;                        -- claim, find_unclaimed, set_unknown_aside
 create index activation_scheduled on cnstra.activation (available_at) where status = 'scheduled'; -- find_due
 create index activation_running on cnstra.activation (worker) where status = 'running';         -- held_claims, claims_of_nonce, lost_claims, forget_lost
-create index activation_suspect on cnstra.activation (graph, queue, pin, priority desc, available_at)
+create index activation_suspect on cnstra.activation (graph, queue, pin, place, priority desc, available_at)
     where status = 'ready' and blocked = 'suspect';                    -- claim_suspects, suspects_wait, find_suspects
-create index activation_unknown on cnstra.activation (graph, queue, pin, (neuron || chr(31) || collateral || coalesce(chr(31) || place, '')), run_id, activation_id)
+create index activation_unknown on cnstra.activation (graph, queue, pin, place, (neuron || chr(31) || collateral), run_id, activation_id)
     where blocked = 'unknown';                                         -- readmit_known
 
 create table cnstra.try (
@@ -167,6 +167,7 @@ create table cnstra.worker (
     graph_version  text not null,
     queues         text[] not null,
     dendrites      text[] not null,
+    places         text[] not null default '{""}', -- where it reaches contexts; '' is this database
     lease          interval not null,
     started_at     timestamptz not null,
     last_seen_at   timestamptz not null,
