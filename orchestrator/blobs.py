@@ -62,7 +62,8 @@ def checked(store: Any) -> BlobStore:
         method = getattr(store, name, None)
         if not callable(method):
             raise ConfigurationError(
-                f"context={kind}: it has no method {name}; a store has put(key, data), get(key) and delete(keys)"
+                f"context={kind}: it has no method {name}; a store has put(key, data), get(key) and delete(keys), "
+                "as cnstra.stores.blobs.RedisBlobStore for Redis"
             )
         if inspect.iscoroutinefunction(method):
             raise ConfigurationError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ class LiveStore:
 
     def get(self) -> Any:
         known = self._collection.select_by_primary_key(self._run_id)
-        return None if known is None else known.data
+        return None if known is None else deepcopy(known.data)  # the screen shares what is stored
 
     def set(self, value: Any) -> None:
         self._collection.upsert_one(Known(self._run_id, value))

@@ -452,7 +452,7 @@ class Engine(Turns):
         self._open_turn()
         try:
             route, signal = item
-            self.frontier.queue.appendleft((route.with_place(), signal))
+            self.frontier.put_with_place((route.with_place(), signal))
             if self._depth == 1:  # else the turn that gave the place up comes to it
                 self._pump()
         finally:

@@ -60,6 +60,13 @@ class Frontier:
         for item in items:
             del self.limbo[id(item)]
 
+    def put_with_place(self, item: Item) -> None:
+        """Put a task that has got a place before all that have none, and behind those that had theirs before it."""
+        queue, before = self.queue, 0
+        while before < len(queue) and queue[before][0].has_place:
+            before += 1
+        queue.insert(before, item)
+
     def items(self) -> list[Item]:
         """All of them."""
         bodies = (body.item for body in self.bodies.values())

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import msgspec
 
 from cnstra.orchestrator.context import AbortSignal
+from cnstra.orchestrator.contexts import ContextStore
 from cnstra.orchestrator.errors import StimulationError
 from cnstra.orchestrator.graph import AfferentPath, Modality, Signal, TimedSignal
 from cnstra.orchestrator.stimulation.records import Drain, Response
@@ -34,8 +35,8 @@ class StimulateOptions(TypedDict, total=False):
     concurrency: int | None
     max_neuron_hops: int | None
     abort_signal: AbortSignal | None
-    ctx: Any
-    create_context_store: Callable[[], Any] | None
+    ctx: ContextStore | None
+    create_context_store: Callable[[], ContextStore] | None
     stimulation_context: Any
     modality: Modality | None
     afferent_path: AfferentPath | None
@@ -81,8 +82,11 @@ def checked(given: StimulateOptions) -> Options:
                 "ctx= and create_context_store= were both given; a stimulation has one context store"
             )
         options = msgspec.structs.replace(options, ctx=create())
-        if options.ctx is None:
-            raise StimulationError("create_context_store= gave None; it must give a context store")
+        if not _is_store(options.ctx):
+            raise StimulationError(
+                "create_context_store= must give a context store, an object with get() and set(value); it gave "
+                f"{options.ctx!r}"
+            )
     _check("ctx", options.ctx, _is_store, "a context store: an object with get() and set(value)")
     return options
 

@@ -135,6 +135,35 @@ async def test_a_place_is_given_up_by_a_handler_that_fails_or_is_stopped() -> No
     assert kinds == [ValueError, ValueError, asyncio.CancelledError]
 
 
+@in_a_loop
+async def test_places_got_while_the_stimulation_is_full_are_used_in_their_order() -> None:
+    """Two tasks get places while a handler elsewhere takes up the stimulation's own limit: the first one runs first."""
+    calls = list[int]()
+    let_go, full = asyncio.Event(), asyncio.Event()
+    worker, other = neuron("worker", concurrency=2), neuron("other")
+
+    @worker.dendrite(work)
+    async def handle(n: int) -> None:
+        calls.append(n)
+        await let_go.wait()
+
+    @other.dendrite(done)
+    async def take_up_the_limit(n: int) -> None:
+        await full.wait()
+
+    cns = CNS([worker, other])
+    before = cns.stimulate([work.create_signal(1), work.create_signal(2)])
+    after = cns.stimulate([work.create_signal(3), work.create_signal(4), done.create_signal(0)], concurrency=1)
+    let_go.set()
+    await before.wait_until_complete()
+    await asyncio.sleep(0)  # both places are handed over in this iteration of the loop
+    assert calls == [1, 2], "the second stimulation is full"
+    full.set()
+    await after.wait_until_complete()
+
+    assert calls == [1, 2, 3, 4]
+
+
 def test_sync_handlers_pass_through_a_gate_without_a_loop() -> None:
     """A hundred stimulations one after another through one place, and a fan-out through it within one."""
     total, cns_of = [0], neuron("adds", {"work": work}, concurrency=1)

@@ -208,6 +208,8 @@ def test_a_factory_makes_a_store_for_each_stimulation() -> None:
         cns.stimulate(start.create_signal(1), ctx=Own(), create_context_store=create)
     with pytest.raises(StimulationError, match="gave None"):
         cns.stimulate(start.create_signal(1), create_context_store=lambda: None)
+    with pytest.raises(StimulationError, match=r"create_context_store= must .* it gave \{\}"):
+        cns.stimulate(start.create_signal(1), create_context_store=dict)
 
 
 # -- services, and what a stimulation brings -----------------------------------------------------------------------------
