@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from cnstra.orchestrator import slots, values
 from cnstra.orchestrator.blobs import USUAL_PLACE, Blobs, Fetched, keys_of
@@ -54,10 +54,28 @@ class World(Protocol):
     """Where flows run: each method gives its result, or an awaitable of it."""
 
     def run(self, operation: Any, /) -> Any: ...
+    def run_in(self, connection: Any, operation: Any, /) -> Any: ...
     def ring(self, rings: Sequence[Ring], /) -> Any: ...
     def call(self, blocking: Callable[[], Any], /) -> Any: ...
     def sleep(self, seconds: float, /) -> Any: ...
     def monotonic(self) -> float: ...
+
+
+class Kept(NamedTuple):
+    """A run that is kept, and the doorbells that are still to be rung for it."""
+
+    run_id: uuid.UUID
+    rings: tuple[Ring, ...] = ()
+
+
+def rings_within(rings: Iterable[Ring], run_id: uuid.UUID) -> tuple[Ring, ...]:
+    """The part of doorbells that is for one run."""
+    found = []
+    for ring in rings:
+        activations = tuple(one for one in ring.activations if one[0] == run_id)
+        if activations:
+            found.append(Ring(queue=ring.queue, activations=activations))
+    return tuple(found)
 
 
 def drive(flow: Flow[T]) -> T:
@@ -138,29 +156,41 @@ class Flows:
 
     # -- submit ------------------------------------------------------------------------------------------------
 
-    def submit(self, signal: Signal[Any], options: SubmitOptions) -> Flow[uuid.UUID]:
+    def submit(self, signal: Signal[Any], options: SubmitOptions) -> Flow[Kept]:
         """Keep a run."""
-        [run_id] = yield from self._keep([submission_of(self._graph(), signal, options, self._entropy)])
-        return run_id
+        submission = submission_of(self._graph(), signal, options, self._entropy)
+        [kept] = yield from self._keep([submission], options.get("connection"))
+        return kept
 
-    def submit_many(self, signals: Iterable[Signal[Any]], options: ManyOptions) -> Flow[list[uuid.UUID]]:
+    def submit_many(self, signals: Iterable[Signal[Any]], options: ManyOptions) -> Flow[list[Kept]]:
         """Keep a run for each signal: all of them, or none."""
-        return (yield from self._keep(submissions_of(self._graph(), signals, options, self._entropy)))
+        submissions = submissions_of(self._graph(), signals, options, self._entropy)
+        return (yield from self._keep(submissions, options.get("connection")))
 
     def _graph(self) -> CNS:
         if self._cns is None:
             raise SubmitError("submitting needs the graph: Orchestrator(cns, ...)")
         return self._cns
 
-    def _keep(self, submissions: list[Submission]) -> Flow[list[uuid.UUID]]:
+    def _keep(self, submissions: list[Submission], connection: Any) -> Flow[list[Kept]]:
+        """Keep runs. In a transaction of the user's nobody would find them yet, so that the doorbells are for later."""
         if not submissions:
             return []
         if self._blobs is not None:
             submissions = [replace(submission, place=self._blobs.place) for submission in submissions]
-        accepted, rings = yield from self._run(self._operations.submit(submissions))
+        operation = self._operations.submit(submissions)
+        if connection is not None:
+            accepted, rings = yield self._world.run_in(connection, operation)
+            return [Kept(answer.run_id, rings_within(rings, answer.run_id)) for answer in accepted]
+        accepted, rings = yield from self._run(operation)
         if rings:
             yield self._world.ring(rings)
-        return [answer.run_id for answer in accepted]
+        return [Kept(answer.run_id) for answer in accepted]
+
+    def ring(self, rings: Sequence[Ring]) -> Flow[None]:
+        """Ring doorbells."""
+        if rings:
+            yield self._world.ring(rings)
 
     # -- one run -----------------------------------------------------------------------------------------------
 

@@ -30,13 +30,15 @@ class BatchOptions(TypedDict, total=False):
 
     ``priority``: higher ones are claimed first, 0 is usual. ``delay``: a timedelta after which they begin. ``tags``: strings
     by strings, to find them by. ``retry``: the run's own policy; when an activation has failed for good, it restarts the
-    failed ones with the saved context.
+    failed ones with the saved context. ``connection``: your own psycopg connection, of the client's colour: what is kept is
+    kept with its transaction, or not at all.
     """
 
     priority: int
     delay: timedelta | None
     tags: Mapping[str, str] | None
     retry: BaseRetrying | None
+    connection: Any
 
 
 class ManyOptions(BatchOptions, total=False):

@@ -21,7 +21,7 @@ from cnstra.orchestrator.flows import Flows, RunResult, Written, drive, drive_as
 from cnstra.orchestrator.graph import CNS, Signal
 from cnstra.orchestrator.ports import Bell, Ring, SystemEntropy
 from cnstra.orchestrator.retention import KeepOptions
-from cnstra.orchestrator.store import AsyncStore, Operation, Store
+from cnstra.orchestrator.store import Operation
 from cnstra.orchestrator.submitting import ListOptions, ManyOptions, SubmitOptions, run_uuid
 from cnstra.stores.postgres import AsyncPostgresStore, PostgresStore
 from cnstra.workers.doorbell import DramatiqBell
@@ -32,11 +32,14 @@ T = TypeVar("T")
 class _BlockingWorld:
     """Flows run in the calling thread."""
 
-    def __init__(self, store: Store, bell: Bell) -> None:
+    def __init__(self, store: PostgresStore, bell: Bell) -> None:
         self._store, self._bell = store, bell
 
     def run(self, operation: Operation[T], /) -> T:
         return self._store.run(operation)
+
+    def run_in(self, connection: Any, operation: Operation[T], /) -> T:
+        return self._store.run_in(connection, operation)
 
     def ring(self, rings: Sequence[Ring], /) -> None:
         self._bell.ring(rings)
@@ -54,11 +57,14 @@ class _BlockingWorld:
 class _AsyncWorld:
     """Flows run on the calling event loop; the bell, which blocks for a moment, in a thread."""
 
-    def __init__(self, store: AsyncStore, bell: Bell) -> None:
+    def __init__(self, store: AsyncPostgresStore, bell: Bell) -> None:
         self._store, self._bell = store, bell
 
     def run(self, operation: Operation[T], /) -> Awaitable[T]:
         return self._store.run(operation)
+
+    def run_in(self, connection: Any, operation: Operation[T], /) -> Awaitable[T]:
+        return self._store.run_in(connection, operation)
 
     def ring(self, rings: Sequence[Ring], /) -> Awaitable[None]:
         return asyncio.to_thread(self._bell.ring, rings)
@@ -76,9 +82,17 @@ class _AsyncWorld:
 class Run:
     """One run, by its id. Everything that it answers is read anew."""
 
-    def __init__(self, run_id: UUID, flows: Flows) -> None:
+    def __init__(self, run_id: UUID, flows: Flows, rings: tuple[Ring, ...] = ()) -> None:
         self.id = run_id
         self._flows = flows
+        self._rings = rings
+
+    def ring(self) -> None:
+        """Have workers look for it at once, after your transaction, in which it was submitted, has committed.
+
+        Without this they find it within about a second.
+        """
+        drive(self._flows.ring(self._rings))
 
     def status(self) -> str:
         """``running``, ``waiting``, ``completed``, ``failed`` …: the words of the view ``cnstra.runs``."""
@@ -114,9 +128,17 @@ class Run:
 class AsyncRun:
     """One run, by its id. Everything that it answers is read anew."""
 
-    def __init__(self, run_id: UUID, flows: Flows) -> None:
+    def __init__(self, run_id: UUID, flows: Flows, rings: tuple[Ring, ...] = ()) -> None:
         self.id = run_id
         self._flows = flows
+        self._rings = rings
+
+    async def ring(self) -> None:
+        """Have workers look for it at once, after your transaction, in which it was submitted, has committed.
+
+        Without this they find it within about a second.
+        """
+        await drive_async(self._flows.ring(self._rings))
 
     async def status(self) -> str:
         """``running``, ``waiting``, ``completed``, ``failed`` …: the words of the view ``cnstra.runs``."""
@@ -184,14 +206,15 @@ class Orchestrator:
         Raises ``SubmitError``, ``PayloadError`` or ``PolicyError`` with nothing stored; ``StoreUnavailable`` when the
         database is away (then submit again under the same ``run_id`` or ``idempotency_key``).
         """
-        return Run(drive(self._flows.submit(signal, options)), self._flows)
+        kept = drive(self._flows.submit(signal, options))
+        return Run(kept.run_id, self._flows, kept.rings)
 
     def submit_many(self, signals: Iterable[Signal[Any]], **options: Unpack[ManyOptions]) -> list[Run]:
         """Start a run for each signal, in one transaction: all of them are kept, or none.
 
         The options are those of ``ManyOptions``: idempotency_keys (one for each signal), priority, delay, tags, retry.
         """
-        return [Run(run_id, self._flows) for run_id in drive(self._flows.submit_many(signals, options))]
+        return [Run(kept.run_id, self._flows, kept.rings) for kept in drive(self._flows.submit_many(signals, options))]
 
     def get_run(self, run_id: UUID | str) -> Run:
         """The run of this id. Raises ``RunNotFound``."""
@@ -273,12 +296,14 @@ class AsyncOrchestrator:
 
     async def submit(self, signal: Signal[Any], **options: Unpack[SubmitOptions]) -> AsyncRun:
         """Start a run; see ``Orchestrator.submit``."""
-        return AsyncRun(await drive_async(self._flows.submit(signal, options)), self._flows)
+        kept = await drive_async(self._flows.submit(signal, options))
+        return AsyncRun(kept.run_id, self._flows, kept.rings)
 
     async def submit_many(self, signals: Iterable[Signal[Any]], **options: Unpack[ManyOptions]) -> list[AsyncRun]:
         """Start a run for each signal, all or none; see ``Orchestrator.submit_many``."""
         return [
-            AsyncRun(run_id, self._flows) for run_id in await drive_async(self._flows.submit_many(signals, options))
+            AsyncRun(kept.run_id, self._flows, kept.rings)
+            for kept in await drive_async(self._flows.submit_many(signals, options))
         ]
 
     async def get_run(self, run_id: UUID | str) -> AsyncRun:

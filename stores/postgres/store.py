@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from cnstra.orchestrator.errors import ConfigurationError
+from cnstra.orchestrator.errors import ConfigurationError, StoreUnavailable, SubmitError
 from cnstra.orchestrator.store import Operation
 from cnstra.stores.postgres.applying import Applying
 from cnstra.stores.postgres.claiming import Claiming
@@ -27,8 +29,10 @@ from cnstra.stores.postgres.submitting import Submitting
 from cnstra.stores.postgres.supervising import Supervising
 from cnstra.stores.postgres.transactions import (
     AsyncTransactionRunner,
+    InterferenceError,
     PostgresOperation,
     TransactionRunner,
+    translating,
 )
 
 T = TypeVar("T")
@@ -59,6 +63,24 @@ _NETWORK = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+
+
+_IN_USERS = "submit within your transaction"
+
+
+_BEGINNINGS = 5
+"""How often a submit begins anew when somebody else changed beneath it what it had read."""
+
+
+def _interfered() -> StoreUnavailable:
+    return StoreUnavailable(f"{_IN_USERS}: others changed what it read {_BEGINNINGS} times in a row; submit it again")
+
+
+def _no_connection(given: object, wanted: str) -> SubmitError:
+    return SubmitError(
+        f"connection= is a {type(given).__module__}.{type(given).__qualname__}; this client takes a {wanted}, on which your "
+        "transaction is open"
+    )
 
 
 def _connecting(database_url: str) -> dict[str, Any]:
@@ -95,9 +117,20 @@ class PostgresStore(PostgresOperations):
         return runner.run(cast("PostgresOperation[T]", operation))
 
     def run_in(self, connection: psycopg.Connection[Any], operation: Operation[T], /) -> T:
-        """Carry out an operation within the caller's own transaction."""
-        runner = TransactionRunner(self._pool().connection, self._statements)
-        return runner.steps(connection, cast("PostgresOperation[T]", operation))
+        """Carry out an operation within the caller's own transaction, whole or not at all.
+
+        Where none is open one is begun, as by any statement; in autocommit mode it is a transaction of its own.
+        """
+        if not isinstance(connection, psycopg.Connection):
+            raise _no_connection(connection, "psycopg.Connection")
+        runner = TransactionRunner(lambda: nullcontext(connection), self._statements)
+        with translating(_IN_USERS):
+            if not connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
+                connection.execute("select")
+            for _ in range(_BEGINNINGS):
+                with suppress(InterferenceError), connection.transaction():
+                    return runner.steps(connection, cast("PostgresOperation[T]", operation))
+        raise _interfered()
 
     def _pool(self) -> ConnectionPool[psycopg.Connection[TupleRow]]:
         opened = self._opened
@@ -147,6 +180,20 @@ class AsyncPostgresStore(PostgresOperations):
         pool = await self._pool()
         runner = AsyncTransactionRunner(pool.connection, self._statements)
         return await runner.run(cast("PostgresOperation[T]", operation))
+
+    async def run_in(self, connection: psycopg.AsyncConnection[Any], operation: Operation[T], /) -> T:
+        """Carry out an operation within the caller's own transaction; see ``PostgresStore.run_in``."""
+        if not isinstance(connection, psycopg.AsyncConnection):
+            raise _no_connection(connection, "psycopg.AsyncConnection")
+        runner = AsyncTransactionRunner(lambda: nullcontext(connection), self._statements)
+        with translating(_IN_USERS):
+            if not connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
+                await connection.execute("select")
+            for _ in range(_BEGINNINGS):
+                with suppress(InterferenceError):
+                    async with connection.transaction():
+                        return await runner.steps(connection, cast("PostgresOperation[T]", operation))
+        raise _interfered()
 
     async def _pool(self) -> AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]]:
         if self._opened is None:

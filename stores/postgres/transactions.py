@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast
@@ -102,6 +102,15 @@ def translated(error: BaseException, what: str) -> CnstraError:
     ):
         return SchemaError(f"{what}: the database has not the schema of this release; run `cnstra migrate`")
     return StoreUnavailable(f"{what}: {type(error).__name__}: {str(error).strip()}")
+
+
+@contextmanager
+def translating(what: str) -> Iterator[None]:
+    """The database's errors within, in the words of the port."""
+    try:
+        yield
+    except (psycopg.Error, InterferenceError, UnicodeError) as error:
+        raise translated(error, what) from error
 
 
 def pause(attempt: int) -> float:

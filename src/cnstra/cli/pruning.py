@@ -150,6 +150,9 @@ class _Quiet:
     def run(self, operation: Operation[Any], /) -> Any:
         return self._store.run(operation)
 
+    def run_in(self, connection: Any, operation: Operation[Any], /) -> Any:
+        return self._store.run_in(connection, operation)
+
     def ring(self, rings: Sequence[Ring], /) -> None:
         raise RuntimeError(f"deleting made something ready: {rings}")
 
