@@ -137,7 +137,11 @@ def resolve(changes: Changes, heads: Mapping[str, int], *, read: int) -> Resolut
             for slot, head in heads.items()
             if is_shared(slot) and slot not in named and head > 0
         )
-    elif heads.get(WHOLE, 0) > read and WHOLE not in named and any(_needs_keys(write, changes.policy) for write in writes):
+    elif (
+        heads.get(WHOLE, 0) > read
+        and WHOLE not in named
+        and any(_needs_keys(write, changes.policy) for write in writes)
+    ):
         # Somebody has set the whole value since: to one without keys, which a key beside it would hide.
         writes.append(SlotWrite(slot=WHOLE, text=None, base=read, on_stale=changes.policy))
     behind = [write for write in writes if abs(heads.get(write.slot, 0)) > write.base]
