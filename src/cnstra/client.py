@@ -125,6 +125,11 @@ class Run:
         return f"<run {self.id}>"
 
 
+def until_ended(run: Run, timeout: float | None = None) -> None:
+    """Return when a run has ended, for who does not ask for its context. ``TimeoutError`` as from ``wait``."""
+    drive(run._flows.ended(run.id, timeout))
+
+
 class AsyncRun:
     """One run, by its id. Everything that it answers is read anew."""
 

@@ -91,6 +91,16 @@ def test_show_tells_the_rest_of_a_run_whose_blob_is_lost(both: Servers, start_wo
     assert "a part of its context is lost" in shown.out
 
 
+def test_waiting_for_a_run_needs_no_store_of_its_context(both: Servers, start_worker: StartWorker) -> None:
+    """A second submit under its key, without the store, is told how the run ended; its context is not printed anyway."""
+    start_worker("sagas:cns", "--context", both.broker_url).ready()
+    submit = ("submit", "sagas:cns", "begin", "{}", "--wait", "--json", "--idempotency-key", "o-17")
+    first = cnstra(*submit, "--context", both.broker_url, servers=both)
+    again = cnstra(*submit, servers=both)
+    assert (first.code, again.code) == (0, 0)
+    assert again.json == first.json
+
+
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [

@@ -12,7 +12,7 @@ import typer
 from cnstra.cli import places
 from cnstra.cli.options import App, AsJson, BrokerUrl, Contexts, DatabaseUrl
 from cnstra.cli.printing import compact, note, say, say_json
-from cnstra.client import Orchestrator, Run
+from cnstra.client import Orchestrator, Run, until_ended
 from cnstra.exits import Exit
 from cnstra.loading import load, load_context
 from cnstra.orchestrator.blobs import USUAL_PLACE
@@ -82,7 +82,7 @@ def submit(
 def _await(run: Run, timeout: float | None, *, as_json: bool) -> Exit:
     late = ""
     try:
-        run.wait(timeout)
+        until_ended(run, timeout)
     except TimeoutError as error:
         late = str(error)
     found = run.describe()

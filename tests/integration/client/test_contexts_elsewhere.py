@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from cnstra import (
     Context,
     ContextError,
     ContextLost,
+    DataRefused,
     Orchestrator,
     StoreUnavailable,
     collateral,
@@ -25,6 +27,7 @@ from cnstra import (
 from cnstra.orchestrator.blobs import Blobs
 from support.blob_stores import GetsMany
 from support.serving import serving
+from support.waiting import eventually
 
 PATIENCE = 60.0
 
@@ -55,10 +58,59 @@ async def label(name: str, _axon: Any, ctx: Context) -> None:
 
 cns = CNS([packing, labelling], name="packing")
 
+first, second = neuron("first"), neuron("second")
+
+
+@first.dendrite(ordered)
+def count_first(_name: str, _axon: Any, ctx: Context) -> None:
+    ctx.update("count", lambda count: (count or 0) + 1)
+
+
+@second.dendrite(ordered)
+def count_second(_name: str, _axon: Any, ctx: Context) -> None:
+    ctx.update("count", lambda count: (count or 0) + 10)
+
+
+counting = CNS([first, second], name="counting")
+
 
 @pytest.fixture
 def store() -> GetsMany:
     return GetsMany()
+
+
+class Picky(GetsMany):
+    """Holds back the first blob of activation 1, and refuses the second: the one on top of what others wrote meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.others_are_done = threading.Event()
+
+    def put(self, key: str, data: bytes) -> None:
+        activation, epoch, _nonce, turn, _digest = key.partition("/")[2].split("-")
+        if (activation, epoch) == ("1", "1"):
+            assert self.others_are_done.wait(PATIENCE)
+            if turn == "1":
+                raise DataRefused("never this one")
+        super().put(key, data)
+
+
+def test_what_was_put_before_a_refusal_is_known_to_be_nobodys(database_url: str, broker_url: str) -> None:
+    """The try has failed, and left a blob of an earlier settlement behind; the next try counts, and the blob is litter."""
+    store = Picky()
+    with (
+        serving(counting, database_url, broker_url, contexts=[Blobs(store)]),
+        Orchestrator(counting, database=database_url, broker=broker_url, context=store) as client,
+        psycopg.connect(database_url, autocommit=True) as connection,
+    ):
+        run = client.submit(ordered.create_signal("Ada"))
+        eventually(lambda: run.describe()["activations"][1]["status"] == "done", PATIENCE, what="the other is done")
+        store.others_are_done.set()
+        assert run.wait(PATIENCE).context == {"count": 11}
+        rows = connection.execute("select key from cnstra.context_blobs where run_id = %s", [run.id]).fetchall()
+        litter = connection.execute("select key from cnstra.context_litter").fetchall()
+    assert {key for (key,) in rows + litter} == set(store.blobs)
+    assert len(litter) == 1
 
 
 @pytest.fixture
