@@ -367,8 +367,8 @@ def test_g13_a_worker_without_the_store_leaves_the_run_to_one_that_has_it(elsewh
     stage = elsewhere
     without = stage.start(graphs.chain, contexts=())
     run = _chain(stage)
-    blocked = "select blocked from cnstra.activation where run_id = %s"
-    eventually(lambda: stage.row(blocked, run.id)["blocked"] == "unknown", PATIENCE, what="the run is set aside")
+    blocked = "select blocked from cnstra.runs where run_id = %s"
+    eventually(lambda: stage.row(blocked, run.id)["blocked"] == "unknown", PATIENCE, what="the run shows as unknown")
     assert stage.row("select blocked, status, context_place from cnstra.runs") == {
         "blocked": "unknown",
         "status": "running",
@@ -392,8 +392,9 @@ def test_g13_a_store_of_another_name_is_another_store(elsewhere: Stage) -> None:
     stage = elsewhere
     stage.start(graphs.chain, contexts=[f"archive={stage.broker_url}"])
     run = _chain(stage)
-    blocked = "select blocked from cnstra.activation where run_id = %s"
-    eventually(lambda: stage.row(blocked, run.id)["blocked"] == "unknown", PATIENCE, what="the run is set aside")
+    blocked = "select blocked from cnstra.runs where run_id = %s"
+    eventually(lambda: stage.row(blocked, run.id)["blocked"] == "unknown", PATIENCE, what="the run shows as unknown")
+    assert stage.ledger.calls(run.id) == {}
 
     stage.start(graphs.chain, contexts=[f"archive={stage.broker_url}", stage.broker_url])
 
