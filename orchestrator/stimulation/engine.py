@@ -42,6 +42,7 @@ Emitted = list[tuple[Signal[Any], tuple[Route, ...]]]
 _unlimited = float("inf")
 _NEVER_AWAITABLE = frozenset({Signal, list, tuple, type(None)})
 _SIGNALS = frozenset({Signal})
+_INTERRUPTS = (KeyboardInterrupt, SystemExit)
 _GOES_ON: Any = object()
 
 
@@ -211,11 +212,19 @@ class Engine(Turns):
     def _failed(self, item: Item, error: BaseException) -> None:
         route, signal = item
         self._leave(route)
-        interrupt = isinstance(error, KeyboardInterrupt | SystemExit)
+        interrupt = isinstance(error, _INTERRUPTS)
         self._stimulation._note_failure(item, error, aborted=interrupt or self._is_aborted)
         if interrupt:
             raise error
         self._tell(route, signal, None, [], error)
+
+    def _stopped(self, item: Item, interrupt: BaseException) -> None:
+        """An interrupt came out of a suspended handler. asyncio has raised it out of the event loop already, which is
+        being taken down, or goes on by the user's leave: nothing more starts here.
+        """
+        self._leave(item[0])
+        self._stimulation._note_failure(item, interrupt, aborted=True)
+        self._abandoned = True
 
     # -- what comes of it ----------------------------------------------------------------------------------------
 
@@ -393,6 +402,8 @@ class Engine(Turns):
             end = body.end(ended(task))
             if end.error is None:
                 self._succeeded(body.item, end.value)
+            elif isinstance(end.error, _INTERRUPTS):
+                self._stopped(body.item, end.error)
             else:
                 self._failed(body.item, end.error)
             self._pump()

@@ -186,8 +186,8 @@ def test_an_interrupt_in_a_handler_comes_out_of_run_and_of_stimulate() -> None:
         assert heard == []
 
 
-def test_an_interrupt_after_a_handler_suspended_comes_out_of_run() -> None:
-    """It reaches whoever called run; no successor starts while the loop is taken down."""
+def test_an_interrupt_after_a_handler_suspended_comes_out_of_run(caplog: pytest.LogCaptureFixture) -> None:
+    """It reaches whoever called run; no successor starts while the loop is taken down, and asyncio has nothing to bemoan."""
     heard: list[int] = []
     stops, waits, hears = neuron("stops", Out), neuron("waits", Out), neuron("hears")
 
@@ -207,7 +207,9 @@ def test_an_interrupt_after_a_handler_suspended_comes_out_of_run() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         CNS([waits, stops, hears]).run(start.create_signal(1))
+    gc.collect()
     assert heard == []
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 @in_a_loop
