@@ -104,9 +104,12 @@ class Engine(Turns):
         frontier = self.frontier
         if self._pumping:
             frontier.queue.extend(items)
-            return
-        frontier.hold(items)
-        self._enter_each(items)
+        elif len(items) == 1 and not self._postponed:
+            frontier.queue.append(items[0])
+            self._pump()
+        else:
+            frontier.hold(items)
+            self._enter_each(items)
 
     def _enter_each(self, items: Sequence[Item]) -> None:
         frontier = self.frontier
@@ -232,7 +235,7 @@ class Engine(Turns):
         """Tell of each signal, and start those who hear it. All of their tasks count from the beginning."""
         silent = not (self._told or self._shared.responders) and self._visits is None and self._components is None
         if silent and (self._pumping or len(emitted) <= 1):
-            self._line_up([(route, signal) for signal, heard in emitted for route in heard])
+            self._enter([(route, signal) for signal, heard in emitted for route in heard])
             return
         made = [(signal, [self._made(route, signal) for route in heard]) for signal, heard in emitted]
         if emitter is not None and self._components is not None:
@@ -257,16 +260,6 @@ class Engine(Turns):
             frontier.release(items)
             frontier.unheard -= not items
             self._tell(emitter, cause, signal, items)
-
-    def _line_up(self, items: list[Item]) -> None:
-        """Start tasks that nobody is told of, and nobody counts."""
-        if self._pumping:
-            self.frontier.queue.extend(items)
-        elif len(items) == 1:
-            self.frontier.queue.append(items[0])
-            self._pump()
-        else:
-            self._enter(items)
 
     def _made(self, route: Route, signal: Signal[Any]) -> Item:
         visits = self._visits
@@ -330,8 +323,8 @@ class Engine(Turns):
             neuron = emitter.neuron
             if self._visits is not None:
                 visits = self._visits.get(neuron.name, 0)
-        pending = len(frontier.queue) + len(frontier.limbo) + len(frontier.lined_up) + frontier.unheard
-        response = Response(self._stimulation, cause, signal, error, neuron, pending, len(frontier.bodies), visits)
+        active = len(frontier.bodies)
+        response = Response(self._stimulation, cause, signal, error, neuron, frontier.pending, active, visits)
         return tell(self._told + self._shared.responders, response)
 
     def _pass_or_hold(self, barrier: Barrier | None, items: Sequence[Item]) -> None:
