@@ -16,11 +16,14 @@ from cnstra.orchestrator.machine.records import (
     Answer,
     AttemptDue,
     BlobRef,
+    CancelAsked,
+    DeadlineDue,
     Due,
     Event,
     FailedTry,
+    Lost,
     Plan,
-    RetryAsked,
+    Returned,
     Succeeded,
     Verdict,
 )
@@ -99,8 +102,18 @@ def named(events: Iterable[Event]) -> Iterator[int]:
     for event in events:
         if isinstance(event, Due):
             yield event.activation_id
-        elif not isinstance(event, AttemptDue | RetryAsked):
+        elif isinstance(event, Succeeded | FailedTry | Returned | Lost):
             yield event.fence.activation_id
+
+
+def end_the_run(events: Iterable[Event]) -> bool:
+    """Whether any of these events may cancel all that is open of the run."""
+    return any(isinstance(event, CancelAsked | DeadlineDue) for event in events)
+
+
+def may_pass(events: Iterable[Event]) -> bool:
+    """Whether all of these events are a supervisor's, which may pass over a run that somebody else is changing."""
+    return all(isinstance(event, Due | AttemptDue | DeadlineDue) for event in events)
 
 
 def write_context(events: Iterable[Event]) -> bool:
@@ -130,7 +143,7 @@ def _left_behind(event: Event, verdict: Verdict) -> tuple[BlobRef, ...]:
 
 def moves(plan: Plan) -> bool:
     """Whether the plan changes anything."""
-    return bool(plan.changed or plan.created or plan.sweeps)
+    return any(answer.verdict in (Verdict.APPLIED, Verdict.CONFLICTED) for answer in plan.answers)
 
 
 def made_ready(plan: Plan) -> Iterator[Ready]:

@@ -140,6 +140,10 @@ class MaxDurationExceeded(CnstraError):
     """A handler took longer than its ``max_duration``, and was cancelled."""
 
 
+class DeadlineExceeded(CnstraError):
+    """A run had not ended at its deadline."""
+
+
 class NoEventLoop(CnstraError):
     """Something has to wait, and no event loop runs in this thread that could wake it."""
 

@@ -24,7 +24,7 @@ from cnstra.orchestrator.errors import (
     SubmitError,
 )
 from cnstra.orchestrator.graph import CNS, Collateral, Signal
-from cnstra.orchestrator.machine.records import RetryAsked, Verdict
+from cnstra.orchestrator.machine.records import CancelAsked, Ending, Event, PauseAsked, ResumeAsked, RetryAsked, Verdict
 from cnstra.orchestrator.machine.states import ENDED, RunStatus
 from cnstra.orchestrator.ports import Entropy, Ring
 from cnstra.orchestrator.retention import RULES, KeepOptions, age, prunable, rules_of
@@ -336,14 +336,53 @@ class Flows:
         row = yield from self.row(run_id)
         if row["status"] == RunStatus.FAILED:
             failed = row["attempt"]
-            yield from self._retry([RunEvent(run_id=run_id, event=RetryAsked(attempt=failed))])
+            yield from self._tell([RunEvent(run_id=run_id, event=RetryAsked(attempt=failed))])
             row = yield from self.row(run_id)
             if row["attempt"] > failed:
                 return
+        if row["status"] == RunStatus.FAILED and row["ending"] is not None:
+            raise RunStateError(
+                f"run {run_id} has passed its deadline, so no attempt of it can follow; clone it instead"
+            )
         after = f", and its next attempt is due at {row['next_retry_at']}" if row["next_retry_at"] else ""
         raise RunStateError(f"run {run_id} is {row['status']}{after}; only a failed run can be retried")
 
-    def _retry(self, events: Sequence[RunEvent]) -> Flow[list[bool]]:
+    def cancel(self, run_id: uuid.UUID, compensate: bool) -> Flow[None]:
+        """End a run. Raises ``RunStateError`` for one that has ended otherwise, or that is ending in another way."""
+        if (yield from self._ask(run_id, CancelAsked(compensate=compensate))):
+            return
+        row = yield from self.row(run_id)
+        status, ending = row["status"], row["ending"]
+        undone = status in (RunStatus.COMPENSATING, RunStatus.COMPENSATED)
+        if ending != Ending.CANCELLED:
+            because = ": it has passed its deadline" if ending and status not in ENDED else ""
+            raise RunStateError(f"run {run_id} is {status}{because}; it cannot be cancelled any more")
+        if undone != compensate and status not in (RunStatus.CANCELLED, RunStatus.FAILED, RunStatus.PAUSED):
+            how = "with" if undone else "without"
+            raise RunStateError(f"run {run_id} is being cancelled already, {how} compensation")
+
+    def pause(self, run_id: uuid.UUID) -> Flow[None]:
+        """Let nothing of a run be claimed until it is resumed. Raises ``RunStateError`` for one that has ended, or is ending."""
+        if (yield from self._ask(run_id, PauseAsked())):
+            return
+        row = yield from self.row(run_id)
+        if row["status"] != RunStatus.PAUSED:
+            ends = ", and is being cancelled" if row["status"] not in ENDED else ""
+            raise RunStateError(f"run {run_id} is {row['status']}{ends}; it cannot be paused")
+
+    def resume(self, run_id: uuid.UUID) -> Flow[None]:
+        """Let a paused run go on; one that is not paused does so already. Raises ``RunStateError`` for one that has ended."""
+        if not (yield from self._ask(run_id, ResumeAsked())):
+            status = yield from self.status(run_id)
+            if RunStatus(status) in ENDED:
+                raise RunStateError(f"run {run_id} is {status}; only a paused run can be resumed")
+
+    def _ask(self, run_id: uuid.UUID, event: Event) -> Flow[bool]:
+        """Something that somebody asks of a run; whether its state allowed that."""
+        [applied] = yield from self._tell([RunEvent(run_id=run_id, event=event)])
+        return cast("bool", applied)
+
+    def _tell(self, events: Sequence[RunEvent]) -> Flow[list[bool]]:
         applied = yield from self._run(self._operations.apply(events))
         if applied.rings:
             yield self._world.ring(applied.rings)
@@ -364,7 +403,7 @@ class Flows:
             page = yield from self._run(self._operations.failed_runs(graph, after, _PAGE, wanted))
             if not page:
                 return retried
-            done = yield from self._retry([RunEvent(run_id=run_id, event=RetryAsked()) for run_id in page])
+            done = yield from self._tell([RunEvent(run_id=run_id, event=RetryAsked()) for run_id in page])
             retried += [run_id for run_id, was in zip(page, done, strict=True) if was]
             after = page[-1]
 

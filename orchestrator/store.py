@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from cnstra.orchestrator.machine.records import Claimed, Event, Target, Verdict
+from cnstra.orchestrator.machine.records import Claimed, Event, Output, Target, Verdict
 from cnstra.orchestrator.ports import Ring
 from cnstra.orchestrator.retention import Rules
 from cnstra.orchestrator.slots import Slot, Snapshot
@@ -71,10 +71,15 @@ class Submission:
     delay: timedelta | None = None
     at: datetime | None = None
     place: str | None = None
+    deadline: timedelta | datetime | None = None
 
     def begins_at(self, now: datetime) -> datetime | None:
         """When its first activations are to be ready; None is now."""
         return self.at if self.delay is None else now + self.delay
+
+    def ends_by(self, now: datetime) -> datetime | None:
+        """Its deadline, which counts from the submit where it is given as a time to take."""
+        return now + self.deadline if isinstance(self.deadline, timedelta) else self.deadline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +99,8 @@ class Accepted:
 class ClaimRequest:
     """Who claims, what it can run, and how much. ``suspects`` asks for poison suspects, and for nothing else.
 
-    ``places`` are the stores of contexts, beside that of runs, that the worker can reach.
+    ``places`` are the stores of contexts, beside that of runs, that the worker can reach. ``compensations`` are the dendrites,
+    by neuron and collateral, whose compensation it has.
     """
 
     worker: UUID
@@ -106,6 +112,7 @@ class ClaimRequest:
     limit: int
     suspects: bool = False
     places: tuple[str, ...] = ()
+    compensations: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +121,7 @@ class Work:
 
     ``run_elapsed`` and ``run_idled`` count from the run's start, ``elapsed`` and ``idled`` from the first try of this
     attempt: what policies are asked with. ``policy`` is the run's own, as data. ``place`` is where its context is kept.
+    ``undo`` says that the compensation is to be called, ``emitted`` what the call that it undoes had emitted.
     """
 
     run_id: UUID
@@ -133,13 +141,17 @@ class Work:
     policy: Mapping[str, Any] | None
     snapshot: Snapshot
     place: str | None = None
+    deadline: datetime | None = None
+    undo: bool = False
+    emitted: tuple[Output, ...] = ()
 
     @property
     def activation_id(self) -> int:
         return self.fence.activation_id
 
     def __str__(self) -> str:
-        return f"run {self.run_id}, activation {self.fence.activation_id} ({self.neuron} on {self.collateral})"
+        what = f"the compensation of {self.neuron}" if self.undo else self.neuron
+        return f"run {self.run_id}, activation {self.fence.activation_id} ({what} on {self.collateral})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +196,7 @@ class WorkerInfo:
     dendrites: tuple[tuple[str, str], ...]
     lease: timedelta
     places: tuple[str, ...] = ()
+    compensations: tuple[tuple[str, str], ...] = ()
 
 
 READMITTED_AT_ONCE = 500
@@ -192,10 +205,11 @@ READMITTED_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldClaim:
-    """A claim that the store believes a worker to hold."""
+    """A claim that the store believes a worker to hold. ``ending``: nothing will follow on it, as its run ends."""
 
     run_id: UUID
     fence: Claimed
+    ending: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +230,7 @@ class Findings:
     elected: bool
     due: tuple[tuple[UUID, int], ...] = ()
     attempts_due: tuple[UUID, ...] = ()
+    deadlines_due: tuple[UUID, ...] = ()
     workers_lost: bool = False
     suspects: bool = False
     unclaimed: tuple[Ring, ...] = ()

@@ -28,7 +28,8 @@ _INT4 = 2**31 - 1
 class BatchOptions(TypedDict, total=False):
     """What may be said of each run of a batch.
 
-    ``priority``: higher ones are claimed first, 0 is usual. ``delay``: a timedelta after which they begin. ``tags``: strings
+    ``priority``: higher ones are claimed first, 0 is usual. ``delay``: a timedelta after which they begin. ``deadline``: a
+    timedelta from the submit, or an aware datetime, by which they are to have ended; else they fail, and are undone. ``tags``: strings
     by strings, to find them by. ``retry``: the run's own policy; when an activation has failed for good, it restarts the
     failed ones with the saved context. ``connection``: your own psycopg connection, of the client's colour: what is kept is
     kept with its transaction, or not at all.
@@ -36,6 +37,7 @@ class BatchOptions(TypedDict, total=False):
 
     priority: int
     delay: timedelta | None
+    deadline: timedelta | datetime | None
     tags: Mapping[str, str] | None
     retry: BaseRetrying | None
     connection: Any
@@ -112,6 +114,7 @@ def submission_of(cns: CNS, signal: Signal[Any], options: SubmitOptions, entropy
         policy=None if policy is None else to_data(policy, where="submit(retry=)"),
         delay=delay,
         at=at,
+        deadline=_deadline(options.get("deadline")),
     )
 
 
@@ -208,3 +211,18 @@ def _delay(delay: timedelta | None) -> timedelta | None:
     if not isinstance(delay, timedelta) or not timedelta(0) <= delay <= LONGEST_DELAY:
         raise SubmitError(f"delay {delay!r} must be a timedelta from nothing to a century")
     return delay
+
+
+def _deadline(deadline: timedelta | datetime | None) -> timedelta | datetime | None:
+    if isinstance(deadline, timedelta):
+        if not timedelta(0) < deadline <= LONGEST_DELAY:
+            raise SubmitError(f"deadline {deadline!r} must be longer than nothing, and no longer than a century")
+    elif isinstance(deadline, datetime):
+        if deadline.utcoffset() is None:
+            raise SubmitError(
+                f"deadline {deadline!r} has no time zone, so it names no moment; give it one, such as "
+                "datetime(..., tzinfo=UTC)"
+            )
+    elif deadline is not None:
+        raise SubmitError(f"deadline {deadline!r} must be a timedelta, or a datetime with a time zone")
+    return deadline

@@ -1,4 +1,4 @@
-"""Looks after what nobody holds: due timers and attempts, lost workers, lost doorbells.
+"""Looks after what nobody holds: due timers, attempts and deadlines, lost workers, lost doorbells.
 
 Any worker may supervise; one at a time does, elected by a row with a short lease on the database's clock. Everything it
 does is short and idempotent, so two at once would do no harm.
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from cnstra.orchestrator.errors import CnstraError, WorkerLost
-from cnstra.orchestrator.machine.records import AttemptDue, Due, Failure, Lost
+from cnstra.orchestrator.machine.records import AttemptDue, DeadlineDue, Due, Failure, Lost
 from cnstra.orchestrator.ports import Bell
 from cnstra.orchestrator.store import Findings, LostClaim, RunEvent, Store
 from cnstra.workers.settings import WorkerSettings
@@ -92,9 +92,10 @@ class Supervisor:
         return True
 
     def _fire(self, found: Findings) -> None:
-        """Timers and attempts whose time has come."""
+        """Timers, attempts and deadlines whose time has come."""
         events = [RunEvent(run_id=run_id, event=Due(activation_id=number)) for run_id, number in found.due]
         events += [RunEvent(run_id=run_id, event=AttemptDue()) for run_id in found.attempts_due]
+        events += [RunEvent(run_id=run_id, event=DeadlineDue()) for run_id in found.deadlines_due]
         if events:
             self._apply(events)
 

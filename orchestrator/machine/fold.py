@@ -16,14 +16,20 @@ from cnstra.orchestrator.machine.records import (
     Activation,
     Answer,
     AttemptDue,
+    CancelAsked,
     Claimed,
+    Compensable,
+    DeadlineDue,
     Due,
+    Ending,
     Event,
     FailedTry,
     Failure,
     Lost,
     NewActivation,
+    PauseAsked,
     Plan,
+    ResumeAsked,
     RetryAsked,
     Returned,
     Run,
@@ -32,9 +38,14 @@ from cnstra.orchestrator.machine.records import (
     Verdict,
 )
 from cnstra.orchestrator.machine.states import (
+    ENDED,
+    OUTSTANDING,
+    RUN_MOVES,
     ActivationMove,
     ActivationStatus,
+    RunMove,
     RunStatus,
+    move,
 )
 from cnstra.orchestrator.slots import resolve
 
@@ -42,6 +53,7 @@ CONFLICTS_BEFORE_ALONE = 3
 """After so many conflicts an activation runs alone among the run's writers."""
 
 _CONFLICT = "cnstra.ContextConflict"
+_DEADLINE = "cnstra.DeadlineExceeded"
 
 
 def begin(
@@ -51,6 +63,7 @@ def begin(
     priority: int,
     now: datetime,
     available_at: datetime | None = None,
+    deadline_at: datetime | None = None,
 ) -> tuple[Run, list[NewActivation]]:
     """A new run, and the activations that its entry signal starts: ready now, or at a later time.
 
@@ -78,6 +91,7 @@ def begin(
         active=0 if later else len(created),
         last_activation=len(created),
         priority=priority,
+        deadline_at=deadline_at,
     )
     return run, created
 
@@ -91,14 +105,14 @@ def fold(
 ) -> Plan:
     """The plan that the events come to.
 
-    ``activations`` holds those that the events name, ``heads`` the newest version of each of the context's slots
-    (negative: removed); both as they are under the run's lock, at ``now``.
+    ``activations`` holds those that the events name, and all that are open where an event ends the run; ``heads`` the newest
+    version of each of the context's slots (negative: removed); both as they are under the run's lock, at ``now``.
     """
     folding = _Events(run, activations, heads, now)
     for event in events:
         folding.plan.answers.append(folding.apply(event))
         folding.settle_status()
-    folding.settle_alone()
+    folding.settle_claims()
     return folding.plan
 
 
@@ -121,6 +135,16 @@ class _Events(Folding):
                 return self.attempt_due()
             case RetryAsked():
                 return self.retry_asked(event)
+            case CancelAsked():
+                return self.cancel_asked(event)
+            case PauseAsked():
+                return self.pause_asked()
+            case ResumeAsked():
+                return self.resume_asked()
+            case DeadlineDue():
+                return self.deadline_due()
+
+    # -- what workers and supervisors tell of activations ------------------------------------------------------
 
     def held(self, fence: Claimed) -> Answer | None:
         """None when the claim holds; else why not."""
@@ -137,8 +161,11 @@ class _Events(Folding):
         if resolution.stale:
             return Answer(verdict=Verdict.STALE, stale=resolution.stale)
         if resolution.conflict:
-            return self.conflicted(activation, resolution.conflict)
+            return self.conflicted(replace(activation, compensable=event.compensable), resolution.conflict)
         version = self.write(activation, resolution.entries) if resolution.entries else None
+        if activation.undo:
+            self.undone(replace(activation, version_undone=version, failure=None))
+            return Answer(verdict=Verdict.APPLIED, version=self.plan.run.context_version)
         self.finish(
             replace(
                 activation,
@@ -148,6 +175,7 @@ class _Events(Folding):
                 failure=None,
             ),
             ActivationMove.SUCCEED,
+            undoable=event.compensable is not Compensable.NO,
         )
         kept = self.start(activation, event.targets)
         return Answer(verdict=Verdict.APPLIED, kept=kept, version=self.plan.run.context_version)
@@ -161,6 +189,9 @@ class _Events(Folding):
                 error=f"another activation wrote {', '.join(sorted(slots))} meanwhile; this one runs again",
             ),
         )
+        if self.is_last_try(activation):
+            self.cancel(replace(activation, conflicts=conflicts))
+            return Answer(verdict=Verdict.CONFLICTED)
         alone = conflicts >= CONFLICTS_BEFORE_ALONE and self.plan.run.alone in (
             None,
             activation.activation_id,
@@ -176,8 +207,12 @@ class _Events(Folding):
     def failed_try(self, event: FailedTry) -> Answer:
         activation = self.activations[event.fence.activation_id]
         self.note_try(activation, event.failure)
-        activation = replace(activation, failures=activation.failures + 1, failure=event.failure)
-        if event.retry_after is not None:
+        activation = replace(
+            activation, failures=activation.failures + 1, failure=event.failure, compensable=event.compensable
+        )
+        if self.is_last_try(activation):
+            self.cancel(activation)
+        elif event.retry_after is not None:
             self.back_off(replace(activation, idled=activation.idled + event.retry_after), event.retry_after)
         else:
             self.fail(activation, event.failure, event.revive_after)
@@ -186,7 +221,9 @@ class _Events(Folding):
     def returned(self, event: Returned) -> Answer:
         activation = self.activations[event.fence.activation_id]
         uncalled = replace(activation, nonce=None, tries=activation.tries - 1)
-        if event.backoff is not None:
+        if self.is_last_try(activation):
+            self.cancel(uncalled)
+        elif event.backoff is not None:
             self.back_off(uncalled, event.backoff)
         else:
             self.change(replace(uncalled, blocked=self.blocked(activation, returned=True)), ActivationMove.RETURN)
@@ -198,7 +235,10 @@ class _Events(Folding):
         crashes = activation.crashes + 1
         blocked = BLOCKED_SUSPECT if crashes >= event.suspect_at else activation.blocked
         activation = replace(activation, nonce=None, crashes=crashes, blocked=blocked, failure=event.failure)
-        self.back_off(activation, event.backoff)
+        if self.is_last_try(activation):
+            self.cancel(activation)
+        else:
+            self.back_off(activation, event.backoff)
         return Answer(verdict=Verdict.APPLIED)
 
     def due(self, event: Due) -> Answer:
@@ -213,16 +253,64 @@ class _Events(Folding):
         self.change(replace(activation, blocked=self.blocked(activation)), ActivationMove.DUE)
         return Answer(verdict=Verdict.APPLIED)
 
+    # -- what supervisors and people tell of the run -----------------------------------------------------------
+
     def attempt_due(self) -> Answer:
-        due = self.plan.run.next_retry_at
-        if due is None or due > self.now:
+        run = self.plan.run
+        if run.status is not RunStatus.WAITING or run.next_retry_at is None or run.next_retry_at > self.now:
             return Answer(verdict=Verdict.VOID)
         self.revive()
         return Answer(verdict=Verdict.APPLIED)
 
     def retry_asked(self, event: RetryAsked) -> Answer:
         run = self.plan.run
-        if run.status is not RunStatus.FAILED or event.attempt not in (None, run.attempt):
+        if run.status is not RunStatus.FAILED or event.attempt not in (None, run.attempt) or not run.failed:
             return Answer(verdict=Verdict.VOID)
         self.revive()
         return Answer(verdict=Verdict.APPLIED)
+
+    def pause_asked(self) -> Answer:
+        run = self.plan.run
+        ends = run.ending is not None and run.status is not RunStatus.COMPENSATING
+        if run.status in ENDED or run.status is RunStatus.PAUSED or ends:
+            return Answer(verdict=Verdict.VOID)
+        self.run(status=move(RUN_MOVES, run.status, RunMove.PAUSE))
+        return Answer(verdict=Verdict.APPLIED)
+
+    def resume_asked(self) -> Answer:
+        run = self.plan.run
+        if run.status is not RunStatus.PAUSED:
+            return Answer(verdict=Verdict.VOID)
+        by = RunMove.RESUME if run.ending is None else RunMove.RESUME_UNDOING
+        self.run(status=move(RUN_MOVES, run.status, by))
+        return Answer(verdict=Verdict.APPLIED)
+
+    def cancel_asked(self, event: CancelAsked) -> Answer:
+        run = self.plan.run
+        if run.status in ENDED or run.ending is not None:
+            return Answer(verdict=Verdict.VOID)
+        if event.compensate:
+            self.begin_undoing(Ending.CANCELLED)
+        else:
+            resumed = move(RUN_MOVES, run.status, RunMove.RESUME) if run.status is RunStatus.PAUSED else run.status
+            self.run(status=resumed, ending=Ending.CANCELLED, failed=0, next_retry_at=None)
+        self.cancel_open()
+        return Answer(verdict=Verdict.APPLIED)
+
+    def deadline_due(self) -> Answer:
+        run = self.plan.run
+        passed = run.deadline_at is not None and run.deadline_at <= self.now
+        if not passed or run.status in ENDED or run.status is RunStatus.PAUSED or run.ending is not None:
+            return Answer(verdict=Verdict.VOID)
+        problem = f"the run had not ended at its deadline, {run.deadline_at:%Y-%m-%d %H:%M:%S %Z}"
+        self.run(failure=run.failure or Failure(error_type=_DEADLINE, error=problem))
+        self.begin_undoing(Ending.FAILED)
+        self.cancel_open()
+        return Answer(verdict=Verdict.APPLIED)
+
+    def cancel_open(self) -> None:
+        """What is open and not running ends now; what is running may come to its end."""
+        self.take_back_beginnings()
+        for activation in sorted(self.activations.values(), key=lambda one: one.activation_id):
+            if activation.status in OUTSTANDING and activation.status is not ActivationStatus.RUNNING:
+                self.cancel(activation)

@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 
 from cnstra.orchestrator.machine.records import (
     Activation,
+    Compensable,
+    Ending,
     Entry,
     Failure,
     NewActivation,
@@ -39,6 +41,9 @@ BLOCKED_SUSPECT = "suspect"
 BLOCKED_ALONE = "alone"
 """Marks a ready activation that waits until another has run alone."""
 
+BLOCKED_PAUSED = "paused"
+"""Marks a ready activation of a run that is paused."""
+
 LONGEST_WAIT = timedelta(days=36_525)
 """Backoffs above a century are cut to it: a policy may ask for more seconds than a calendar has."""
 
@@ -54,6 +59,8 @@ class Folding:
         self.heads = dict(heads)
         self.now = now
         self.rejoin = False
+        self.was_paused = run.status is RunStatus.PAUSED
+        self.revived = run  # as it was before its last revival
 
     # -- activations -------------------------------------------------------------------------------------------
 
@@ -79,19 +86,41 @@ class Folding:
             self.run(alone=None)
             self.rejoin = True
 
-    def finish(self, activation: Activation, by: ActivationMove) -> None:
-        number = self.plan.run.last_finish + 1
-        self.run(last_finish=number)
-        self.change(replace(activation, finish=number, finished_at=self.now), by)
+    def finish(self, activation: Activation, by: ActivationMove, *, undoable: bool = False) -> None:
+        """It has ended, as the next in the order of finishing; ``undoable``: it is to be compensated when the run is undone."""
+        run = self.plan.run
+        number = run.last_finish + 1
+        self.run(last_finish=number, undoable=run.undoable + undoable)
+        self.change(replace(activation, finish=number, finished_at=self.now, undoable=undoable), by)
 
     def fail(self, activation: Activation, failure: Failure, revive_after: float | None) -> None:
         run = self.plan.run
+        if activation.undo:
+            self.run(undo_failure=failure)
+            self.change(replace(activation, finished_at=self.now), ActivationMove.FAIL)
+            return
+        uncertain = is_uncertain(activation)
         self.run(
             failure=run.failure or failure,
             gave_up=run.gave_up or revive_after is None,
             revive_after=max(run.revive_after or 0.0, revive_after or 0.0),
+            uncertain=run.uncertain + uncertain,
         )
-        self.finish(activation, ActivationMove.FAIL)
+        self.finish(activation, ActivationMove.FAIL, undoable=uncertain)
+
+    def undone(self, activation: Activation) -> None:
+        """Its compensation has committed. It keeps its place in the order of finishing."""
+        self.run(undone=self.plan.run.undone + 1)
+        self.change(replace(activation, finished_at=self.now), ActivationMove.UNDONE)
+
+    def is_last_try(self, activation: Activation) -> bool:
+        """Whether no other try of it follows, however this one ends: its run ends. Compensations are tried again."""
+        return self.plan.run.ending is not None and not activation.undo
+
+    def cancel(self, activation: Activation) -> None:
+        """It ends with its run, undone where it may have had an effect."""
+        ended = replace(activation, nonce=None, blocked=None)
+        self.finish(ended, ActivationMove.CANCEL, undoable=is_uncertain(activation))
 
     def back_off(self, activation: Activation, seconds: float) -> None:
         self.change(replace(activation, available_at=self.now + _wait(seconds)), ActivationMove.BACK_OFF)
@@ -110,11 +139,16 @@ class Folding:
     def start(self, parent: Activation, targets: tuple[Target, ...]) -> tuple[int, ...]:
         """The activations that the hop's signals start; answers which of them the settling worker keeps."""
         kept = []
+        run = self.plan.run
+        may_stay = run.alone is None and run.status is not RunStatus.PAUSED
         for target in targets:
             number = self.plan.run.last_activation + 1
+            if run.ending is not None:
+                self.start_none(number, parent, target)
+                continue
             due = target.due(self.now)
             later = due > self.now
-            here = target.here and not later and self.plan.run.alone is None
+            here = target.here and not later and may_stay
             if here:
                 kept.append(number)
             self.plan.created.append(
@@ -134,6 +168,20 @@ class Folding:
             self.run(last_activation=number, outstanding=run.outstanding + 1, active=run.active + (not later))
         return tuple(kept)
 
+    def start_none(self, number: int, parent: Activation, target: Target) -> None:
+        """A successor in a run that ends: it is kept as cancelled, so that what its parent emitted is known."""
+        self.plan.created.append(
+            NewActivation(
+                activation_id=number,
+                parent=parent.activation_id,
+                target=target,
+                attempt=self.plan.run.attempt,
+                status=ActivationStatus.CANCELLED,
+                available_at=self.now,
+            )
+        )
+        self.run(last_activation=number)
+
     def note_try(self, activation: Activation, failure: Failure) -> None:
         self.plan.tries.append(
             TryEnded(
@@ -142,6 +190,7 @@ class Folding:
                 worker=activation.worker,
                 started_at=activation.started_at,
                 failure=failure,
+                undo=activation.undo,
             )
         )
 
@@ -152,57 +201,136 @@ class Folding:
         """
         if activation is not None and activation.blocked == BLOCKED_SUSPECT:
             return BLOCKED_SUSPECT
+        if self.plan.run.status is RunStatus.PAUSED:
+            return BLOCKED_PAUSED
         alone = self.plan.run.alone
         exempt = returned and activation is not None and alone == activation.activation_id
         return BLOCKED_ALONE if alone is not None and not exempt else None
 
     def revive(self) -> None:
-        """The next attempt: the failed frontier becomes ready again, on the saved context."""
+        """The next attempt: the failed frontier becomes ready again, on the saved context; or the compensation that failed."""
         run = self.plan.run
         self.run(
-            status=move(RUN_MOVES, run.status, RunMove.RETRY),
+            status=move(RUN_MOVES, run.status, RunMove.RETRY if run.ending is None else RunMove.RETRY_UNDOING),
             attempt=run.attempt + 1,
+            undoable=run.undoable - run.uncertain,
+            uncertain=0,
+            undo_failure=None,
             outstanding=run.outstanding + run.failed,
             active=run.active + run.failed,
             failed=0,
             idled=run.idled + (run.revive_after or 0.0 if run.next_retry_at is not None else 0.0),
             revive_after=None,
             gave_up=False,
-            failure=None,
+            failure=None if run.ending is None else run.failure,
             finished_at=None,
             next_retry_at=None,
         )
         self.plan.sweeps.append(Sweep.REVIVE)
+        self.revived = run
+
+    def take_back_beginnings(self) -> None:
+        """What earlier events of the batch were about to begin does not: the run ends."""
+        self.take_back_revival()
+        for place, new in enumerate(self.plan.created):
+            if new.status in (ActivationStatus.READY, ActivationStatus.SCHEDULED):
+                self.plan.created[place] = replace(new, status=ActivationStatus.CANCELLED, blocked=None)
+                run = self.plan.run
+                was_ready = new.status is ActivationStatus.READY
+                self.run(outstanding=run.outstanding - 1, active=run.active - was_ready)
+
+    def take_back_revival(self) -> None:
+        if Sweep.REVIVE in self.plan.sweeps:
+            self.plan.sweeps.remove(Sweep.REVIVE)
+            run, before = self.plan.run, self.revived
+            self.run(
+                outstanding=run.outstanding - before.failed,
+                active=run.active - before.failed,
+                undoable=run.undoable + before.uncertain,
+            )
 
     # -- the run's own status ----------------------------------------------------------------------------------
 
     def settle_status(self) -> None:
-        """Where the events leave the run: it ends, it waits, or it goes on."""
+        """Where the events leave the run: it ends, it waits, it is undone, or it goes on. While it is paused, nowhere."""
         run = self.plan.run
-        if run.status is RunStatus.RUNNING and run.outstanding == 0:
+        if run.status is RunStatus.COMPENSATING and run.outstanding == 0:
+            self.go_on_undoing()
+        elif run.ending is not None and run.status in _GOING and run.outstanding == 0:
+            self.end(RunMove.CANCEL)
+        elif run.status is RunStatus.RUNNING and run.outstanding == 0 and run.next_retry_at is None:
             self.end_attempt()
         elif run.status is RunStatus.RUNNING and run.active == 0:
             self.run(status=move(RUN_MOVES, run.status, RunMove.IDLE))
         elif run.status is RunStatus.WAITING and run.active > 0:
             self.run(status=move(RUN_MOVES, run.status, RunMove.WAKE))
 
-    def settle_alone(self) -> None:
-        """Who of the run may be claimed, where one is to run alone, or has done so."""
-        alone = self.plan.run.alone is not None
-        if alone and self.plan.changed:  # every change may have been the last that it waited for
+    def settle_claims(self) -> None:
+        """Who of the run may be claimed, where it is paused, or one is to run alone, or one of these is over."""
+        run = self.plan.run
+        alone = run.alone is not None
+        if run.status is RunStatus.PAUSED:
+            if not self.was_paused:
+                self.plan.sweeps.append(Sweep.HOLD)
+            return
+        if self.was_paused:
+            self.plan.sweeps.append(Sweep.LET_GO)
+        if alone and (self.plan.changed or self.was_paused):  # every change may have been the last that it waited for
             self.plan.sweeps.append(Sweep.SINGLE_OUT)
         elif self.rejoin and not alone:
             self.plan.sweeps.append(Sweep.REJOIN)
 
+    def end(self, by: RunMove) -> None:
+        self.run(status=move(RUN_MOVES, self.plan.run.status, by), finished_at=self.now)
+
     def end_attempt(self) -> None:
         run = self.plan.run
         if run.failed == 0:
-            by, changes = RunMove.COMPLETE, {"finished_at": self.now}
-        elif run.gave_up:
-            by, changes = RunMove.FAIL, {"finished_at": self.now}
+            self.end(RunMove.COMPLETE)
+        elif not run.gave_up:
+            again = self.now + _wait(run.revive_after or 0.0)
+            self.run(status=move(RUN_MOVES, run.status, RunMove.BACK_OFF), next_retry_at=again)
+        elif run.undoable:
+            self.begin_undoing(Ending.FAILED)
+            self.go_on_undoing()
         else:
-            by, changes = RunMove.BACK_OFF, {"next_retry_at": self.now + _wait(run.revive_after or 0.0)}
-        self.run(status=move(RUN_MOVES, run.status, by), **changes)
+            self.end(RunMove.FAIL)
+
+    # -- undoing -----------------------------------------------------------------------------------------------
+
+    def begin_undoing(self, ending: Ending) -> None:
+        """From here on only compensations fail: what failed before stays as it is."""
+        run = self.plan.run
+        self.run(
+            status=move(RUN_MOVES, run.status, RunMove.COMPENSATE),
+            ending=ending,
+            failed=0,
+            uncertain=0,
+            gave_up=False,
+            revive_after=None,
+            next_retry_at=None,
+        )
+
+    def go_on_undoing(self) -> None:
+        """The next compensation, one at a time; or the end, where there is none left, or one has failed for good."""
+        run = self.plan.run
+        if run.failed:
+            self.end(RunMove.FAIL)
+        elif run.undoable:
+            self.run(undoable=run.undoable - 1, outstanding=1, active=1)
+            self.plan.sweeps.append(Sweep.UNDO)
+        elif run.undone:
+            self.end(RunMove.UNDONE)
+        else:
+            self.end(RunMove.CANCEL if run.ending is Ending.CANCELLED else RunMove.FAIL)
+
+
+_GOING = frozenset({RunStatus.RUNNING, RunStatus.WAITING})
+
+
+def is_uncertain(activation: Activation) -> bool:
+    """Whether an activation that has not committed may have had an effect that is to be undone."""
+    return activation.compensable is Compensable.UNCERTAIN and activation.tries > 0
 
 
 def _start_of(*, here: bool, later: bool) -> ActivationStatus:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum
+from enum import Enum, StrEnum
 from uuid import UUID
 
 from cnstra.orchestrator.machine.states import ActivationStatus, RunStatus
@@ -25,6 +25,21 @@ class Failure:
     traceback: str | None = None
 
 
+class Ending(StrEnum):
+    """How a run is to end that somebody, or its deadline, ends: what is open is cancelled, what runs may come to its end."""
+
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+class Compensable(StrEnum):
+    """Whether a dendrite has a compensation, and for what: for what it has done, or also for tries that never committed."""
+
+    NO = ""
+    DONE = "done"
+    UNCERTAIN = "uncertain"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """The part of a run's row that transitions read and write.
@@ -33,6 +48,10 @@ class Run:
     activations that failed for good in this attempt. ``revive_after`` is the longest wait that the run's policy asked for
     at any of these, in seconds; ``gave_up`` says that it refused at one. ``alone`` is the activation that runs alone
     among the run's writers, after too many conflicts.
+
+    ``ending`` is set once no claim of its work begins any more. ``undoable`` counts the activations that are to be
+    compensated when the run is undone, and ``uncertain`` those of them that are among the failed; ``undone`` counts what
+    has been compensated. ``undo_failure`` is why a compensation failed for good; ``failed`` counts that one, then.
     """
 
     run_id: UUID
@@ -53,6 +72,12 @@ class Run:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     next_retry_at: datetime | None = None
+    deadline_at: datetime | None = None
+    ending: Ending | None = None
+    undoable: int = 0
+    uncertain: int = 0
+    undone: int = 0
+    undo_failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +86,9 @@ class Activation:
 
     ``tries`` counts calls and never starts anew; ``failures`` counts the failed ones of this attempt, ``idled`` the seconds
     of backoff between them: what a policy is asked with. ``nonce`` is None once the claim was taken away.
+
+    ``compensable`` is what its dendrite's compensation covers; ``undoable`` says that it is to be compensated when the run is
+    undone, and ``undo`` that what is called is the compensation.
     """
 
     activation_id: int
@@ -82,8 +110,12 @@ class Activation:
     finish: int | None = None
     version_read: int | None = None
     version_written: int | None = None
+    version_undone: int | None = None
     outputs: tuple[Output, ...] = ()
     failure: Failure | None = None
+    compensable: Compensable = Compensable.NO
+    undoable: bool = False
+    undo: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +143,7 @@ class Target:
     here: bool = False
     delay: timedelta | None = None
     at: datetime | None = None
+    compensable: Compensable = Compensable.NO
 
     def due(self, now: datetime) -> datetime:
         """When it is to be ready; a time that has passed is now."""
@@ -121,7 +154,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewActivation:
-    """An activation that begins: for ``target``, in ``status`` ready, scheduled, or (kept by the settling worker) running."""
+    """An activation that begins: for ``target``, in ``status`` ready, scheduled, or (kept by the settling worker) running; or
+    cancelled, where its run ends.
+    """
 
     activation_id: int
     parent: int | None
@@ -156,8 +191,9 @@ class BlobRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
-    """The handler returned. ``blob`` is what its changes refer to, where the run's context is kept elsewhere; ``wasted`` is
-    what earlier settlements of the same claim had been to refer to.
+    """The handler returned, or the compensation did. ``blob`` is what its changes refer to, where the run's context is kept
+    elsewhere; ``wasted`` is what earlier settlements of the same claim had been to refer to. ``compensable`` is what the
+    compensation covers of the dendrite that was called, which may know more than the one that started it.
     """
 
     fence: Claimed
@@ -167,6 +203,7 @@ class Succeeded:
     version_read: int = 0
     blob: BlobRef | None = None
     wasted: tuple[BlobRef, ...] = ()
+    compensable: Compensable = Compensable.NO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +219,7 @@ class FailedTry:
     retry_after: float | None
     revive_after: float | None = None
     wasted: tuple[BlobRef, ...] = ()
+    compensable: Compensable = Compensable.NO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +268,41 @@ class RetryAsked:
     attempt: int | None = None
 
 
-Event = Succeeded | FailedTry | Returned | Lost | Due | AttemptDue | RetryAsked
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelAsked:
+    """Somebody asks for the run's end: what is open of it is cancelled, and, with ``compensate``, what it has done is undone."""
+
+    compensate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseAsked:
+    """Somebody asks that nothing of the run be claimed until further notice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeAsked:
+    """Somebody asks that a paused run go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlineDue:
+    """The run's deadline may have passed."""
+
+
+Event = (
+    Succeeded
+    | FailedTry
+    | Returned
+    | Lost
+    | Due
+    | AttemptDue
+    | RetryAsked
+    | CancelAsked
+    | PauseAsked
+    | ResumeAsked
+    | DeadlineDue
+)
 
 # -- what is to be done --------------------------------------------------------------------------------------------
 
@@ -273,19 +345,25 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TryEnded:
-    """A call that did not commit: it failed, was in conflict, or its worker was lost."""
+    """A call that has ended: it failed, was in conflict, its worker was lost; or, without a ``failure``, it is being undone.
+    ``undo``: it was a compensation's.
+    """
 
     activation_id: int
     try_number: int
     worker: UUID | None
     started_at: datetime | None
-    failure: Failure
+    failure: Failure | None
+    undo: bool = False
 
 
 class Sweep(Enum):
     """A change to many of the run's activations at once, carried out by the store as a set."""
 
     REVIVE = "every failed activation becomes ready, in the run's new attempt"
+    UNDO = "of what is to be undone, the one that finished last becomes ready for its compensation"
+    HOLD = "ready ones are set aside, as the run is paused"
+    LET_GO = "those that were set aside while the run was paused become ready again"
     SINGLE_OUT = "ready ones are set aside, so that the one that is alone can run"
     REJOIN = "those that were set aside become ready again"
 

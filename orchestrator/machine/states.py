@@ -46,6 +46,13 @@ class RunMove(StrEnum):
     BACK_OFF = "the attempt failed, the policy wants another"
     FAIL = "the attempt failed for good"
     RETRY = "the next attempt begins"
+    PAUSE = "somebody pauses it"
+    RESUME = "somebody resumes it"
+    COMPENSATE = "what it has done is to be undone"
+    RESUME_UNDOING = "somebody resumes it, while it undoes what it has done"
+    UNDONE = "the last compensation has committed"
+    CANCEL = "it was cancelled, and nothing of it runs any more"
+    RETRY_UNDOING = "the next attempt takes up the compensation that failed"
 
 
 class ActivationMove(StrEnum):
@@ -59,6 +66,9 @@ class ActivationMove(StrEnum):
     RETURN = "its worker gave it back uncalled"
     DUE = "its time has come"
     REVIVE = "the run's next attempt takes it up"
+    CANCEL = "its run ends without it"
+    UNDO = "its compensation's turn has come"
+    UNDONE = "its compensation returned, and committed"
 
 
 RUN_STARTS: Mapping[RunStatus, str] = {
@@ -71,6 +81,7 @@ ACTIVATION_STARTS: Mapping[ActivationStatus, str] = {
     ActivationStatus.READY: "its signal is committed",
     ActivationStatus.RUNNING: "its signal is committed by a worker that keeps it",
     ActivationStatus.SCHEDULED: "its signal is committed with a delay",
+    ActivationStatus.CANCELLED: "its signal is committed by a run that ends",
 }
 """Where an activation begins, and how that comes."""
 
@@ -82,6 +93,20 @@ RUN_MOVES: Mapping[tuple[RunStatus, RunMove], RunStatus] = {
     (RunStatus.RUNNING, RunMove.FAIL): RunStatus.FAILED,
     (RunStatus.WAITING, RunMove.RETRY): RunStatus.RUNNING,
     (RunStatus.FAILED, RunMove.RETRY): RunStatus.RUNNING,
+    (RunStatus.RUNNING, RunMove.PAUSE): RunStatus.PAUSED,
+    (RunStatus.WAITING, RunMove.PAUSE): RunStatus.PAUSED,
+    (RunStatus.COMPENSATING, RunMove.PAUSE): RunStatus.PAUSED,
+    (RunStatus.PAUSED, RunMove.RESUME): RunStatus.RUNNING,
+    (RunStatus.PAUSED, RunMove.RESUME_UNDOING): RunStatus.COMPENSATING,
+    (RunStatus.RUNNING, RunMove.COMPENSATE): RunStatus.COMPENSATING,
+    (RunStatus.WAITING, RunMove.COMPENSATE): RunStatus.COMPENSATING,
+    (RunStatus.PAUSED, RunMove.COMPENSATE): RunStatus.COMPENSATING,
+    (RunStatus.COMPENSATING, RunMove.UNDONE): RunStatus.COMPENSATED,
+    (RunStatus.COMPENSATING, RunMove.FAIL): RunStatus.FAILED,
+    (RunStatus.COMPENSATING, RunMove.CANCEL): RunStatus.CANCELLED,
+    (RunStatus.RUNNING, RunMove.CANCEL): RunStatus.CANCELLED,
+    (RunStatus.WAITING, RunMove.CANCEL): RunStatus.CANCELLED,
+    (RunStatus.FAILED, RunMove.RETRY_UNDOING): RunStatus.COMPENSATING,
 }
 
 ACTIVATION_MOVES: Mapping[tuple[ActivationStatus, ActivationMove], ActivationStatus] = {
@@ -93,6 +118,13 @@ ACTIVATION_MOVES: Mapping[tuple[ActivationStatus, ActivationMove], ActivationSta
     (ActivationStatus.RUNNING, ActivationMove.RETURN): ActivationStatus.READY,
     (ActivationStatus.SCHEDULED, ActivationMove.DUE): ActivationStatus.READY,
     (ActivationStatus.FAILED, ActivationMove.REVIVE): ActivationStatus.READY,
+    (ActivationStatus.READY, ActivationMove.CANCEL): ActivationStatus.CANCELLED,
+    (ActivationStatus.RUNNING, ActivationMove.CANCEL): ActivationStatus.CANCELLED,
+    (ActivationStatus.SCHEDULED, ActivationMove.CANCEL): ActivationStatus.CANCELLED,
+    (ActivationStatus.DONE, ActivationMove.UNDO): ActivationStatus.READY,
+    (ActivationStatus.FAILED, ActivationMove.UNDO): ActivationStatus.READY,
+    (ActivationStatus.CANCELLED, ActivationMove.UNDO): ActivationStatus.READY,
+    (ActivationStatus.RUNNING, ActivationMove.UNDONE): ActivationStatus.COMPENSATED,
 }
 
 OUTSTANDING = frozenset(

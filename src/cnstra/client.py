@@ -121,6 +121,26 @@ class Run:
         """
         drive(self._flows.retry(self.id))
 
+    def cancel(self, *, compensate: bool = False) -> None:
+        """End the run: what is open of it is cancelled, and no handler is called any more.
+
+        Handlers that run may come to their end (``ctx.cancelled`` tells them), and their writes count; what they emit starts
+        nothing. With ``compensate`` everything done that has a compensation is undone then, in reverse order of finishing.
+        Asked again, it changes nothing. Raises ``RunStateError`` for a run that has ended, or is ending in another way.
+        """
+        drive(self._flows.cancel(self.id, compensate))
+
+    def pause(self) -> None:
+        """Call no handler of the run until ``resume``; those that run come to their end. Its timers and its deadline wait.
+
+        Raises ``RunStateError`` for a run that has ended, or is being cancelled.
+        """
+        drive(self._flows.pause(self.id))
+
+    def resume(self) -> None:
+        """Let a paused run go on. Raises ``RunStateError`` for a run that has ended."""
+        drive(self._flows.resume(self.id))
+
     def __repr__(self) -> str:
         return f"<run {self.id}>"
 
@@ -171,6 +191,26 @@ class AsyncRun:
         Raises ``RunStateError`` for a run that has not failed.
         """
         await drive_async(self._flows.retry(self.id))
+
+    async def cancel(self, *, compensate: bool = False) -> None:
+        """End the run: what is open of it is cancelled, and no handler is called any more.
+
+        Handlers that run may come to their end (``ctx.cancelled`` tells them), and their writes count; what they emit starts
+        nothing. With ``compensate`` everything done that has a compensation is undone then, in reverse order of finishing.
+        Asked again, it changes nothing. Raises ``RunStateError`` for a run that has ended, or is ending in another way.
+        """
+        await drive_async(self._flows.cancel(self.id, compensate))
+
+    async def pause(self) -> None:
+        """Call no handler of the run until ``resume``; those that run come to their end. Its timers and its deadline wait.
+
+        Raises ``RunStateError`` for a run that has ended, or is being cancelled.
+        """
+        await drive_async(self._flows.pause(self.id))
+
+    async def resume(self) -> None:
+        """Let a paused run go on. Raises ``RunStateError`` for a run that has ended."""
+        await drive_async(self._flows.resume(self.id))
 
     def __repr__(self) -> str:
         return f"<run {self.id}>"

@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator import batches
 from cnstra.orchestrator.batches import Ready
 from cnstra.orchestrator.machine.fold import fold
-from cnstra.orchestrator.machine.folding import BLOCKED_ALONE
-from cnstra.orchestrator.machine.records import Activation, Answer, Event, NewActivation, Plan, Sweep, Verdict
-from cnstra.orchestrator.machine.states import ACTIVATION_MOVES, ActivationMove, ActivationStatus, move
+from cnstra.orchestrator.machine.folding import BLOCKED_ALONE, BLOCKED_PAUSED
+from cnstra.orchestrator.machine.records import (
+    Activation,
+    Answer,
+    Event,
+    NewActivation,
+    Plan,
+    Sweep,
+    TryEnded,
+    Verdict,
+)
+from cnstra.orchestrator.machine.states import ACTIVATION_MOVES, OUTSTANDING, ActivationMove, ActivationStatus, move
 from cnstra.orchestrator.store import AppliedBatch, RunEvent
-from cnstra.stores.memory.claiming import work_of
+from cnstra.stores.memory.claiming import UNKNOWN, work_of
 from cnstra.stores.memory.operations import operation
 from cnstra.stores.memory.state import ActivationRow, State, TryRow
 
@@ -44,7 +54,9 @@ class Applying:
 
 def decide(state: State, run_id: UUID, events: Sequence[Event], now: datetime) -> Plan:
     """What the machine makes of a run's events."""
-    rows = (state.activation((run_id, number)) for number in batches.named(events))
+    rows = [state.activation((run_id, number)) for number in batches.named(events)]
+    if batches.end_the_run(events):
+        rows += [row for row in state.of_run(run_id) if row.activation.status in OUTSTANDING]
     activations = {row.activation.activation_id: row.activation for row in rows if row is not None}
     return fold(state.runs[run_id].run, activations, state.heads.get(run_id, {}), events, now)
 
@@ -86,6 +98,8 @@ def row_of_new(run_id: UUID, new: NewActivation, now: datetime) -> ActivationRow
             blocked=new.blocked,
             available_at=new.available_at,
             started_at=now if kept else None,
+            finished_at=now if new.status is ActivationStatus.CANCELLED else None,
+            compensable=new.target.compensable,
         ),
     )
 
@@ -94,27 +108,63 @@ def row_of_new(run_id: UUID, new: NewActivation, now: datetime) -> ActivationRow
 
 
 def _revive(state: State, run_id: UUID, now: datetime) -> Iterator[Ready]:
-    attempt = state.runs[run_id].run.attempt
+    run = state.runs[run_id].run
     for row in state.of_run(run_id):
         failed = row.activation
-        if failed.status is not ActivationStatus.FAILED:
-            continue
-        revived = replace(
-            failed,
-            status=move(ACTIVATION_MOVES, failed.status, ActivationMove.REVIVE),
-            attempt=attempt,
-            nonce=None,
-            failures=0,
-            idled=0.0,
-            crashes=0,
-            blocked=None,
-            available_at=now,
-            finished_at=None,
-            finish=None,
+        if failed.status is ActivationStatus.FAILED and failed.undo == (run.ending is not None):
+            yield _begin_anew(state, row, ActivationMove.REVIVE, now, finish=failed.finish if failed.undo else None)
+
+
+def _undo(state: State, run_id: UUID, now: datetime) -> Iterator[Ready]:
+    undoable = [row for row in state.of_run(run_id) if row.activation.undoable]
+    row = max(undoable, key=lambda row: row.activation.finish or 0)
+    done = row.activation
+    if done.status is ActivationStatus.DONE:
+        call = TryEnded(
+            activation_id=done.activation_id,
+            try_number=done.tries,
+            worker=done.worker,
+            started_at=done.started_at,
             failure=None,
         )
-        state.put(replace(row, activation=revived, first_try_at=None))
-        yield failed.queue, run_id, failed.activation_id
+        state.tries.setdefault(run_id, []).append(TryRow(ended=call, finished_at=done.finished_at or now))
+    row = replace(row, done_at=done.finished_at)
+    yield _begin_anew(state, row, ActivationMove.UNDO, now, undo=True, conflicts=0, finish=done.finish)
+
+
+def _begin_anew(state: State, row: ActivationRow, by: ActivationMove, now: datetime, **changes: Any) -> Ready:
+    """An activation that had ended becomes ready; its policy counts anew."""
+    ended = row.activation
+    begun = replace(
+        ended,
+        status=move(ACTIVATION_MOVES, ended.status, by),
+        attempt=state.runs[row.run_id].run.attempt,
+        nonce=None,
+        failures=0,
+        idled=0.0,
+        crashes=0,
+        blocked=None,
+        available_at=now,
+        finished_at=None,
+        failure=None,
+        undoable=False,
+        **changes,
+    )
+    state.put(replace(row, activation=begun, first_try_at=None))
+    return begun.queue, *row.key
+
+
+def _hold(state: State, run_id: UUID, _now: datetime) -> Iterator[Ready]:
+    for row in state.of_run(run_id):
+        if row.activation.status is ActivationStatus.READY and row.activation.blocked in (None, UNKNOWN, BLOCKED_ALONE):
+            _block(state, row, BLOCKED_PAUSED)
+    return iter(())
+
+
+def _let_go(state: State, run_id: UUID, _now: datetime) -> Iterator[Ready]:
+    for row in state.of_run(run_id):
+        if row.activation.status is ActivationStatus.READY and row.activation.blocked == BLOCKED_PAUSED:
+            yield _block(state, row, None)
 
 
 def _rejoin(state: State, run_id: UUID, _now: datetime) -> Iterator[Ready]:
@@ -135,7 +185,7 @@ def _single_out(state: State, run_id: UUID, _now: datetime) -> Iterator[Ready]:
         may_run = row.activation.activation_id == alone and not others_run
         if may_run and row.activation.blocked == BLOCKED_ALONE:
             yield _block(state, row, None)
-        elif not may_run and row.activation.blocked is None:
+        elif not may_run and row.activation.blocked in (None, UNKNOWN):
             _block(state, row, BLOCKED_ALONE)
 
 
@@ -144,7 +194,14 @@ def _block(state: State, row: ActivationRow, blocked: str | None) -> Ready:
     return row.activation.queue, *row.key
 
 
-_SWEEPS = {Sweep.REVIVE: _revive, Sweep.REJOIN: _rejoin, Sweep.SINGLE_OUT: _single_out}
+_SWEEPS = {
+    Sweep.REVIVE: _revive,
+    Sweep.UNDO: _undo,
+    Sweep.HOLD: _hold,
+    Sweep.LET_GO: _let_go,
+    Sweep.REJOIN: _rejoin,
+    Sweep.SINGLE_OUT: _single_out,
+}
 
 
 # -- answer ----------------------------------------------------------------------------------------------------

@@ -39,7 +39,14 @@ class Claiming:
         if lease is None or lease.lost_at is not None:
             return None
         state.workers[worker] = replace(lease, last_seen_at=now, expires_at=now + lease.info.lease)
-        return [HeldClaim(run_id=row.run_id, fence=fence_of(row)) for row in state.claims_of(worker)]
+        return [
+            HeldClaim(
+                run_id=row.run_id,
+                fence=fence_of(row),
+                ending=state.runs[row.run_id].run.ending is not None and not row.activation.undo,
+            )
+            for row in state.claims_of(worker)
+        ]
 
     @operation
     def leave(self, state: State, worker: UUID) -> None:
@@ -87,9 +94,10 @@ def serves(state: State, worker: WorkerInfo | ClaimRequest, row: ActivationRow) 
 
 
 def knows(state: State, worker: WorkerInfo | ClaimRequest, row: ActivationRow) -> bool:
-    """Whether a worker has the activation's dendrite, the graph's version, where the run is pinned to one, and the store of
-    its context, where that is kept elsewhere."""
-    return reaches(state, worker, row) and (row.target.neuron, row.target.collateral) in worker.dendrites
+    """Whether a worker has the activation's dendrite, or its compensation, the graph's version, where the run is pinned to one,
+    and the store of its context, where that is kept elsewhere."""
+    known = worker.compensations if row.activation.undo else worker.dendrites
+    return reaches(state, worker, row) and (row.target.neuron, row.target.collateral) in known
 
 
 def reaches(state: State, worker: WorkerInfo | ClaimRequest, row: ActivationRow) -> bool:
@@ -112,6 +120,7 @@ def _claimable(state: State, request: ClaimRequest) -> Iterable[ActivationRow]:
         row
         for row in state.with_status(ActivationStatus.READY)
         if row.activation.blocked == (BLOCKED_SUSPECT if request.suspects else None)
+        and not state.is_paused(row.run_id)
         and serves(state, request, row)
         and knows(state, request, row)
     )
@@ -169,4 +178,7 @@ def work_of(state: State, row: ActivationRow, now: datetime) -> Work:
         policy=json.loads(kept.policy),
         snapshot=state.snapshot(row.run_id),
         place=kept.submission.place,
+        deadline=kept.run.deadline_at,
+        undo=activation.undo,
+        emitted=tuple(state.signals_of(row)) if activation.undo else (),
     )

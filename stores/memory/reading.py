@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -119,7 +120,7 @@ def _run_row(state: State, row: RunRow) -> Row:
         "started_at": min((at for at in starts if at is not None), default=None),
         "finished_at": run.finished_at,
         "next_retry_at": run.next_retry_at,
-        "deadline_at": None,
+        "deadline_at": run.deadline_at,
         "priority": run.priority,
         "tags": json.loads(row.tags),
         "idempotency_key": submission.idempotency_key,
@@ -127,6 +128,8 @@ def _run_row(state: State, row: RunRow) -> Row:
         "parent_run_id": None,
         "blocked": UNKNOWN if _is_unknown(state, run, activations) else None,
         "context_place": submission.place,
+        "ending": run.ending,
+        **{f"compensation_{name}": text for name, text in _error(run.undo_failure).items()},
     }
 
 
@@ -153,11 +156,6 @@ def _is_there_for(state: State, worker: WorkerInfo, row: ActivationRow) -> bool:
 
 def _activation_row(state: State, row: ActivationRow) -> Row:
     activation, target = row.activation, row.target
-    signals = {
-        child.target.ordinal: _signal(child.target.collateral, child.target.payload)
-        for child in state.of_run(row.run_id)
-        if child.parent == activation.activation_id
-    } | {output.ordinal: _signal(output.collateral, output.payload) for output in activation.outputs}
     return {
         "run_id": row.run_id,
         "activation_id": activation.activation_id,
@@ -167,7 +165,7 @@ def _activation_row(state: State, row: ActivationRow) -> Row:
         "dendrite": target.dendrite,
         "collateral": target.collateral,
         "payload": json.loads(target.payload),
-        "outputs": [signals[ordinal] for ordinal in sorted(signals)],
+        "outputs": [_signal(output.collateral, output.payload) for output in state.signals_of(row)],
         "status": activation.status.value,
         "tries": activation.tries,
         "epoch": activation.epoch,
@@ -182,6 +180,7 @@ def _activation_row(state: State, row: ActivationRow) -> Row:
         "context_version_written": activation.version_written,
         "group_id": None,
         "progress": None,
+        "undo": activation.undo,
     }
 
 
@@ -199,9 +198,15 @@ def _history_row(state: State, run_id: UUID, version: int, slots: Mapping[str, A
         "neuron": writer.target.neuron if writer else None,
         "written": written,
         "removed": sorted(removed),
-        "at": writer.activation.finished_at if writer else None,
+        "at": _written_at(writer, version) if writer else None,
         "local_written": local,
     }
+
+
+def _written_at(writer: ActivationRow, version: int) -> datetime | None:
+    """When an activation wrote a version: at its end, or at that of its compensation."""
+    activation = writer.activation
+    return activation.finished_at if version == activation.version_undone else writer.done_at or activation.finished_at
 
 
 def _signal(collateral: str, payload: str) -> Row:

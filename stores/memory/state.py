@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from cnstra.orchestrator.machine.records import Activation, BlobRef, Entry, Run, Target, TryEnded
-from cnstra.orchestrator.machine.states import OUTSTANDING, ActivationStatus
+from cnstra.orchestrator.machine.records import Activation, BlobRef, Entry, Output, Run, Target, TryEnded
+from cnstra.orchestrator.machine.states import OUTSTANDING, ActivationStatus, RunStatus
 from cnstra.orchestrator.retention import DEFAULTS
 from cnstra.orchestrator.slots import Slot, Snapshot
 from cnstra.orchestrator.store import Submission, WorkerInfo
@@ -35,7 +35,9 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivationRow:
-    """An activation: what it is for, and where transitions have brought it."""
+    """An activation: what it is for, and where transitions have brought it. ``done_at`` is when it had finished, once it is
+    being undone.
+    """
 
     run_id: UUID
     parent: int | None
@@ -43,6 +45,7 @@ class ActivationRow:
     created_at: datetime
     first_try_at: datetime | None
     activation: Activation
+    done_at: datetime | None = None
 
     @property
     def key(self) -> Key:
@@ -51,7 +54,7 @@ class ActivationRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TryRow:
-    """A call that did not commit."""
+    """A call that has ended; one that has committed stands here once it is being undone."""
 
     ended: TryEnded
     finished_at: datetime
@@ -106,6 +109,23 @@ class State:
     def with_status(self, status: ActivationStatus) -> Iterator[ActivationRow]:
         """The activations, of all runs, that are in an outstanding status. What was ever done costs nothing here."""
         return (row for row in list(self._outstanding.values()) if row.activation.status is status)
+
+    def is_paused(self, run_id: UUID) -> bool:
+        """Whether nothing of a run may be claimed."""
+        return self.runs[run_id].run.status is RunStatus.PAUSED
+
+    def signals_of(self, row: ActivationRow) -> list[Output]:
+        """What an activation emitted, heard or not, in its order."""
+        number = row.activation.activation_id
+        heard = {
+            child.target.ordinal: Output(
+                ordinal=child.target.ordinal, collateral=child.target.collateral, payload=child.target.payload
+            )
+            for child in self.of_run(row.run_id)
+            if child.parent == number
+        }
+        signals = heard | {output.ordinal: output for output in row.activation.outputs}
+        return [signals[ordinal] for ordinal in sorted(signals)]
 
     def claims_of(self, worker: UUID) -> list[ActivationRow]:
         """The activations that a worker holds."""

@@ -59,6 +59,7 @@ def _begin(submission: Submission, now: datetime) -> _Begun:
         priority=submission.priority,
         now=now,
         available_at=submission.begins_at(now),
+        deadline_at=submission.ends_by(now),
     )
     row = RunRow(
         submission=submission,

@@ -8,11 +8,14 @@ from uuid import UUID
 
 from cnstra.orchestrator.batches import rings_of
 from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT
-from cnstra.orchestrator.machine.states import ActivationStatus
+from cnstra.orchestrator.machine.states import ENDED, ActivationStatus, RunStatus
 from cnstra.orchestrator.store import Findings, LostClaim
 from cnstra.stores.memory.claiming import UNKNOWN, fence_of, forget_lost, knows, reaches, serves, turn
 from cnstra.stores.memory.operations import operation
 from cnstra.stores.memory.state import ActivationRow, State
+
+_LEFT_ALONE = ENDED | {RunStatus.PAUSED}
+"""Runs in these pass no deadline: what has ended, and, until it goes on, what is paused."""
 
 
 class Supervising:
@@ -25,13 +28,25 @@ class Supervising:
             return Findings(elected=False)
         state.supervisor, state.supervised_until = worker, now + lease
         due = [row for row in state.with_status(ActivationStatus.SCHEDULED) if _available_at(row) <= now]
-        attempts = [(at, run_id) for run_id, row in state.runs.items() if (at := row.run.next_retry_at) and at <= now]
+        runs = [(run_id, row.run) for run_id, row in state.runs.items()]
+        attempts = [
+            (at, run_id)
+            for run_id, run in runs
+            if run.status is RunStatus.WAITING and (at := run.next_retry_at) and at <= now
+        ]
+        deadlines = [
+            (at, run_id)
+            for run_id, run in runs
+            if (at := run.deadline_at) and at <= now and run.status not in _LEFT_ALONE and run.ending is None
+        ]
         return Findings(
             elected=True,
             due=tuple(row.key for row in sorted(due, key=_available_at)[:limit]),
             attempts_due=tuple(run_id for _, run_id in sorted(attempts)[:limit]),
+            deadlines_due=tuple(run_id for _, run_id in sorted(deadlines)[:limit]),
             suspects=any(
-                row.activation.blocked == BLOCKED_SUSPECT for row in state.with_status(ActivationStatus.READY)
+                row.activation.blocked == BLOCKED_SUSPECT and not state.is_paused(row.run_id)
+                for row in state.with_status(ActivationStatus.READY)
             ),
             workers_lost=any(row.lost_at is not None or row.expires_at < now for row in state.workers.values()),
             unclaimed=rings_of(

@@ -16,9 +16,7 @@ from cnstra.orchestrator.machine.fold import fold
 from cnstra.orchestrator.machine.records import (
     Activation,
     Answer,
-    AttemptDue,
     BlobRef,
-    Due,
     Event,
     Plan,
     Run,
@@ -59,7 +57,7 @@ class Applying:
 
 
 def _load(by_run: dict[UUID, list[Event]]) -> Steps[State]:
-    passing = all(isinstance(event, Due | AttemptDue) for events in by_run.values() for event in events)
+    passing = all(map(batches.may_pass, by_run.values()))
     lock = "lock_free_runs" if passing else "lock_runs"
     rows = yield Ask(lock, {"run_ids": sorted(by_run)})
     runs = {row[0]: shapes.run_of(row) for row in rows}
@@ -71,6 +69,10 @@ def _load(by_run: dict[UUID, list[Event]]) -> Steps[State]:
             {"run_ids": [run_id for run_id, _ in keys], "activation_ids": [number for _, number in keys]},
         )
         for row in rows:
+            activations.setdefault(row[0], {})[row[1]] = shapes.activation_of(row)
+    ending = [run_id for run_id in runs if batches.end_the_run(by_run[run_id])]
+    if ending:
+        for row in (yield Ask("load_open", {"run_ids": ending})):
             activations.setdefault(row[0], {})[row[1]] = shapes.activation_of(row)
     writing = [run_id for run_id in runs if batches.write_context(by_run[run_id])]
     heads: dict[UUID, dict[str, int]] = {}
@@ -149,9 +151,10 @@ def _write_tries(plans: Sequence[Plan], now: datetime) -> Steps[None]:
             "numbers": [ended.try_number for _, ended in tries],
             "workers": [ended.worker for _, ended in tries],
             "started": [ended.started_at for _, ended in tries],
-            "errors": [ended.failure.error for _, ended in tries],
-            "error_types": [ended.failure.error_type for _, ended in tries],
-            "tracebacks": [ended.failure.traceback for _, ended in tries],
+            "errors": [ended.failure.error if ended.failure else None for _, ended in tries],
+            "error_types": [ended.failure.error_type if ended.failure else None for _, ended in tries],
+            "tracebacks": [ended.failure.traceback if ended.failure else None for _, ended in tries],
+            "undo": [ended.undo for _, ended in tries],
         },
     )
 
@@ -169,6 +172,9 @@ def _sweep(plans: Sequence[Plan], now: datetime) -> Steps[list[Ready]]:
 
 _SWEEPS = {
     Sweep.REVIVE: ("revive",),
+    Sweep.UNDO: ("note_done", "undo"),
+    Sweep.HOLD: ("hold",),
+    Sweep.LET_GO: ("let_go",),
     Sweep.REJOIN: ("rejoin",),
     Sweep.SINGLE_OUT: ("set_others_aside", "make_alone_wait", "let_alone_run"),
 }

@@ -34,8 +34,10 @@ class Claiming:
             return None
         rows = yield Ask("held_claims", {"worker": worker})
         return [
-            HeldClaim(run_id=run_id, fence=Claimed(activation_id=activation_id, epoch=epoch, nonce=nonce))
-            for run_id, activation_id, epoch, nonce in rows
+            HeldClaim(
+                run_id=run_id, fence=Claimed(activation_id=activation_id, epoch=epoch, nonce=nonce), ending=ending
+            )
+            for run_id, activation_id, epoch, nonce, ending in rows
         ]
 
     @operation
@@ -76,14 +78,16 @@ def _able(worker: WorkerInfo | ClaimRequest) -> dict[str, Any]:
         "graph": worker.graph,
         "graph_version": worker.graph_version,
         "queues": list(worker.queues),
-        "dendrites": dendrite_keys(worker.dendrites),
+        "dendrites": dendrite_keys(worker.dendrites, worker.compensations),
         "places": ["", *worker.places],
     }
 
 
-def dendrite_keys(dendrites: tuple[tuple[str, str], ...]) -> list[str]:
-    """Dendrites as the SQL compares them. Names hold no control characters, so the separator is unambiguous."""
-    return [f"{neuron}\x1f{collateral}" for neuron, collateral in dendrites]
+def dendrite_keys(dendrites: tuple[tuple[str, str], ...], compensations: tuple[tuple[str, str], ...] = ()) -> list[str]:
+    """What a worker can run, as the SQL compares it: see ``SKILL`` there."""
+    return [f"{neuron}\x1f{collateral}" for neuron, collateral in dendrites] + [
+        f"{neuron}\x1f{collateral}\x1fundo" for neuron, collateral in compensations
+    ]
 
 
 def load_works(claimed: Rows) -> Steps[list[Work]]:
@@ -93,4 +97,9 @@ def load_works(claimed: Rows) -> Steps[list[Work]]:
     runs = {"run_ids": sorted({row[0] for row in claimed})}
     facts = yield Ask("run_facts", runs)
     contexts = yield Ask("load_contexts", runs)
-    return works_of(claimed, facts, contexts)
+    undone = [(row[0], row[1]) for row in claimed if row[14]]
+    emitted: Rows = []
+    if undone:
+        keys = {"run_ids": [run_id for run_id, _ in undone], "activation_ids": [number for _, number in undone]}
+        emitted = yield Ask("emitted", keys)
+    return works_of(claimed, facts, contexts, emitted)

@@ -9,7 +9,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from cnstra.orchestrator.machine.records import Activation, Claimed, Failure, NewActivation, Output, Run
+from cnstra.orchestrator.machine.records import (
+    Activation,
+    Claimed,
+    Compensable,
+    Ending,
+    Failure,
+    NewActivation,
+    Output,
+    Run,
+)
 from cnstra.orchestrator.machine.states import ActivationStatus, RunStatus
 from cnstra.orchestrator.slots import EMPTY, Slot, Snapshot
 from cnstra.orchestrator.store import Work
@@ -39,11 +48,17 @@ def run_of(row: Sequence[Any]) -> Run:
         started_at=row[16],
         finished_at=row[17],
         next_retry_at=row[18],
+        deadline_at=row[19],
+        ending=None if row[20] is None else Ending(row[20]),
+        undoable=row[21],
+        uncertain=row[22],
+        undone=row[23],
+        undo_failure=_failure(row[24], row[25]),
     )
 
 
 def activation_of(row: Sequence[Any]) -> Activation:
-    """A row of ``load_activations``, without its run id."""
+    """A row of ``load_activations`` or ``load_open``, without its run id."""
     return Activation(
         activation_id=row[1],
         status=ActivationStatus(row[2]),
@@ -61,6 +76,11 @@ def activation_of(row: Sequence[Any]) -> Activation:
         available_at=row[14],
         started_at=row[15],
         failure=_failure(row[16], row[17]),
+        compensable=Compensable(row[18]),
+        undo=row[19],
+        finish=row[20],
+        version_read=row[21],
+        version_written=row[22],
     )
 
 
@@ -68,9 +88,13 @@ def _failure(error: str | None, error_type: str | None) -> Failure | None:
     return None if error_type is None else Failure(error_type=error_type, error=error or "")
 
 
-def works_of(claims: Rows, facts: Rows, contexts: Rows) -> list[Work]:
-    """Rows of ``claim``, with those of ``run_facts`` and ``load_contexts`` for their runs."""
+def works_of(claims: Rows, facts: Rows, contexts: Rows, emitted: Rows) -> list[Work]:
+    """Rows of ``claim``, with those of ``run_facts`` and ``load_contexts`` for their runs, and of ``emitted``."""
     of_run = {row[0]: row for row in facts}
+    signals: dict[tuple[UUID, int], list[Output]] = {}
+    for run_id, activation_id, ordinal, collateral, payload in emitted:
+        output = Output(ordinal=ordinal, collateral=collateral, payload=payload)
+        signals.setdefault((run_id, activation_id), []).append(output)
     snapshots = snapshots_of(contexts)
     return [
         Work(
@@ -86,6 +110,9 @@ def works_of(claims: Rows, facts: Rows, contexts: Rows) -> list[Work]:
             elapsed=row[11],
             idled=row[12],
             crashes=row[13],
+            undo=row[14],
+            emitted=tuple(signals.get((row[0], row[1]), ())),
+            deadline=of_run[row[0]][5],
             run_elapsed=of_run[row[0]][1],
             run_idled=of_run[row[0]][2],
             policy=of_run[row[0]][3],
@@ -131,6 +158,12 @@ def update_runs(runs: Sequence[Run]) -> Ask:
             "started": [run.started_at for run in runs],
             "finished": [run.finished_at for run in runs],
             "next_retries": [run.next_retry_at for run in runs],
+            "endings": [run.ending for run in runs],
+            "undoable": [run.undoable for run in runs],
+            "uncertain": [run.uncertain for run in runs],
+            "undone": [run.undone for run in runs],
+            "undo_errors": [run.undo_failure.error if run.undo_failure else None for run in runs],
+            "undo_error_types": [run.undo_failure.error_type if run.undo_failure else None for run in runs],
         },
     )
 
@@ -161,6 +194,9 @@ def update_activations(changed: Sequence[tuple[UUID, Activation, Activation]]) -
             "outputs": [_outputs(activation.outputs) for activation in after],
             "errors": [activation.failure.error if activation.failure else None for activation in after],
             "error_types": [activation.failure.error_type if activation.failure else None for activation in after],
+            "compensable": [activation.compensable for activation in after],
+            "undoable": [activation.undoable for activation in after],
+            "versions_undone": [activation.version_undone for activation in after],
         },
     )
 
@@ -196,6 +232,7 @@ def insert_activations(created: Sequence[tuple[UUID, NewActivation]], now: datet
             "nonces": [new.nonce for new in news],
             "workers": [new.worker for new in news],
             "available": [new.available_at for new in news],
+            "compensable": [new.target.compensable for new in news],
         },
     )
 

@@ -10,6 +10,11 @@ from importlib import resources
 _FILES = ("queries.sql", "diagnosis.sql")
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
+# What a worker must know to run an activation: its dendrite, or that dendrite's compensation. Names hold no control
+# characters, so the separator is unambiguous. An index has the same expression.
+_SKILL = re.compile(r"\bSKILL\((\w+)\)")
+_SKILL_SQL = r"\1.neuron || chr(31) || \1.collateral || case when \1.undo then chr(31) || 'undo' else '' end"
+
 
 def sql_text(name: str) -> str:
     """The text of a file of the package's ``sql`` folder."""
@@ -25,5 +30,5 @@ def statements(clock: str = "clock_timestamp()") -> Mapping[str, str]:
         if name in found:
             raise ValueError(f"two statements are named {name!r}")
         lines = [line for line in text.splitlines() if not line.startswith("--")]
-        found[name] = "\n".join(lines).strip().replace("CLOCK()", clock)
+        found[name] = _SKILL.sub(_SKILL_SQL, "\n".join(lines).strip().replace("CLOCK()", clock))
     return found

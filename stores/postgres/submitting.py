@@ -38,6 +38,7 @@ class Submitting:
                 priority=submission.priority,
                 now=now,
                 available_at=submission.begins_at(now),
+                deadline_at=submission.ends_by(now),
             )
         taken |= yield from _insert_runs(new, begun, now)
         created = [
@@ -121,6 +122,7 @@ def _insert_runs(
             "tags": [json.dumps(dict(submission.tags)) for submission in submissions],
             "idempotency_keys": [submission.idempotency_key for submission in submissions],
             "places": [submission.place for submission in submissions],
+            "deadlines": [run.deadline_at for run in runs],
         },
     )
     new = {run_id for (run_id,) in got}

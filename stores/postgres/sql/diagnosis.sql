@@ -59,7 +59,7 @@ where a.blocked = 'unknown'
       and not exists (select from cnstra.worker w
                       where w.graph = a.graph and a.queue = any(w.queues) and w.lost_at is null
                         and a.pin in ('', w.graph_version) and a.place = any(w.places)
-                        and (a.blocked is null or a.neuron || chr(31) || a.collateral = any(w.dendrites)))
+                        and (a.blocked is null or SKILL(a) = any(w.dendrites)))
 group by a.graph, a.neuron, a.collateral, a.pin, a.place
 order by a.graph, a.neuron, a.collateral
 

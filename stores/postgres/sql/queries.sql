@@ -1,5 +1,6 @@
 -- Every statement that the store sends, each with a name and a sentence. CLOCK() is the store's clock: clock_timestamp()
--- in service, a function of the tests' where time is moved by hand.
+-- in service, a function of the tests' where time is moved by hand. SKILL(a) is what a worker must know to run an activation:
+-- its dendrite, or that dendrite's compensation.
 
 -- == submitting ==
 
@@ -23,15 +24,15 @@ join cnstra.run r on r.run_id = s.run_id
 -- name: insert_runs
 -- Keep new runs; an id that is taken is left out of the answer.
 insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
-                        last_activation, priority, policy, tags, idempotency_key, context_place, submitted_at)
+                        last_activation, priority, policy, tags, idempotency_key, context_place, deadline_at, submitted_at)
 select n.run_id, n.graph, n.graph_version, n.pinned, n.collateral, n.payload::jsonb, n.status, n.outstanding, n.active,
-       n.last_activation, n.priority, n.policy::jsonb, n.tags::jsonb, n.idempotency_key, n.place, %(now)s
+       n.last_activation, n.priority, n.policy::jsonb, n.tags::jsonb, n.idempotency_key, n.place, n.deadline, %(now)s
 from unnest(%(run_ids)s::uuid[], %(graphs)s::text[], %(versions)s::text[], %(pinned)s::boolean[], %(collaterals)s::text[],
             %(payloads)s::text[], %(statuses)s::text[], %(outstanding)s::int[], %(active)s::int[],
             %(last_activations)s::int[], %(priorities)s::int[], %(policies)s::text[], %(tags)s::text[],
-            %(idempotency_keys)s::text[], %(places)s::text[])
+            %(idempotency_keys)s::text[], %(places)s::text[], %(deadlines)s::timestamptz[])
      n (run_id, graph, graph_version, pinned, collateral, payload, status, outstanding, active, last_activation, priority,
-        policy, tags, idempotency_key, place)
+        policy, tags, idempotency_key, place, deadline)
 order by n.run_id
 on conflict do nothing
 returning run_id
@@ -67,7 +68,7 @@ with candidate as materialized (
         select a.run_id, a.activation_id, a.priority, a.available_at
         from cnstra.activation a
         where a.status = 'ready' and a.blocked is null and a.graph = %(graph)s and a.queue = q.queue and a.pin = p.pin
-          and a.place = l.place and a.neuron || chr(31) || a.collateral = any(%(dendrites)s::text[])
+          and a.place = l.place and SKILL(a) = any(%(dendrites)s::text[])
         order by a.priority desc, a.available_at
         limit %(limit)s
         for no key update skip locked) c
@@ -80,10 +81,11 @@ set status = 'running', epoch = a.epoch + 1, nonce = %(nonce)s, worker = %(worke
 from candidate c
 where a.run_id = c.run_id and a.activation_id = c.activation_id
 returning a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
-          a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes
+          a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo
 
 -- name: claim_suspects
--- The same for poison suspects, which only a worker that runs nothing else may have. There are few of them.
+-- The same for poison suspects, which only a worker that runs nothing else may have. There are few of them, so that those of
+-- paused runs are told by a look at the run.
 with candidate as materialized (
     select c.run_id, c.activation_id
     from unnest(%(queues)s::text[]) q (queue)
@@ -93,7 +95,8 @@ with candidate as materialized (
         select a.run_id, a.activation_id, a.priority, a.available_at
         from cnstra.activation a
         where a.status = 'ready' and a.blocked = 'suspect' and a.graph = %(graph)s and a.queue = q.queue and a.pin = p.pin
-          and a.place = l.place and a.neuron || chr(31) || a.collateral = any(%(dendrites)s::text[])
+          and a.place = l.place and SKILL(a) = any(%(dendrites)s::text[])
+          and not exists (select from cnstra.run r where r.run_id = a.run_id and r.status = 'paused')
         order by a.priority desc, a.available_at
         limit %(limit)s
         for no key update skip locked) c
@@ -105,7 +108,7 @@ set status = 'running', epoch = a.epoch + 1, nonce = %(nonce)s, worker = %(worke
 from candidate c
 where a.run_id = c.run_id and a.activation_id = c.activation_id
 returning a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
-          a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes
+          a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo
 
 -- name: suspects_wait
 -- Whether a claim for suspects would find one.
@@ -113,19 +116,20 @@ select exists (
     select from cnstra.activation a
     where a.status = 'ready' and a.blocked = 'suspect' and a.graph = %(graph)s and a.queue = any(%(queues)s::text[])
       and a.pin = any(array['', %(graph_version)s::text]) and a.place = any(%(places)s::text[])
-      and a.neuron || chr(31) || a.collateral = any(%(dendrites)s::text[]))
+      and SKILL(a) = any(%(dendrites)s::text[])
+      and not exists (select from cnstra.run r where r.run_id = a.run_id and r.status = 'paused'))
 
 -- name: claims_of_nonce
 -- The claims that a worker was given under one nonce: what a claim whose reply was lost had answered.
 select a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
-       a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes
+       a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo
 from cnstra.activation a
 where a.worker = %(worker)s and a.nonce = %(nonce)s and a.status = 'running'
 
 -- name: claims_of_ids
 -- These activations as claims; only those that the worker holds.
 select a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
-       a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes
+       a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[]) k (run_id, activation_id)
 join cnstra.activation a on a.run_id = k.run_id and a.activation_id = k.activation_id
 where a.status = 'running'
@@ -141,9 +145,25 @@ order by c.activation_id
 
 -- name: run_facts
 -- What the policies of these runs are asked with, and where their contexts are kept.
-select r.run_id, extract(epoch from CLOCK() - coalesce(r.started_at, CLOCK()))::float8, r.idled, r.policy, r.context_place
+select r.run_id, extract(epoch from CLOCK() - coalesce(r.started_at, CLOCK()))::float8, r.idled, r.policy, r.context_place,
+       r.deadline_at
 from cnstra.run r
 where r.run_id = any(%(run_ids)s)
+
+-- name: emitted
+-- What these activations emitted, in their order: what a compensation is called with.
+select k.run_id, k.activation_id, s.ordinal, s.collateral, s.payload::text
+from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[]) k (run_id, activation_id)
+cross join lateral (
+    select distinct on (c.ordinal) c.ordinal, c.collateral, c.payload
+    from cnstra.activation c
+    where c.run_id = k.run_id and c.parent_activation_id = k.activation_id
+    union all
+    select (o ->> 'ordinal')::integer, o ->> 'collateral', o -> 'payload'
+    from cnstra.activation a
+    cross join lateral jsonb_array_elements(a.outputs) o
+    where a.run_id = k.run_id and a.activation_id = k.activation_id) s
+order by k.run_id, k.activation_id, s.ordinal
 
 -- name: load_contexts
 -- The newest value of every slot of these runs' contexts; a removed slot comes without a text.
@@ -159,7 +179,8 @@ where h.run_id = any(%(run_ids)s)
 -- Lock runs in the order of their ids, before anything of theirs is read that a decision rests on.
 select r.run_id, r.status, r.attempt, r.outstanding, r.active, r.failed, r.last_activation, r.last_finish,
        r.context_version, r.priority, r.alone, r.revive_after, r.gave_up, r.idled, r.error, r.error_type,
-       r.started_at, r.finished_at, r.next_retry_at
+       r.started_at, r.finished_at, r.next_retry_at, r.deadline_at, r.ending, r.undoable, r.uncertain, r.undone,
+       r.undo_error, r.undo_error_type
 from cnstra.run r
 where r.run_id = any(%(run_ids)s)
 order by r.run_id
@@ -169,7 +190,8 @@ for no key update
 -- The same for sweeps, which pass over runs that somebody else is changing: the next sweep comes soon.
 select r.run_id, r.status, r.attempt, r.outstanding, r.active, r.failed, r.last_activation, r.last_finish,
        r.context_version, r.priority, r.alone, r.revive_after, r.gave_up, r.idled, r.error, r.error_type,
-       r.started_at, r.finished_at, r.next_retry_at
+       r.started_at, r.finished_at, r.next_retry_at, r.deadline_at, r.ending, r.undoable, r.uncertain, r.undone,
+       r.undo_error, r.undo_error_type
 from cnstra.run r
 where r.run_id = any(%(run_ids)s)
 order by r.run_id
@@ -178,9 +200,20 @@ for no key update skip locked
 -- name: load_activations
 -- Activations of locked runs: a second statement, so that it sees what was committed while the first one waited.
 select a.run_id, a.activation_id, a.status, a.queue, a.attempt, a.epoch, a.nonce, a.worker, a.tries, a.failures, a.idled,
-       a.conflicts, a.crashes, a.blocked, a.available_at, a.started_at, a.error, a.error_type
+       a.conflicts, a.crashes, a.blocked, a.available_at, a.started_at, a.error, a.error_type, a.compensable, a.undo,
+       a.finish, a.version_read, a.version_written
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[]) k (run_id, activation_id)
 join cnstra.activation a on a.run_id = k.run_id and a.activation_id = k.activation_id
+
+-- name: load_open
+-- All that is open of locked runs. Locked, too: claims, which take no lock on the run, are over before this reads on.
+select a.run_id, a.activation_id, a.status, a.queue, a.attempt, a.epoch, a.nonce, a.worker, a.tries, a.failures, a.idled,
+       a.conflicts, a.crashes, a.blocked, a.available_at, a.started_at, a.error, a.error_type, a.compensable, a.undo,
+       a.finish, a.version_read, a.version_written
+from cnstra.activation a
+where a.run_id = any(%(run_ids)s) and a.status in ('ready', 'running', 'scheduled', 'waiting')
+order by a.run_id, a.activation_id
+for no key update
 
 -- name: load_heads
 -- The newest version of every slot of locked runs' contexts.
@@ -192,13 +225,18 @@ update cnstra.run r
 set status = n.status, attempt = n.attempt, outstanding = n.outstanding, active = n.active, failed = n.failed,
     last_activation = n.last_activation, last_finish = n.last_finish, context_version = n.context_version,
     alone = n.alone, revive_after = n.revive_after, gave_up = n.gave_up, idled = n.idled, error = n.error,
-    error_type = n.error_type, started_at = n.started_at, finished_at = n.finished_at, next_retry_at = n.next_retry_at
+    error_type = n.error_type, started_at = n.started_at, finished_at = n.finished_at, next_retry_at = n.next_retry_at,
+    ending = n.ending, undoable = n.undoable, uncertain = n.uncertain, undone = n.undone, undo_error = n.undo_error,
+    undo_error_type = n.undo_error_type
 from unnest(%(run_ids)s::uuid[], %(statuses)s::text[], %(attempts)s::int[], %(outstanding)s::int[], %(active)s::int[],
             %(failed)s::int[], %(last_activations)s::int[], %(last_finishes)s::int[], %(versions)s::bigint[],
             %(alone)s::int[], %(revive_after)s::float8[], %(gave_up)s::boolean[], %(idled)s::float8[], %(errors)s::text[],
-            %(error_types)s::text[], %(started)s::timestamptz[], %(finished)s::timestamptz[], %(next_retries)s::timestamptz[])
+            %(error_types)s::text[], %(started)s::timestamptz[], %(finished)s::timestamptz[], %(next_retries)s::timestamptz[],
+            %(endings)s::text[], %(undoable)s::int[], %(uncertain)s::int[], %(undone)s::int[], %(undo_errors)s::text[],
+            %(undo_error_types)s::text[])
      n (run_id, status, attempt, outstanding, active, failed, last_activation, last_finish, context_version, alone,
-        revive_after, gave_up, idled, error, error_type, started_at, finished_at, next_retry_at)
+        revive_after, gave_up, idled, error, error_type, started_at, finished_at, next_retry_at, ending, undoable, uncertain,
+        undone, undo_error, undo_error_type)
 where r.run_id = n.run_id
 
 -- name: update_activations
@@ -206,35 +244,39 @@ where r.run_id = n.run_id
 update cnstra.activation a
 set status = n.status, nonce = n.nonce, tries = n.tries, failures = n.failures, idled = n.idled, conflicts = n.conflicts,
     crashes = n.crashes, blocked = n.blocked, available_at = n.available_at, finished_at = n.finished_at,
-    finish = n.finish, version_read = n.version_read, version_written = n.version_written, outputs = n.outputs::jsonb,
-    error = n.error, error_type = n.error_type
+    finish = n.finish, version_read = n.version_read, version_written = n.version_written,
+    outputs = coalesce(n.outputs::jsonb, a.outputs),
+    error = n.error, error_type = n.error_type, compensable = n.compensable, undoable = n.undoable,
+    version_undone = n.version_undone
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(befores)s::text[], %(epochs)s::int[], %(statuses)s::text[],
             %(nonces)s::bigint[], %(tries)s::int[], %(failures)s::int[], %(idled)s::float8[], %(conflicts)s::int[],
             %(crashes)s::int[], %(blocked)s::text[], %(available)s::timestamptz[], %(finished)s::timestamptz[],
             %(finishes)s::int[], %(reads)s::bigint[], %(writes)s::bigint[], %(outputs)s::text[], %(errors)s::text[],
-            %(error_types)s::text[])
+            %(error_types)s::text[], %(compensable)s::text[], %(undoable)s::boolean[], %(versions_undone)s::bigint[])
      n (run_id, activation_id, before, epoch, status, nonce, tries, failures, idled, conflicts, crashes, blocked,
-        available_at, finished_at, finish, version_read, version_written, outputs, error, error_type)
+        available_at, finished_at, finish, version_read, version_written, outputs, error, error_type, compensable, undoable,
+        version_undone)
 where a.run_id = n.run_id and a.activation_id = n.activation_id and a.status = n.before and a.epoch = n.epoch
 returning a.activation_id
 
 -- name: insert_activations
--- Begin activations, ready or kept by the worker that settled their parent.
+-- Begin activations, ready or kept by the worker that settled their parent; or keep what a run that ends does not begin.
 insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordinal, graph, pin, place, neuron, dendrite,
                                collateral, payload, queue, priority, attempt, status, blocked, epoch, nonce, worker, tries,
-                               created_at, available_at, first_try_at, started_at)
+                               created_at, available_at, first_try_at, started_at, finished_at, compensable)
 select n.run_id, n.activation_id, n.parent, n.ordinal, r.graph, case when r.pinned then r.graph_version else '' end,
        coalesce(r.context_place, ''), n.neuron, n.dendrite, n.collateral, n.payload::jsonb, n.queue, r.priority, n.attempt, n.status, n.blocked,
        case when n.status = 'running' then 1 else 0 end, n.nonce, n.worker,
        case when n.status = 'running' then 1 else 0 end, %(now)s, n.available_at,
        case when n.status = 'running' then %(now)s::timestamptz end,
-       case when n.status = 'running' then %(now)s::timestamptz end
+       case when n.status = 'running' then %(now)s::timestamptz end,
+       case when n.status = 'cancelled' then %(now)s::timestamptz end, n.compensable
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(parents)s::int[], %(ordinals)s::int[], %(neurons)s::text[],
             %(dendrites)s::text[], %(collaterals)s::text[], %(payloads)s::text[], %(queues)s::text[], %(attempts)s::int[],
             %(statuses)s::text[], %(blocked)s::text[], %(nonces)s::bigint[], %(workers)s::uuid[],
-            %(available)s::timestamptz[])
+            %(available)s::timestamptz[], %(compensable)s::text[])
      n (run_id, activation_id, parent, ordinal, neuron, dendrite, collateral, payload, queue, attempt, status, blocked,
-        nonce, worker, available_at)
+        nonce, worker, available_at, compensable)
 join cnstra.run r on r.run_id = n.run_id
 
 -- name: insert_entries
@@ -254,28 +296,73 @@ set version = excluded.version, heads = h.heads || excluded.heads, updated_at = 
 -- name: insert_tries
 -- Keep calls that did not commit, with their tracebacks.
 insert into cnstra.try (run_id, activation_id, try_number, worker, started_at, finished_at, error, error_type,
-                        error_traceback)
-select n.run_id, n.activation_id, n.try_number, n.worker, n.started_at, %(now)s, n.error, n.error_type, n.traceback
+                        error_traceback, undo)
+select n.run_id, n.activation_id, n.try_number, n.worker, n.started_at, %(now)s, n.error, n.error_type, n.traceback, n.undo
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(numbers)s::int[], %(workers)s::uuid[],
-            %(started)s::timestamptz[], %(errors)s::text[], %(error_types)s::text[], %(tracebacks)s::text[])
-     n (run_id, activation_id, try_number, worker, started_at, error, error_type, traceback)
+            %(started)s::timestamptz[], %(errors)s::text[], %(error_types)s::text[], %(tracebacks)s::text[],
+            %(undo)s::boolean[])
+     n (run_id, activation_id, try_number, worker, started_at, error, error_type, traceback, undo)
 
 -- name: revive
--- Begin the next attempt of runs: their failed activations become ready.
+-- Begin the next attempt of runs: their failed activations become ready; of runs that are being undone, the compensation that
+-- failed. That one keeps its place in the order of finishing.
 update cnstra.activation a
 set status = 'ready', attempt = r.attempt, failures = 0, idled = 0, crashes = 0, first_try_at = null, nonce = null, blocked = null,
-    available_at = %(now)s, finished_at = null, finish = null, error = null, error_type = null
+    available_at = %(now)s, finished_at = null, finish = case when a.undo then a.finish end, error = null, error_type = null,
+    undoable = false
 from cnstra.run r
-where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.status = 'failed'
+where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.status = 'failed' and a.undo = (r.ending is not null)
+returning a.queue, a.run_id, a.activation_id
+
+-- name: note_done
+-- Of what is to be undone next, keep the call that is undone among the tries, where it had committed.
+insert into cnstra.try (run_id, activation_id, try_number, worker, started_at, finished_at)
+select a.run_id, a.activation_id, a.tries, a.worker, a.started_at, a.finished_at
+from unnest(%(run_ids)s::uuid[]) k (run_id)
+cross join lateral (
+    select u.* from cnstra.activation u
+    where u.run_id = k.run_id and u.undoable
+    order by u.finish desc
+    limit 1) a
+where a.status = 'done'
+
+-- name: undo
+-- Of what is to be undone, the one that finished last becomes ready for its compensation.
+update cnstra.activation a
+set status = 'ready', undo = true, undoable = false, attempt = r.attempt, failures = 0, idled = 0, conflicts = 0, crashes = 0,
+    first_try_at = null, nonce = null, blocked = null, available_at = %(now)s, done_at = a.finished_at, finished_at = null,
+    error = null, error_type = null
+from unnest(%(run_ids)s::uuid[]) k (run_id)
+cross join lateral (
+    select u.run_id, u.activation_id from cnstra.activation u
+    where u.run_id = k.run_id and u.undoable
+    order by u.finish desc
+    limit 1) l
+join cnstra.run r on r.run_id = l.run_id
+where a.run_id = l.run_id and a.activation_id = l.activation_id
+returning a.queue, a.run_id, a.activation_id
+
+-- name: hold
+-- Nothing of paused runs is to be claimed; not what nobody knew either, when a worker has come that does.
+update cnstra.activation a
+set blocked = 'paused'
+where a.run_id = any(%(run_ids)s) and a.status = 'ready' and (a.blocked is null or a.blocked in ('unknown', 'alone'))
+
+-- name: let_go
+-- What was set aside while its run was paused may be claimed again.
+update cnstra.activation a
+set blocked = null
+where a.run_id = any(%(run_ids)s) and a.status = 'ready' and a.blocked = 'paused'
 returning a.queue, a.run_id, a.activation_id
 
 -- name: set_others_aside
--- While an activation is to run alone, no other of its run is to be claimed.
+-- While an activation is to run alone, no other of its run is to be claimed; not what nobody knew either, when a worker has
+-- come that does.
 update cnstra.activation a
 set blocked = 'alone'
 from cnstra.run r
-where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.status = 'ready' and a.blocked is null
-  and a.activation_id <> r.alone
+where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.status = 'ready'
+  and (a.blocked is null or a.blocked = 'unknown') and a.activation_id <> r.alone
 
 -- name: let_alone_run
 -- The one that is to run alone is free to be claimed once no other of its run is running.
@@ -371,7 +458,7 @@ from (select k.run_id, k.activation_id
           select u.run_id, u.activation_id
           from cnstra.activation u
           where u.blocked = 'unknown' and u.graph = %(graph)s and u.queue = q.queue and u.pin = p.pin
-            and u.place = l.place and u.neuron || chr(31) || u.collateral = d.dendrite
+            and u.place = l.place and SKILL(u) = d.dendrite
           order by u.run_id, u.activation_id
           limit %(limit)s
           for no key update) k
@@ -387,9 +474,10 @@ where worker = %(worker)s and lost_at is null
 returning worker
 
 -- name: held_claims
--- The claims that a worker holds.
-select a.run_id, a.activation_id, a.epoch, a.nonce
+-- The claims that a worker holds, and whether their run ends: then nothing follows on them.
+select a.run_id, a.activation_id, a.epoch, a.nonce, r.ending is not null and not a.undo
 from cnstra.activation a
+join cnstra.run r on r.run_id = a.run_id
 where a.worker = %(worker)s and a.status = 'running'
 
 -- name: leave
@@ -412,11 +500,23 @@ limit %(limit)s
 
 -- name: find_attempts_due
 -- Runs whose next attempt is due.
-select r.run_id from cnstra.run r where r.next_retry_at <= CLOCK() order by r.next_retry_at limit %(limit)s
+select r.run_id from cnstra.run r
+where r.next_retry_at <= CLOCK() and r.status = 'waiting'
+order by r.next_retry_at
+limit %(limit)s
+
+-- name: find_deadlines_due
+-- Runs whose deadline has passed; a paused one's is looked at when it goes on.
+select r.run_id from cnstra.run r
+where r.deadline_at <= CLOCK() and r.finished_at is null and r.ending is null and r.status <> 'paused'
+order by r.deadline_at
+limit %(limit)s
 
 -- name: find_suspects
 -- Whether any poison suspect waits.
-select exists (select from cnstra.activation a where a.status = 'ready' and a.blocked = 'suspect')
+select exists (select from cnstra.activation a
+               where a.status = 'ready' and a.blocked = 'suspect'
+                 and not exists (select from cnstra.run r where r.run_id = a.run_id and r.status = 'paused'))
 
 -- name: find_workers_lost
 -- Whether any worker's lease has run out, or one that is lost still has claims.
@@ -482,7 +582,7 @@ from (select distinct w.graph, q.queue, p.pin, l.place
       where w.lost_at is null) served
 cross join lateral (
     select k.run_id, k.activation_id
-    from (select f.run_id, f.activation_id, f.neuron || chr(31) || f.collateral as dendrite
+    from (select f.run_id, f.activation_id, SKILL(f) as dendrite
           from cnstra.activation f
           where f.status = 'ready' and f.blocked is null and f.graph = served.graph and f.queue = served.queue
             and f.pin = served.pin and f.place = served.place and f.available_at < CLOCK() - %(unclaimed_after)s::interval

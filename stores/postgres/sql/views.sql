@@ -20,11 +20,12 @@ select r.run_id, r.graph, r.graph_version, r.status, r.attempt, r.entry_collater
                           select from cnstra.worker w
                           where w.graph = a.graph and a.queue = any(w.queues) and a.pin in ('', w.graph_version)
                             and a.place = any(w.places)
-                            and (a.blocked is null or a.neuron || chr(31) || a.collateral = any(w.dendrites))
+                            and (a.blocked is null or a.neuron || chr(31) || a.collateral
+                                     || case when a.undo then chr(31) || 'undo' else '' end = any(w.dendrites))
                             and w.lost_at is null and w.expires_at > clock_timestamp())))) then 'unknown'
             when exists (select from cnstra.activation a where a.run_id = r.run_id and a.blocked = 'limited') then 'limited'
        end as blocked,
-       r.context_place
+       r.context_place, r.ending, r.undo_error as compensation_error, r.undo_error_type as compensation_error_type
 from cnstra.run r;
 
 create or replace view cnstra.activations as
@@ -40,15 +41,16 @@ select a.run_id, a.activation_id, a.parent_activation_id, a.attempt, a.neuron, a
        a.status, a.tries, a.epoch, a.queue,
        case when a.status not in ('ready', 'scheduled', 'waiting') then a.worker end as worker,
        a.error, a.error_type, a.created_at, a.available_at, a.started_at, a.finished_at,
-       a.version_read as context_version_read, a.version_written as context_version_written, a.group_id, a.progress
+       a.version_read as context_version_read, a.version_written as context_version_written, a.group_id, a.progress,
+       a.undo
 from cnstra.activation a;
 
 create or replace view cnstra.tries as
 select t.run_id, t.activation_id, t.try_number, t.worker, t.started_at, t.finished_at,
-       t.error, t.error_type, t.error_traceback
+       t.error, t.error_type, t.error_traceback, t.undo
 from cnstra.try t
 union all
-select a.run_id, a.activation_id, a.tries, a.worker, a.started_at, a.finished_at, null, null, null
+select a.run_id, a.activation_id, a.tries, a.worker, a.started_at, a.finished_at, null, null, null, a.undo
 from cnstra.activation a
 where a.status in ('running', 'done', 'compensated');
 
@@ -89,12 +91,14 @@ select e.run_id, e.version, e.activation_id, a.neuron,
                           filter (where e.slot like 's:%' and e.value is not null), '{}') end as written,
        coalesce(array_agg(substr(e.slot, 3) order by e.slot) filter (where e.slot like 's:%' and e.value is null), '{}')
            as removed,
-       coalesce(a.finished_at, e.outside_at) as at,
+       case when e.activation_id is null then e.outside_at
+            when e.version = a.version_undone then a.finished_at
+            else coalesce(a.done_at, a.finished_at) end as at,
        case when r.context_place is null then (array_agg(e.value) filter (where e.slot like 'l:%'))[1] end as local_written
 from cnstra.context_entry e
 join cnstra.run r on r.run_id = e.run_id
 left join cnstra.activation a on a.run_id = e.run_id and a.activation_id = e.activation_id
-group by e.run_id, e.version, e.activation_id, a.neuron, a.finished_at, e.outside_at, r.context_place;
+group by e.run_id, e.version, e.activation_id, a.neuron, a.finished_at, a.done_at, a.version_undone, e.outside_at, r.context_place;
 
 create or replace view cnstra.context_blobs as
 select e.run_id, e.version, r.context_place, e.value #>> '{}' as key, array_agg(e.slot order by e.slot) as slots
