@@ -10,15 +10,17 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Protocol, cast, overload
 
 from typing_extensions import TypeVar
 
 from cnstra.orchestrator import values
 from cnstra.orchestrator.errors import ContextError
+from cnstra.orchestrator.graph.expectations import Expectation, make_expectation
 
 if TYPE_CHECKING:
-    from cnstra.orchestrator.graph import AfferentPath, Modality
+    from cnstra.orchestrator.graph import AfferentPath, Collateral, Modality, Signal
 
 LONGEST_KEY = 500
 """Characters of a key of the shared value."""
@@ -105,6 +107,25 @@ class Context(ABC, Generic[T, L]):
     @abstractmethod
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
         """A log whose lines name the run, the activation and the neuron."""
+
+    # -- waiting for others ----------------------------------------------------------------------------------------
+
+    def expect(
+        self,
+        collateral: Collateral[Any],
+        *,
+        key: str | None = None,
+        timeout: timedelta | None = None,
+        on_timeout: Signal[Any] | None = None,
+    ) -> Expectation:
+        """A wait for a signal from outside, for the handler to return: in a durable run only.
+
+        The run waits until one on ``collateral`` is sent to it, or to ``key`` (1 to 400 printable characters), which
+        then starts the dendrites of the collateral; without ``timeout`` it waits without end. With one (up to a century,
+        from the commit of the hop) ``on_timeout``, a signal of the neuron's axon, is emitted if nothing has come. Raises
+        ExpectationError.
+        """
+        return make_expectation(collateral, key=key, timeout=timeout, on_timeout=on_timeout)
 
     # -- within one process only ---------------------------------------------------------------------------------
 

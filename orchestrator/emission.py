@@ -1,13 +1,27 @@
-"""What a signal comes to in a durable run: its payload's text, and the dendrites that it starts."""
+"""What a handler's emissions come to in a durable run: its payload's text, and the dendrites that it starts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from cnstra.orchestrator import values
 from cnstra.orchestrator.errors import OutputError, PayloadError
-from cnstra.orchestrator.graph import CNS, Signal, TimedSignal
+from cnstra.orchestrator.graph import CNS, Expectation, Scatter, Signal, TimedSignal
 from cnstra.orchestrator.machine.records import Target
+
+
+def signals_of(emissions: Iterable[Signal[Any] | Scatter[Any] | Expectation], where: str) -> list[Signal[Any]]:
+    """The signals among what a handler emits. Raises ``OutputError`` for what is none."""
+    signals: list[Signal[Any]] = []
+    for emission in emissions:
+        if not isinstance(emission, Signal):
+            raise OutputError(
+                f"{where}: durable runs carry out no {type(emission).__name__.lower()} yet ({emission.collateral.name!r}); "
+                "emit signals"
+            )
+        signals.append(emission)
+    return signals
 
 
 def encoded(signal: Signal[Any], where: str) -> str:

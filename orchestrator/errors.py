@@ -21,7 +21,7 @@ class GraphError(CnstraError):
 
 
 class OutputError(GraphError):
-    """What a handler returned is no signal, or a signal that its neuron's axon does not have."""
+    """What a handler emits cannot be: it is no signal, is not in its neuron's axon, or is a scatter with a wrong limit."""
 
 
 class PayloadError(CnstraError):
@@ -50,6 +50,10 @@ class ReactiveError(CnstraError):
 
 class TimerError(CnstraError):
     """A delay, or a time, that a signal cannot wait for."""
+
+
+class ExpectationError(CnstraError):
+    """A wait for a signal from outside that cannot be: its key, its timeout, or what is to happen then."""
 
 
 class PolicyError(CnstraError):

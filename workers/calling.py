@@ -16,7 +16,7 @@ from typing import Any
 from tenacity import BaseRetrying
 
 from cnstra.orchestrator import values
-from cnstra.orchestrator.emission import encoded, targets_of
+from cnstra.orchestrator.emission import encoded, signals_of, targets_of
 from cnstra.orchestrator.errors import ContextConflict, PayloadError, Poisoned, PolicyError
 from cnstra.orchestrator.graph import CNS, Signal, normalise_outputs
 from cnstra.orchestrator.graph.network import AnyDendrite
@@ -103,7 +103,7 @@ class Caller:
     def conclude(self, call: Call, returned: Any, *, seconds: float, stay: bool) -> Succeeded | FailedTry:
         """The event of a handler that returned. ``stay`` asks to keep a single successor in this worker."""
         try:
-            call.signals = normalise_outputs(call.dendrite, returned)
+            call.signals = signals_of(normalise_outputs(call.dendrite, returned), str(call.work))
             verdict = judge(
                 self._policy(call.dendrite),
                 self._tried(call.work, seconds, call.dendrite),

@@ -114,15 +114,15 @@ class CNS(Fixed):
 
     @property
     def collaterals(self) -> Mapping[str, Collateral[Any]]:
-        """Every collateral that a neuron emits or hears, by name."""
+        """Every collateral that a neuron emits, hears or gathers, by name."""
         return self.network.collaterals
 
     def subscribers(self, collateral_name: str) -> tuple[AnyDendrite, ...]:
-        """The dendrites that hear a collateral, in the order of registration."""
+        """The dendrites that hear a collateral, in the order of registration; no gathers."""
         return self.network.subscribers(collateral_name)
 
     def dendrite(self, neuron_name: str, collateral_name: str) -> AnyDendrite | None:
-        """The dendrite of one neuron on one collateral, or None."""
+        """The dendrite, or the gather, of one neuron on one collateral, or None."""
         neuron = self.neurons.get(neuron_name)
         return None if neuron is None else neuron.dendrites.get(collateral_name)
 

@@ -7,6 +7,7 @@ outer type alone, because it runs on every hop; all of a payload is checked wher
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Generic, overload
 
@@ -16,6 +17,7 @@ from typing_extensions import TypeVar
 from cnstra.orchestrator.graph.fixed import Fixed, calling_place
 from cnstra.orchestrator.graph.names import check_name
 from cnstra.orchestrator.graph.payload import PayloadType
+from cnstra.orchestrator.graph.scatters import Scatter, make_scatter
 from cnstra.orchestrator.graph.timers import checked_timer
 
 P = TypeVar("P")
@@ -86,6 +88,15 @@ class Collateral(Fixed, Generic[P]):
             return Signal(self, payload)
         delay, at = checked_timer(delay, at, f"a signal on {self.name!r}")
         return TimedSignal(self, payload, delay, at)
+
+    def scatter(self, payloads: Iterable[P], *, limit: int | None = None) -> Scatter[P]:
+        """A fan-out as one group, for a handler to return: one member a payload, at most ``limit`` of them at once.
+
+        Its gathers are called once, when everything that the members led to has ended; with no payloads at once. In a
+        durable run only. Raises PayloadError when ``payloads`` is no iterable, or when the outer type of one is another,
+        and OutputError for a limit that is no whole number from 1.
+        """
+        return make_scatter(self, payloads, limit)
 
     def __repr__(self) -> str:
         if self.payload_type is None:

@@ -1,7 +1,8 @@
 """What may be a handler, and how it is called.
 
-A handler takes one to three arguments by position: the payload, the axon, the context. How many is found when
-it is registered, so that a call needs no inspection. Refused then: anything whose parameters are not known,
+A handler takes one to three arguments by position: the payload, the axon, the context; a gather's the results instead
+of the payload; a compensation the payload, the context, the outputs. How many is found when it is registered, so that a
+call needs no inspection. Refused then: anything whose parameters are not known,
 parameters that nobody would fill, defaults that an argument would silently replace, async generators,
 classes.
 """
@@ -20,6 +21,8 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 _MOST = 3
 _HANDLER_FORMS = "(payload), (payload, axon) or (payload, axon, ctx)"
+_COMPENSATION_FORMS = "(payload), (payload, ctx) or (payload, ctx, outputs)"
+_GATHER_FORMS = "(results), (results, axon) or (results, axon, ctx)"
 _MERGE_FORMS = "(mine, theirs) or (mine, theirs, base)"
 
 
@@ -39,18 +42,39 @@ def inspect_handler(handler: object, where: str) -> Handler:
     """Check a handler for ``where`` (such as ``neuron 'stock', dendrite of 'order.placed'``); raises
     GraphError.
     """
+    return _inspect(handler, where, "the handler", forms=_HANDLER_FORMS)
+
+
+def inspect_gather(handler: object, where: str) -> Handler:
+    """Check the handler of a gather, which takes (results), (results, axon) or (results, axon, ctx)."""
+    return _inspect(handler, where, "the handler", forms=_GATHER_FORMS)
+
+
+def inspect_compensation(handler: object, where: str) -> Handler:
+    """Check a compensation of (payload), (payload, ctx) or (payload, ctx, outputs); raises GraphError."""
+    if inspect.isgeneratorfunction(_code_of(handler)):
+        raise GraphError(
+            f"{where}: {handler_name(handler)} is a generator, and a compensation emits nothing; make it a plain "
+            "function or an async def without yield"
+        )
+    return _inspect(handler, where, "the compensation", forms=_COMPENSATION_FORMS)
+
+
+def _inspect(handler: object, where: str, what: str, *, forms: str) -> Handler:
     if not callable(handler):
-        raise GraphError(f"{where}: the handler must be callable, got {type(handler).__name__}")
+        raise GraphError(f"{where}: {what} must be callable, got {type(handler).__name__}")
     if isinstance(handler, type):
-        raise GraphError(f"{where}: the handler is the class {handler.__name__}; give a function, or an instance")
+        raise GraphError(f"{where}: {what} is the class {handler.__name__}; give a function, or an instance")
     name = handler_name(handler)
     code = _code_of(handler)
     if inspect.isasyncgenfunction(code):
-        raise GraphError(
-            f"{where}: {name} is an async generator; return a list of signals from an async def instead, or "
-            "use a plain generator"
+        advice = (
+            "make it an async def without yield"
+            if forms is _COMPENSATION_FORMS
+            else "return a list of signals from an async def instead, or use a plain generator"
         )
-    arity = _arity(handler, f"{where}: {name}", forms=_HANDLER_FORMS)
+        raise GraphError(f"{where}: {name} is an async generator; {advice}")
+    arity = _arity(handler, f"{where}: {name}", forms=forms)
     return Handler(name=name, arity=arity, is_async=inspect.iscoroutinefunction(code), call=_with_arity(handler, arity))
 
 
@@ -118,5 +142,5 @@ def _with_arity(handler: Callable[..., Any], arity: int) -> Callable[[Any, Any, 
     if arity == 3:
         return handler
     if arity == 2:
-        return lambda payload, axon, _ctx: handler(payload, axon)
-    return lambda payload, _axon, _ctx: handler(payload)
+        return lambda first, second, _third: handler(first, second)
+    return lambda first, _second, _third: handler(first)

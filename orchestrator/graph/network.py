@@ -1,5 +1,5 @@
-"""How the neurons of one graph hang together: who hears what, which collaterals there are, which neurons form
-cycles.
+"""How the neurons of one graph hang together: who hears and who gathers what, which collaterals there are, which
+neurons form cycles.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from cnstra.orchestrator.graph.collaterals import Collateral
 from cnstra.orchestrator.graph.dendrites import Dendrite
 from cnstra.orchestrator.graph.fixed import Fixed
 from cnstra.orchestrator.graph.neurons import Neuron
+from cnstra.orchestrator.graph.reaching import gathers_by_scatter
 
 AnyDendrite = Dendrite[Any, Any, Any, ..., Any]
 AnyNeuron = Neuron[Any, Any]
@@ -22,30 +23,37 @@ AnyNeuron = Neuron[Any, Any]
 class Network(Fixed):
     """The wiring of one CNS."""
 
-    __slots__ = ("_listeners", "collaterals", "strongly_connected_components")
+    __slots__ = ("_gathers", "_listeners", "collaterals", "gathered", "strongly_connected_components")
 
     collaterals: Mapping[str, Collateral[Any]]
-    """Every collateral that a neuron of the graph emits or hears, by name."""
+    """Every collateral that a neuron of the graph emits, hears or gathers, by name."""
+    gathered: frozenset[str]
+    """Names of the collaterals that some gather gathers."""
     strongly_connected_components: tuple[frozenset[str], ...]
     """Names of neurons that can reach each other, each neuron in one set; a set comes after those that it can
     reach.
     """
+    _gathers: Mapping[str, tuple[AnyDendrite, ...]]
     _listeners: Mapping[str, tuple[AnyDendrite, ...]]
 
     def __init__(self, neurons: Mapping[str, AnyNeuron]) -> None:
         listeners: dict[str, list[AnyDendrite]] = {}
+        gatherers: dict[str, list[AnyDendrite]] = {}
         for neuron in neurons.values():
             for name, dendrite in neuron.dendrites.items():
-                listeners.setdefault(name, []).append(dendrite)
+                (listeners if dendrite.gathering is None else gatherers).setdefault(name, []).append(dendrite)
+        collaterals = _collaterals(neurons)
         self._build(
-            collaterals=MappingProxyType(_collaterals(neurons)),
+            collaterals=MappingProxyType(collaterals),
+            gathered=frozenset(gatherers),
+            _gathers=gathers_by_scatter(neurons, collaterals),
             _listeners={name: tuple(dendrites) for name, dendrites in listeners.items()},
             strongly_connected_components=_components(
                 {
                     name: [
                         dendrite.neuron.name
                         for emitted in axon_collaterals(neuron.axon).values()
-                        for dendrite in listeners.get(emitted.name, ())
+                        for dendrite in (*listeners.get(emitted.name, ()), *gatherers.get(emitted.name, ()))
                     ]
                     for name, neuron in neurons.items()
                 }
@@ -53,9 +61,18 @@ class Network(Fixed):
         )
 
     def subscribers(self, collateral: Collateral[Any] | str) -> tuple[AnyDendrite, ...]:
-        """The dendrites that hear a collateral, given as itself or by name, in the order of registration."""
+        """The dendrites that hear a collateral, given as itself or by name, in the order of registration; no gathers,
+        which hear no single signal.
+        """
         name = collateral.name if isinstance(collateral, Collateral) else collateral
         return self._listeners.get(name, ())
+
+    def gathers(self, scattered: Collateral[Any] | str) -> tuple[AnyDendrite, ...]:
+        """The gathers that belong to a scatter on a collateral, given as itself or by name, in the order of registration:
+        those ``of=`` it, and of those without ``of=`` the ones whose own it leads to through ordinary dendrites.
+        """
+        name = scattered.name if isinstance(scattered, Collateral) else scattered
+        return self._gathers.get(name, ())
 
     def __repr__(self) -> str:
         return f"<network of {len(self.collaterals)} collaterals>"
@@ -69,7 +86,10 @@ def _collaterals(neurons: Mapping[str, AnyNeuron]) -> dict[str, Collateral[Any]]
             (f"the axon of neuron {neuron.name!r} ({attribute})", collateral)
             for attribute, collateral in axon_collaterals(neuron.axon).items()
         ]
-        heard = [(f"a dendrite of neuron {neuron.name!r}", d.collateral) for d in neuron.dendrites.values()]
+        heard = [
+            (f"a {'dendrite' if d.gathering is None else 'gather'} of neuron {neuron.name!r}", d.collateral)
+            for d in neuron.dendrites.values()
+        ]
         for place, collateral in emitted + heard:
             first = found.setdefault(collateral.name, collateral)
             if first is not collateral:

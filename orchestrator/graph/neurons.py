@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, Generic, cast, overload
+from typing import Any, Generic, Literal, cast, overload
 
 from tenacity import BaseRetrying
 from typing_extensions import TypeVar
@@ -18,9 +18,11 @@ from typing_extensions import TypeVar
 from cnstra.orchestrator.errors import GraphError
 from cnstra.orchestrator.graph.axons import Axon, DictAxon, axon_collaterals, make_axon
 from cnstra.orchestrator.graph.collaterals import Collateral
-from cnstra.orchestrator.graph.dendrites import Dendrite, Register
+from cnstra.orchestrator.graph.compensations import Compensation
+from cnstra.orchestrator.graph.dendrites import Dendrite, Register, RegisterGather
 from cnstra.orchestrator.graph.fixed import Fixed, calling_place
-from cnstra.orchestrator.graph.handlers import inspect_handler
+from cnstra.orchestrator.graph.groups import MemberFailure, make_gathering
+from cnstra.orchestrator.graph.handlers import inspect_gather, inspect_handler
 from cnstra.orchestrator.graph.modalities import AfferentPath, Modality, by_modality
 from cnstra.orchestrator.graph.names import check_name, check_queue
 from cnstra.orchestrator.graph.options import (
@@ -46,9 +48,11 @@ class Neuron(Fixed, Generic[A, L]):
     """A named unit of logic. Made by ``neuron()``."""
 
     __slots__ = (
+        "_compensations",
         "_dendrites",
         "_sealed_by",
         "axon",
+        "compensations",
         "concurrency",
         "defined_at",
         "dendrites",
@@ -73,8 +77,13 @@ class Neuron(Fixed, Generic[A, L]):
     local_payload: PayloadType | None
     """Writes and reads values of ``local``."""
     dendrites: Mapping[str, Dendrite[Any, A, L, ..., Any]]
-    """Name of the incoming collateral to dendrite, in the order of registration; a live, read-only view."""
+    """Name of the incoming collateral to dendrite, gathers among them, in the order of registration; a live, read-only
+    view.
+    """
+    compensations: Mapping[str, Compensation]
+    """Name of the incoming collateral to what undoes its activations; a live, read-only view."""
     defined_at: str
+    _compensations: dict[str, Compensation]
     _dendrites: dict[str, Dendrite[Any, A, L, ..., Any]]
     _sealed_by: str | None
 
@@ -92,6 +101,7 @@ class Neuron(Fixed, Generic[A, L]):
         name = check_name(name, "neuron")
         where = f"neuron {name!r}"
         dendrites: dict[str, Dendrite[Any, A, L, ..., Any]] = {}
+        compensations: dict[str, Compensation] = {}
         self._build(
             name=name,
             axon=make_axon(axon, name),
@@ -102,7 +112,9 @@ class Neuron(Fixed, Generic[A, L]):
             local=local,
             local_payload=None if local is None else PayloadType(local, f"the local context of {where}"),
             dendrites=MappingProxyType(dendrites),
+            compensations=MappingProxyType(compensations),
             defined_at=calling_place(),
+            _compensations=compensations,
             _dendrites=dendrites,
             _sealed_by=None,
         )
@@ -177,6 +189,7 @@ class Neuron(Fixed, Generic[A, L]):
             "max_duration": check_max_duration(max_duration, where) or self.max_duration,
             "on_conflict": on_conflict,
             "merge": check_on_conflict(on_conflict, where),
+            "together": tuple(given.name for given in collaterals),
         }
 
         def register(handler: Callable[..., Any], /) -> Any:
@@ -185,6 +198,67 @@ class Neuron(Fixed, Generic[A, L]):
             return made[0]
 
         return cast("Register[Any, A, L]", register)
+
+    @overload
+    def gather(
+        self,
+        collateral: Collateral[P1],
+        /,
+        *,
+        of: Collateral[Any] | None = None,
+        return_failures: Literal[False] = False,
+        retry: BaseRetrying | None = None,
+        max_duration: timedelta | None = None,
+        on_conflict: OnConflict = "retry",
+    ) -> RegisterGather[P1, P1, A, L]: ...
+    @overload
+    def gather(
+        self,
+        collateral: Collateral[P1],
+        /,
+        *,
+        of: Collateral[Any] | None = None,
+        return_failures: Literal[True],
+        retry: BaseRetrying | None = None,
+        max_duration: timedelta | None = None,
+        on_conflict: OnConflict = "retry",
+    ) -> RegisterGather[P1, P1 | MemberFailure, A, L]: ...
+    def gather(
+        self,
+        collateral: Collateral[Any],
+        /,
+        *,
+        of: Collateral[Any] | None = None,
+        return_failures: bool = False,
+        retry: BaseRetrying | None = None,
+        max_duration: timedelta | None = None,
+        on_conflict: OnConflict = "retry",
+    ) -> RegisterGather[Any, Any, A, L]:
+        """Decorate a handler that is called once for a scattered group, with the signals' payloads on ``collateral``: at
+        most one of each member, in the order of the scatter, when all that the members led to has ended.
+
+        ``of`` is the scattered collateral; without it, it is the one from which ``collateral`` can be reached without
+        another gather between. ``return_failures=True`` puts a ``MemberFailure`` in the place of each member that failed.
+        The other options are those of ``dendrite``. The decorator gives a Dendrite. Durable runs gather; within one
+        process nothing does. Raises GraphError or PolicyError.
+        """
+        self._refuse_if_sealed()
+        self._check_incoming(collateral, "gather")
+        where = f"neuron {self.name!r}, gather on {collateral.name!r}"
+        options: dict[str, Any] = {
+            "retry": check_retry(retry, where) or self.retry,
+            "max_duration": check_max_duration(max_duration, where) or self.max_duration,
+            "on_conflict": on_conflict,
+            "merge": check_on_conflict(on_conflict, where),
+            "gathering": make_gathering(of, return_failures, where),
+        }
+
+        def register(handler: Callable[..., Any], /) -> Any:
+            made = self._make(collateral, handler, options)
+            self._add([made])
+            return made
+
+        return cast("RegisterGather[Any, Any, A, L]", register)
 
     def bind(self, axon: type[Axon] | Axon, handlers: Mapping[str, BoundHandler]) -> Neuron[A, L]:
         """Register one handler for each collateral of another neuron's axon; gives the neuron back.
@@ -266,7 +340,10 @@ class Neuron(Fixed, Generic[A, L]):
         self, collateral: Collateral[Any], handler: Any, options: Mapping[str, Any]
     ) -> Dendrite[Any, A, L, ..., Any]:
         inner = handler.handler if isinstance(handler, Dendrite) else handler
-        checked = inspect_handler(inner, self._where(collateral))
+        if options.get("gathering") is None:
+            checked = inspect_handler(inner, self._where(collateral))
+        else:
+            checked = inspect_gather(inner, f"neuron {self.name!r}, gather on {collateral.name!r}")
         return Dendrite(
             neuron=self,
             collateral=collateral,
@@ -275,7 +352,7 @@ class Neuron(Fixed, Generic[A, L]):
             arity=checked.arity,
             is_async=checked.is_async,
             call=checked.call,
-            **options,
+            **{"together": (collateral.name,), **options},
         )
 
     def _add(self, made: list[Dendrite[Any, A, L, ..., Any]]) -> None:
@@ -291,18 +368,30 @@ class Neuron(Fixed, Generic[A, L]):
             new[name] = dendrite
         self._dendrites.update(new)
 
-    def _check_incoming(self, given: object) -> None:
+    def add_compensation(self, collaterals: Iterable[str], compensation: Compensation) -> None:
+        """Register what undoes the activations of the dendrites on ``collaterals``; for ``Dendrite.compensate``."""
+        self._refuse_if_sealed("compensations")
+        for name in collaterals:
+            if (first := self._compensations.get(name)) is not None:
+                raise GraphError(
+                    f"neuron {self.name!r} has two compensations of its dendrite on {name!r}: {first.name} and "
+                    f"{compensation.name}; a dendrite is undone in one way: join the functions"
+                )
+        self._compensations.update(dict.fromkeys(collaterals, compensation))
+
+    def _check_incoming(self, given: object, decorator: str = "dendrite") -> None:
         if not isinstance(given, Collateral):
-            hint = "; the decorator is used with parentheses: @n.dendrite(collateral)" if callable(given) else ""
-            raise GraphError(f"neuron {self.name!r}: dendrite() takes collaterals, got {type(given).__name__}{hint}")
+            hint = f"; the decorator is used with parentheses: @n.{decorator}(collateral)" if callable(given) else ""
+            takes = "collaterals" if decorator == "dendrite" else "a collateral"
+            raise GraphError(f"neuron {self.name!r}: {decorator}() takes {takes}, got {type(given).__name__}{hint}")
 
     def _where(self, collateral: Collateral[Any]) -> str:
         return f"neuron {self.name!r}, dendrite on {collateral.name!r}"
 
-    def _refuse_if_sealed(self) -> None:
+    def _refuse_if_sealed(self, what: str = "dendrites") -> None:
         if self._sealed_by is not None:
             raise GraphError(
-                f"neuron {self.name!r} is part of {self._sealed_by} and takes no more dendrites; register "
+                f"neuron {self.name!r} is part of {self._sealed_by} and takes no more {what}; register "
                 "them before the CNS is built"
             )
 
@@ -311,7 +400,7 @@ class Neuron(Fixed, Generic[A, L]):
 
 
 def seal(neuron: Neuron[Any, Any], cns: str) -> None:
-    """Close a neuron to further dendrites, because it has become part of ``cns``."""
+    """Close a neuron to further dendrites and compensations, because it has become part of ``cns``."""
     if neuron._sealed_by is None:
         neuron._build(_sealed_by=cns)
 

@@ -27,7 +27,7 @@ from cnstra.orchestrator.stimulation.context import StimulationContext
 from cnstra.orchestrator.stimulation.eager import start
 from cnstra.orchestrator.stimulation.frontier import Body, Item, task_of
 from cnstra.orchestrator.stimulation.gates import Place
-from cnstra.orchestrator.stimulation.options import refuse_timer
+from cnstra.orchestrator.stimulation.options import momentary
 from cnstra.orchestrator.stimulation.plan import Route
 from cnstra.orchestrator.stimulation.records import Response
 from cnstra.orchestrator.stimulation.shared import Shared
@@ -474,9 +474,7 @@ def _heard(route: Route, result: Any) -> Emitted:
         with suppress(KeyError):  # what is wrong with it is told below
             return [(signal, emits[signal.collateral]) for signal in result]
     assert route.dendrite is not None
-    signals = normalise_outputs(route.dendrite, result)
-    for signal in signals:
-        refuse_timer(signal)
+    signals: list[Signal[Any]] = [momentary(emission) for emission in normalise_outputs(route.dendrite, result)]
     return [(signal, emits[signal.collateral]) for signal in signals]
 
 

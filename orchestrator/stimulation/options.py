@@ -11,7 +11,7 @@ import msgspec
 from cnstra.orchestrator.context import AbortSignal
 from cnstra.orchestrator.contexts import ContextStore
 from cnstra.orchestrator.errors import StimulationError
-from cnstra.orchestrator.graph import AfferentPath, Modality, Signal, TimedSignal
+from cnstra.orchestrator.graph import AfferentPath, Expectation, Modality, Scatter, Signal, TimedSignal
 from cnstra.orchestrator.stimulation.records import Drain, Response
 
 OnResponse = Callable[[Response], Awaitable[None] | None]
@@ -111,23 +111,34 @@ def _is_store(given: Any) -> bool:
 def initial(signals: Any) -> list[Signal[Any]]:
     """The signals that a stimulation starts with. Raises StimulationError."""
     if isinstance(signals, Signal):
-        refuse_timer(signals)
-        return [signals]
+        return [momentary(signals)]
     found = list(signals) if isinstance(signals, Iterable) else [signals]
     for each in found:
-        if not isinstance(each, Signal):
+        if not isinstance(momentary(each), Signal):
             raise StimulationError(
                 f"a stimulation starts with signals, got {type(each).__name__}; make one with "
                 "collateral.create_signal(payload)"
             )
-        refuse_timer(each)
     return found
 
 
-def refuse_timer(signal: Signal[Any]) -> None:
-    """Raise StimulationError for a signal that is to wait: only a durable run can."""
-    if isinstance(signal, TimedSignal):
+def momentary(emission: Any) -> Any:
+    """The emission itself. Raises StimulationError for a signal that is to wait, a scatter or an expectation: only a
+    durable run can carry them out.
+    """
+    if isinstance(emission, TimedSignal):
         raise StimulationError(
-            f"the signal on {signal.collateral.name!r} has a delay, and within one process nothing waits; submit it to "
+            f"the signal on {emission.collateral.name!r} has a delay, and within one process nothing waits; submit it to "
             "a durable run, or emit it without delay= and at="
         )
+    if isinstance(emission, Scatter):
+        raise StimulationError(
+            f"a scatter on {emission.collateral.name!r} is for durable runs, and within one process nothing gathers; "
+            "submit to one, or emit a list of signals"
+        )
+    if isinstance(emission, Expectation):
+        raise StimulationError(
+            f"an expectation of {emission.collateral.name!r} is for durable runs, and within one process nothing waits; "
+            "submit to one"
+        )
+    return emission

@@ -120,6 +120,7 @@ class Plan:
             (neuron.name, collateral): _route(dendrite, gates.get(neuron.name), number[neuron.name])
             for neuron in cns.neurons.values()
             for collateral, dendrite in neuron.dendrites.items()
+            if dendrite.gathering is None  # within one process there are no groups
         }
         self.heard = {
             collateral: tuple(

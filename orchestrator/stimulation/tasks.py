@@ -7,7 +7,7 @@ from typing import Any
 
 from cnstra.orchestrator.errors import StimulationError, UnknownDendrite
 from cnstra.orchestrator.graph import Collateral, Neuron, Signal
-from cnstra.orchestrator.stimulation.options import refuse_timer
+from cnstra.orchestrator.stimulation.options import momentary
 from cnstra.orchestrator.stimulation.plan import Plan, Route
 
 
@@ -28,7 +28,7 @@ def _item(task: Any, plan: Plan) -> tuple[Route, Signal[Any]]:
     if signal is not None and not isinstance(signal, Signal):
         raise StimulationError(f"activate(): the signal of a task is a {type(signal).__name__}, not a signal")
     if signal is not None:
-        refuse_timer(signal)
+        momentary(signal)
     return _route(neuron, collateral, plan), Signal(collateral, None) if signal is None else signal
 
 

@@ -20,7 +20,9 @@ from cnstra.orchestrator.graph import (
     Collateral,
     Dendrite,
     DictAxon,
+    Expectation,
     Neuron,
+    Scatter,
     Signal,
     collateral,
     neuron,
@@ -191,7 +193,7 @@ neuron("ledger").bind(payment.axon, {"charged": takes_payload, "failed": lambda 
 cns = CNS([stock, payment, untyped], name="shop", version="1", services=object(), retry=patient, context=Order)
 for subscriber in cns.subscribers("order.placed"):
     assert_type(subscriber.call(order, stock.axon, None), Any)
-    assert_type(normalise_outputs(subscriber, None), list[Signal[Any]])
+    assert_type(normalise_outputs(subscriber, None), list[Signal[Any] | Scatter[Any] | Expectation])
 assert_type(cns.queues, tuple[str, ...])
 assert_type(cns.collateral("order.placed"), Collateral[Any] | None)
 assert_type(cns.network.strongly_connected_components, tuple[frozenset[str], ...])
