@@ -95,7 +95,10 @@ class Context(ABC, Generic[T, L]):
 
     @property
     def idempotency_key(self) -> str:
-        """The key to give to whatever must happen once: the same in every try, attempt and after every crash."""
+        """The key to give to whatever must happen once: the same in every try, attempt and after every crash.
+
+        A compensation has another one than the call that it undoes.
+        """
         return f"{self.run_id}:{self.activation_id}:do"
 
     @property

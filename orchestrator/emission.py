@@ -8,7 +8,8 @@ from typing import Any
 from cnstra.orchestrator import values
 from cnstra.orchestrator.errors import OutputError, PayloadError
 from cnstra.orchestrator.graph import CNS, Expectation, Scatter, Signal, TimedSignal
-from cnstra.orchestrator.machine.records import Target
+from cnstra.orchestrator.graph.network import AnyDendrite
+from cnstra.orchestrator.machine.records import Compensable, Target
 
 
 def signals_of(emissions: Iterable[Signal[Any] | Scatter[Any] | Expectation], where: str) -> list[Signal[Any]]:
@@ -53,6 +54,15 @@ def targets_of(cns: CNS, signal: Signal[Any], payload: str, ordinal: int = 0) ->
             payload=payload,
             delay=delay,
             at=at,
+            compensable=compensable(dendrite),
         )
         for dendrite in heard
     ]
+
+
+def compensable(dendrite: AnyDendrite) -> Compensable:
+    """What a dendrite's compensation covers."""
+    compensation = dendrite.compensation
+    if compensation is None:
+        return Compensable.NO
+    return Compensable.UNCERTAIN if compensation.uncertain else Compensable.DONE

@@ -380,7 +380,7 @@ class Flows:
     def _ask(self, run_id: uuid.UUID, event: Event) -> Flow[bool]:
         """Something that somebody asks of a run; whether its state allowed that."""
         [applied] = yield from self._tell([RunEvent(run_id=run_id, event=event)])
-        return cast("bool", applied)
+        return applied
 
     def _tell(self, events: Sequence[RunEvent]) -> Flow[list[bool]]:
         applied = yield from self._run(self._operations.apply(events))

@@ -24,13 +24,14 @@ L = TypeVar("L", default=Any)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who a try is. ``attempt`` and ``try_number`` count from 1."""
+    """Who a try is. ``attempt`` and ``try_number`` count from 1. ``undo`` says that it is a compensation's."""
 
     run_id: str
     activation_id: int
     neuron: str
     attempt: int
     try_number: int
+    undo: bool = False
 
 
 class RunLocal(Local[L]):
@@ -67,7 +68,8 @@ class RunContext(Context[T, L]):
         context_type: ValueType | None = None,
         local_type: ValueType | None = None,
     ) -> None:
-        where = f"run {identity.run_id}, activation {identity.activation_id} ({identity.neuron})"
+        what = f"the compensation of {identity.neuron}" if identity.undo else identity.neuron
+        where = f"run {identity.run_id}, activation {identity.activation_id} ({what})"
         self._identity = identity
         self._type = context_type
         self._view = View(snapshot, where)
@@ -102,6 +104,10 @@ class RunContext(Context[T, L]):
     @property
     def try_number(self) -> int:
         return self._identity.try_number
+
+    @property
+    def idempotency_key(self) -> str:
+        return f"{self.run_id}:{self.activation_id}:{'undo' if self._identity.undo else 'do'}"
 
     @property
     def version(self) -> int:

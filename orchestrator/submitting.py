@@ -29,10 +29,10 @@ class BatchOptions(TypedDict, total=False):
     """What may be said of each run of a batch.
 
     ``priority``: higher ones are claimed first, 0 is usual. ``delay``: a timedelta after which they begin. ``deadline``: a
-    timedelta from the submit, or an aware datetime, by which they are to have ended; else they fail, and are undone. ``tags``: strings
-    by strings, to find them by. ``retry``: the run's own policy; when an activation has failed for good, it restarts the
-    failed ones with the saved context. ``connection``: your own psycopg connection, of the client's colour: what is kept is
-    kept with its transaction, or not at all.
+    timedelta from the submit, or an aware datetime, by which they are to have ended; else they fail, and are undone.
+    ``tags``: strings by strings, to find them by. ``retry``: the run's own policy; when an activation has failed for good, it
+    restarts the failed ones with the saved context. ``connection``: your own psycopg connection, of the client's colour:
+    what is kept is kept with its transaction, or not at all.
     """
 
     priority: int

@@ -1,4 +1,4 @@
-"""One call of a handler: from claimed work to the event that its settlement is.
+"""One call of a handler, or of a compensation: from claimed work to the event that its settlement is.
 
 Owns the decoding of the payload, the context that the handler sees, the judging of what it raised while that is live, and
 the encoding of what it emitted. Refuses to know the store, the broker, threads and loops: ``begin`` and ``conclude`` stand
@@ -10,17 +10,17 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tenacity import BaseRetrying
 
 from cnstra.orchestrator import values
-from cnstra.orchestrator.emission import encoded, signals_of, targets_of
-from cnstra.orchestrator.errors import ContextConflict, PayloadError, Poisoned, PolicyError
-from cnstra.orchestrator.graph import CNS, Signal, normalise_outputs
+from cnstra.orchestrator.emission import compensable, encoded, signals_of, targets_of
+from cnstra.orchestrator.errors import ContextConflict, OutputError, PayloadError, Poisoned, PolicyError
+from cnstra.orchestrator.graph import CNS, Collateral, Compensation, Signal, normalise_outputs
 from cnstra.orchestrator.graph.network import AnyDendrite
-from cnstra.orchestrator.machine.records import FailedTry, Failure, Output, Succeeded, Target
+from cnstra.orchestrator.machine.records import Compensable, FailedTry, Failure, Output, Succeeded, Target
 from cnstra.orchestrator.retry import (
     DEFAULT_POLICY,
     GiveUp,
@@ -45,13 +45,35 @@ MOST_PER_HOP = 64 * 1024 * 1024
 
 @dataclass(slots=True)
 class Call:
-    """A call under way: its work, the dendrite, and what the handler was given. ``elapsed`` is kept by the engine."""
+    """A call under way: its work, the dendrite, and what the handler is given. ``emitted`` is what a compensation undoes."""
 
     work: Work
     dendrite: AnyDendrite
     payload: Any
     context: RunContext[Any, Any]
+    emitted: list[Signal[Any]] = field(default_factory=list)
     signals: list[Signal[Any]] | None = None
+
+    @property
+    def callee(self) -> AnyDendrite | Compensation:
+        """What is called: the dendrite, or its compensation."""
+        return callee_of(self.work, self.dendrite)
+
+    def begin(self) -> Any:
+        """Call it; what it returns, or an awaitable of that."""
+        callee = self.callee
+        if isinstance(callee, Compensation):
+            return callee.call(self.payload, self.context, self.emitted)
+        return callee.call(self.payload, self.dendrite.neuron.axon, self.context)
+
+
+def callee_of(work: Work, dendrite: AnyDendrite) -> AnyDendrite | Compensation:
+    """What is called for claimed work. Raises ``LookupError`` for a compensation that the graph does not have."""
+    if not work.undo:
+        return dendrite
+    if dendrite.compensation is None:
+        raise LookupError(f"{work}: claimed, and not in the graph")
+    return dendrite.compensation
 
 
 class Caller:
@@ -77,11 +99,19 @@ class Caller:
             )
         try:
             payload = dendrite.collateral.payload.decode(values.load(work.payload))
-            call = Call(work, dendrite, payload, self._context(work, dendrite))
-            announce(self._policy(dendrite), self._tried(work, 0.0, dendrite))
+            emitted = [self._signal(output) for output in work.emitted]
+            call = Call(work, dendrite, payload, self._context(work, dendrite), emitted)
+            announce(self._policy(work, dendrite), self._tried(work, 0.0, dendrite))
         except (PayloadError, PolicyError) as error:
             return self.failed(work, error, dendrite=dendrite)
         return call
+
+    def _signal(self, output: Output) -> Signal[Any]:
+        """What was emitted, as the handler made it; by a name that the graph has no more, as plain JSON."""
+        collateral, payload = self._cns.collateral(output.collateral), values.load(output.payload)
+        if collateral is None:
+            return Signal(Collateral(output.collateral, Any), payload)
+        return Signal(collateral, collateral.payload.decode(payload))
 
     def _context(self, work: Work, dendrite: AnyDendrite) -> RunContext[Any, Any]:
         return RunContext(
@@ -92,6 +122,7 @@ class Caller:
                 neuron=work.neuron,
                 attempt=work.attempt,
                 try_number=work.try_number,
+                undo=work.undo,
             ),
             services=self._cns.services,
             context_type=self._cns.context_payload,
@@ -103,9 +134,9 @@ class Caller:
     def conclude(self, call: Call, returned: Any, *, seconds: float, stay: bool) -> Succeeded | FailedTry:
         """The event of a handler that returned. ``stay`` asks to keep a single successor in this worker."""
         try:
-            call.signals = signals_of(normalise_outputs(call.dendrite, returned), str(call.work))
+            call.signals = self._emissions(call, returned)
             verdict = judge(
-                self._policy(call.dendrite),
+                self._policy(call.work, call.dendrite),
                 self._tried(call.work, seconds, call.dendrite),
                 Returned(returned),
             )
@@ -117,6 +148,13 @@ class Caller:
             return self._succeeded(call, stay=stay)
         except BaseException as error:  # a generator is the handler's own code, and may raise anything
             return self.failed(call.work, error, dendrite=call.dendrite, seconds=seconds)
+
+    def _emissions(self, call: Call, returned: Any) -> list[Signal[Any]]:
+        if not call.work.undo:
+            return signals_of(normalise_outputs(call.dendrite, returned), str(call.work))
+        if returned is not None:
+            raise OutputError(f"{call.work}: it returned a {type(returned).__name__}; a compensation emits nothing")
+        return []
 
     def _succeeded(self, call: Call, *, stay: bool) -> Succeeded:
         targets: list[Target] = []
@@ -133,8 +171,9 @@ class Caller:
             fence=call.work.fence,
             targets=tuple(targets),
             outputs=tuple(outputs),
-            changes=view_of(call.context).changes(_on_stale(call.dendrite)),
+            changes=view_of(call.context).changes(_on_stale(call)),
             version_read=call.work.snapshot.version,
+            compensable=compensable(call.dendrite),
         )
         if (size := size_of(event)) > MOST_PER_HOP:
             raise PayloadError(
@@ -192,19 +231,24 @@ class Caller:
         for_good = for_good or isinstance(error, PolicyError)
         if not for_good and dendrite is not None and isinstance(error, Exception):
             try:
-                verdict = judge(self._policy(dendrite), self._tried(work, seconds, dendrite), Raised(error))
+                verdict = judge(self._policy(work, dendrite), self._tried(work, seconds, dendrite), Raised(error))
             except PolicyError as broken:
                 broken.__context__ = error
                 error, verdict = broken, GiveUp(broken)
             if isinstance(verdict, RetryAfter):
                 return self._failed_try(work, error, verdict.seconds)
-        return self._failed_try(work, error, None, self._revival(work, error, seconds))
+        return self._failed_try(work, error, None, None if work.undo else self._revival(work, error, seconds))
 
     def _failed_try(
         self, work: Work, error: BaseException, retry_after: float | None, revive_after: float | None = None
     ) -> FailedTry:
+        dendrite = self._cns.dendrite(work.neuron, work.collateral)
         return FailedTry(
-            fence=work.fence, failure=failure_of(error), retry_after=retry_after, revive_after=revive_after
+            fence=work.fence,
+            failure=failure_of(error),
+            retry_after=retry_after,
+            revive_after=revive_after,
+            compensable=Compensable.NO if dendrite is None else compensable(dendrite),
         )
 
     def _revival(self, work: Work, error: BaseException, seconds: float) -> float | None:
@@ -225,15 +269,15 @@ class Caller:
             return None
         return verdict.seconds if isinstance(verdict, RetryAfter) else None
 
-    def _policy(self, dendrite: AnyDendrite) -> BaseRetrying:
-        return DEFAULT_POLICY if dendrite.retry is None else dendrite.retry
+    def _policy(self, work: Work, dendrite: AnyDendrite) -> BaseRetrying:
+        return callee_of(work, dendrite).retry or DEFAULT_POLICY
 
     def _tried(self, work: Work, seconds: float, dendrite: AnyDendrite) -> Tried:
         return Tried(
             attempt_number=work.failures + 1,
             started=max(work.elapsed + seconds, 0.0),
             idle_for=work.idled,
-            fn=dendrite.handler,
+            fn=callee_of(work, dendrite).handler,
         )
 
 
@@ -269,10 +313,11 @@ def _text(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest // 2]}\n…\n{text[-longest // 2 :]}"
 
 
-def _on_stale(dendrite: AnyDendrite) -> OnStale:
-    return (
-        _ON_STALE.get(dendrite.on_conflict, OnStale.REPORT) if isinstance(dendrite.on_conflict, str) else OnStale.REPORT
-    )
+def _on_stale(call: Call) -> OnStale:
+    if call.work.undo:  # it has no policy of its own for that, and is called again
+        return OnStale.CONFLICT
+    policy = call.dendrite.on_conflict
+    return _ON_STALE.get(policy, OnStale.REPORT) if isinstance(policy, str) else OnStale.REPORT
 
 
 def _keep_one(targets: list[Target], queues: frozenset[str]) -> None:

@@ -71,8 +71,15 @@ class Hops:
             if neuron.queue in self.queues
             for collateral in neuron.dendrites
         )
+        self.compensations = tuple(
+            (neuron, collateral)
+            for neuron, collateral in self.dendrites
+            if cns.neurons[neuron].dendrites[collateral].compensation is not None
+        )
         self._cns = cns
-        self._kinds = {self._is_async(neuron, collateral) for neuron, collateral in self.dendrites}
+        self._kinds = {self._is_async(neuron, collateral, False) for neuron, collateral in self.dendrites} | {
+            self._is_async(neuron, collateral, True) for neuron, collateral in self.compensations
+        }
         self._store = store
         self._settings = settings
         self._entropy = entropy
@@ -166,9 +173,10 @@ class Hops:
     def _has_room(self) -> bool:
         return self._room() >= max(1, min(self._ahead, self._settings.coroutines) // 4)
 
-    def _is_async(self, neuron: str, collateral: str) -> bool:
+    def _is_async(self, neuron: str, collateral: str, undo: bool) -> bool:
         dendrite = self._cns.dendrite(neuron, collateral)
-        return dendrite is not None and dendrite.is_async
+        callee = dendrite.compensation if dendrite is not None and undo else dendrite
+        return callee is not None and callee.is_async
 
     def _request(self, limit: int, *, suspects: bool) -> ClaimRequest:
         return ClaimRequest(
@@ -181,6 +189,7 @@ class Hops:
             limit=limit,
             suspects=suspects,
             places=tuple(keeper.place for keeper in self._keepers.values() if keeper.reachable),
+            compensations=self.compensations,
         )
 
     def _claim(self, limit: int, *, suspects: bool) -> int | None:
@@ -201,7 +210,7 @@ class Hops:
 
     def _take(self, work: Work, *, streak: int) -> None:
         """Hold claimed work, and send it to its call; by way of its values, where they are kept elsewhere."""
-        asynchronous = self._is_async(work.neuron, work.collateral)
+        asynchronous = self._is_async(work.neuron, work.collateral, work.undo)
         job = _Job(work, time.monotonic(), streak)
         with self._change:
             self._held.add((work.run_id, work.fence))
@@ -229,7 +238,7 @@ class Hops:
 
     def _send(self, job: _Job) -> None:
         """To a thread, or to the event loop."""
-        if self._is_async(job.work.neuron, job.work.collateral):
+        if self._is_async(job.work.neuron, job.work.collateral, job.work.undo):
             self._loop.call_soon_threadsafe(self._spawn, job)
             return
         with self._change:
@@ -257,7 +266,7 @@ class Hops:
         if call is None:
             return
         try:
-            returned = call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context)
+            returned = call.begin()
             if inspect.isawaitable(returned):
                 returned = asyncio.run_coroutine_threadsafe(_in_time(returned, call), self._loop).result()
         except BaseException as error:  # a handler may raise anything, and the thread must live on
@@ -278,7 +287,7 @@ class Hops:
         if call is None:
             return
         try:
-            returned = await _in_time(call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context), call)
+            returned = await _in_time(call.begin(), call)
         except asyncio.CancelledError as error:
             if not self._calling:  # the worker stops, and did not wait any longer: the claim runs out
                 raise
@@ -433,7 +442,7 @@ class Hops:
 
     def _make_room(self, work: Work) -> None:
         """The claim is still held, and takes no room any more: while it waits for a store of contexts, others may run."""
-        asynchronous = self._is_async(work.neuron, work.collateral)
+        asynchronous = self._is_async(work.neuron, work.collateral, work.undo)
         with self._change:
             key = (work.run_id, work.fence)
             if key in self._held and key not in self._set_down:
@@ -549,7 +558,7 @@ async def _in_time(awaitable: Any, call: Call) -> Any:
     """What a handler's async part returns. One that takes longer than its ``max_duration`` is cancelled, and has failed with
     ``MaxDurationExceeded``, whatever it makes of that.
     """
-    longest = call.dendrite.max_duration
+    longest = call.callee.max_duration
     if longest is None:
         return await awaitable
     exceeded = MaxDurationExceeded(f"{call.work}: it took longer than its max_duration of {longest}, and was cancelled")

@@ -49,10 +49,14 @@ class Lease:
         return self._worker
 
     def register(
-        self, queues: tuple[str, ...], dendrites: tuple[tuple[str, str], ...], places: tuple[str, ...] = ()
+        self,
+        queues: tuple[str, ...],
+        dendrites: tuple[tuple[str, str], ...],
+        places: tuple[str, ...] = (),
+        compensations: tuple[tuple[str, str], ...] = (),
     ) -> None:
         """Begin the lease of the present incarnation."""
-        self._queues, self._dendrites, self._places = queues, dendrites, places
+        self._queues, self._dendrites, self._places, self._compensations = queues, dendrites, places, compensations
         info = WorkerInfo(
             worker=self._worker,
             host=socket.gethostname(),
@@ -63,6 +67,7 @@ class Lease:
             dendrites=dendrites,
             lease=self._settings.lease,
             places=places,
+            compensations=compensations,
         )
         if self._store.run(self._store.register(info)):
             threading.Thread(target=self._readmit, args=(info,), name="cnstra-readmit", daemon=True).start()
@@ -108,7 +113,7 @@ class Lease:
             lost, self._worker = self._worker, self._entropy.run_id()
             self._missing.clear()
             _log.warning("worker %s was taken for lost; it goes on as worker %s", lost, self._worker)
-            self.register(self._queues, self._dendrites, self._places)
+            self.register(self._queues, self._dendrites, self._places, self._compensations)
             return
         self._reconcile(held, holds)
 

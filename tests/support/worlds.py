@@ -21,12 +21,17 @@ import psycopg
 from cnstra.orchestrator.context import Context
 from cnstra.orchestrator.machine.records import (
     AttemptDue,
+    CancelAsked,
     Claimed,
+    Compensable,
+    DeadlineDue,
     Due,
     FailedTry,
     Failure,
     Lost,
     Output,
+    PauseAsked,
+    ResumeAsked,
     RetryAsked,
     Returned,
     Succeeded,
@@ -78,6 +83,7 @@ def target(
     ordinal: int = 0,
     delay: timedelta | None = None,
     at: datetime | None = None,
+    compensable: Compensable = Compensable.NO,
 ) -> Target:
     """A dendrite of ``neuron`` on the collateral ``order``."""
     return Target(
@@ -90,6 +96,7 @@ def target(
         here=here,
         delay=delay,
         at=at,
+        compensable=compensable,
     )
 
 
@@ -105,6 +112,7 @@ class Hop:
     on_stale: OnStale = OnStale.CONFLICT
     targets: tuple[Target, ...] = ()
     outputs: tuple[Output, ...] = ()
+    compensable: Compensable = Compensable.NO
 
     def event(self) -> RunEvent:
         """The hop as a settlement; anew after ``take_in``."""
@@ -116,6 +124,7 @@ class Hop:
                 outputs=self.outputs,
                 changes=view_of(self.context).changes(self.on_stale),
                 version_read=self.work.snapshot.version,
+                compensable=self.compensable,
             ),
         )
 
@@ -132,6 +141,7 @@ def hop(
     on_stale: OnStale = OnStale.CONFLICT,
     targets: Sequence[Target] = (),
     outputs: Sequence[str] = (),
+    compensable: Compensable = Compensable.NO,
 ) -> Hop:
     """Call a handler with the context of claimed work. ``outputs`` are payloads of signals that nobody hears."""
     context = context_of(work)
@@ -145,6 +155,7 @@ def hop(
             Output(ordinal=ordinal, collateral="told", payload=payload)
             for ordinal, payload in enumerate(outputs, start=len(targets))
         ),
+        compensable,
     )
 
 
@@ -158,6 +169,7 @@ def context_of(work: Work) -> RunContext[Any, Any]:
             neuron=work.neuron,
             attempt=work.attempt,
             try_number=work.try_number,
+            undo=work.undo,
         ),
     )
 
@@ -167,9 +179,22 @@ def succeeded(work: Work, handler: Handler = lambda context: None, **options: An
     return hop(work, handler, **options).event()
 
 
-def failed(work: Work, *, retry_after: float | None = None, revive_after: float | None = None) -> RunEvent:
+def failed(
+    work: Work,
+    *,
+    retry_after: float | None = None,
+    revive_after: float | None = None,
+    compensable: Compensable = Compensable.NO,
+    failure: Failure = BOOM,
+) -> RunEvent:
     """The handler raised: ``retry_after`` is what its policy decided, ``revive_after`` what the run's did."""
-    event = FailedTry(fence=work.fence, failure=BOOM, retry_after=retry_after, revive_after=revive_after)
+    event = FailedTry(
+        fence=work.fence,
+        failure=failure,
+        retry_after=retry_after,
+        revive_after=revive_after,
+        compensable=compensable,
+    )
     return RunEvent(run_id=work.run_id, event=event)
 
 
@@ -194,6 +219,22 @@ def attempt_due(run_id: UUID) -> RunEvent:
 def retry_asked(run_id: UUID, *, attempt: int | None = None) -> RunEvent:
     """Somebody asks for the next attempt: after this one, or after whichever it is."""
     return RunEvent(run_id=run_id, event=RetryAsked(attempt=attempt))
+
+
+def cancel_asked(run_id: UUID, *, compensate: bool = False) -> RunEvent:
+    return RunEvent(run_id=run_id, event=CancelAsked(compensate=compensate))
+
+
+def pause_asked(run_id: UUID) -> RunEvent:
+    return RunEvent(run_id=run_id, event=PauseAsked())
+
+
+def resume_asked(run_id: UUID) -> RunEvent:
+    return RunEvent(run_id=run_id, event=ResumeAsked())
+
+
+def deadline_due(run_id: UUID) -> RunEvent:
+    return RunEvent(run_id=run_id, event=DeadlineDue())
 
 
 # -- the world -------------------------------------------------------------------------------------------------
@@ -270,6 +311,7 @@ class World:
             queues=(QUEUE,),
             dendrites=dendrites or EVERYTHING,
             lease=timedelta(seconds=LEASE),
+            compensations=dendrites or EVERYTHING,
         )
         worker = Worker(self.store, replace(info, **changes))
         self.store.run(self.store.register(worker.info))
@@ -325,6 +367,7 @@ class Worker:
             queues=self.info.queues,
             dendrites=self.info.dendrites,
             limit=limit,
+            compensations=self.info.compensations,
         )
         return replace(request, **changes)
 
