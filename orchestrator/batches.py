@@ -16,14 +16,12 @@ from cnstra.orchestrator.machine.records import (
     Answer,
     AttemptDue,
     BlobRef,
-    CancelAsked,
     DeadlineDue,
     Due,
     Event,
+    ExpectationDue,
     FailedTry,
-    Lost,
     Plan,
-    Returned,
     Succeeded,
     Verdict,
 )
@@ -77,6 +75,11 @@ def refuse_others(submissions: Sequence[Submission], accepted: Sequence[Accepted
             )
 
 
+def same_payload(one: str, other: str) -> bool:
+    """Whether two JSON texts are of the same value."""
+    return bool(_plain(one) == _plain(other))
+
+
 def _plain(text: str) -> Any:
     """The value of a JSON text, for comparing: 1 is 1.0, and neither is true."""
     return json.loads(text, parse_int=_number, parse_float=_number)
@@ -97,28 +100,9 @@ def by_run(events: Iterable[RunEvent]) -> dict[UUID, list[Event]]:
     return sorted_events
 
 
-def named(events: Iterable[Event]) -> Iterator[int]:
-    """The activations that these events of one run speak of."""
-    for event in events:
-        if isinstance(event, Due):
-            yield event.activation_id
-        elif isinstance(event, Succeeded | FailedTry | Returned | Lost):
-            yield event.fence.activation_id
-
-
-def end_the_run(events: Iterable[Event]) -> bool:
-    """Whether any of these events may cancel all that is open of the run."""
-    return any(isinstance(event, CancelAsked | DeadlineDue) for event in events)
-
-
 def may_pass(events: Iterable[Event]) -> bool:
     """Whether all of these events are a supervisor's, which may pass over a run that somebody else is changing."""
-    return all(isinstance(event, Due | AttemptDue | DeadlineDue) for event in events)
-
-
-def write_context(events: Iterable[Event]) -> bool:
-    """Whether any of these events has writes to the context."""
-    return any(isinstance(event, Succeeded) and event.changes for event in events)
+    return all(isinstance(event, Due | AttemptDue | DeadlineDue | ExpectationDue) for event in events)
 
 
 def littered(happenings: Sequence[RunEvent], applied: Sequence[Applied]) -> list[BlobRef]:
@@ -141,9 +125,12 @@ def _left_behind(event: Event, verdict: Verdict) -> tuple[BlobRef, ...]:
     return event.wasted
 
 
+_MOVED = (Verdict.APPLIED, Verdict.CONFLICTED, Verdict.REFUSED)
+
+
 def moves(plan: Plan) -> bool:
     """Whether the plan changes anything."""
-    return any(answer.verdict in (Verdict.APPLIED, Verdict.CONFLICTED) for answer in plan.answers)
+    return any(answer.verdict in _MOVED for answer in plan.answers)
 
 
 def made_ready(plan: Plan) -> Iterator[Ready]:

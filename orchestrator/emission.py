@@ -1,28 +1,111 @@
-"""What a handler's emissions come to in a durable run: its payload's text, and the dendrites that it starts."""
+"""What a handler's emissions come to in a durable run: the texts of payloads, the dendrites that they start, what is waited for
+and what is scattered.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cnstra.orchestrator import values
 from cnstra.orchestrator.errors import OutputError, PayloadError
 from cnstra.orchestrator.graph import CNS, Expectation, Scatter, Signal, TimedSignal
+from cnstra.orchestrator.graph.dendrites import Emission
 from cnstra.orchestrator.graph.network import AnyDendrite
-from cnstra.orchestrator.machine.records import Compensable, Target
+from cnstra.orchestrator.machine.records import (
+    Compensable,
+    Expected,
+    Gatherer,
+    Late,
+    Output,
+    Scattered,
+    Target,
+)
 
 
-def signals_of(emissions: Iterable[Signal[Any] | Scatter[Any] | Expectation], where: str) -> list[Signal[Any]]:
-    """The signals among what a handler emits. Raises ``OutputError`` for what is none."""
-    signals: list[Signal[Any]] = []
-    for emission in emissions:
-        if not isinstance(emission, Signal):
-            raise OutputError(
-                f"{where}: durable runs carry out no {type(emission).__name__.lower()} yet ({emission.collateral.name!r}); "
-                "emit signals"
+@dataclass(slots=True)
+class Emitted:
+    """What a hop emits, as the machine knows it. ``results`` are signals that a gather may collect; each stands among the
+    targets or the outputs, too.
+    """
+
+    targets: list[Target] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    expected: list[Expected] = field(default_factory=list)
+    scattered: list[Scattered] = field(default_factory=list)
+    results: list[Output] = field(default_factory=list)
+
+
+def emitted_by(cns: CNS, emissions: Iterable[Emission], where: str) -> Emitted:
+    """What a handler's emissions come to. Raises ``OutputError`` or ``PayloadError``, naming ``where``."""
+    found = Emitted()
+    for ordinal, emission in enumerate(emissions):
+        match emission:
+            case Scatter():
+                found.scattered.append(_scattered(cns, emission, ordinal, where))
+            case Expectation():
+                found.expected.append(_expected(cns, emission, ordinal, where))
+            case _:
+                _emit(cns, emission, ordinal, where, found)
+    return found
+
+
+def _emit(cns: CNS, signal: Signal[Any], ordinal: int, where: str, found: Emitted) -> None:
+    payload = encoded(signal, where)
+    heard = targets_of(cns, signal, payload, ordinal)
+    found.targets.extend(heard)
+    output = Output(ordinal=ordinal, collateral=signal.collateral.name, payload=payload)
+    if not heard:
+        found.outputs.append(output)
+    if output.collateral in cns.network.gathered:
+        found.results.append(output)
+
+
+def _scattered(cns: CNS, scatter: Scatter[Any], ordinal: int, where: str) -> Scattered:
+    collateral = scatter.collateral
+    if not cns.subscribers(collateral.name):
+        raise OutputError(
+            f"{where} scatters on {collateral.name!r}, and nobody in the graph hears that collateral; add a dendrite"
+        )
+    payloads = tuple(encoded(Signal(collateral, payload), where) for payload in scatter.payloads)
+    gathers = cns.network.gathers(collateral)
+    return Scattered(
+        ordinal=ordinal,
+        collateral=collateral.name,
+        payloads=payloads,
+        targets=tuple(targets_of(cns, Signal(collateral, None), "null", ordinal)),
+        gatherers=tuple(
+            Gatherer(
+                target=_target(dendrite, ordinal, "[]"),
+                named=dendrite.gathering.of is not None,
+                failures=dendrite.gathering.return_failures,
             )
-        signals.append(emission)
-    return signals
+            for dendrite in gathers
+            if dendrite.gathering is not None
+        ),
+        limit=scatter.limit,
+    )
+
+
+def _expected(cns: CNS, expectation: Expectation, ordinal: int, where: str) -> Expected:
+    name = expectation.collateral.name
+    known = cns.collateral(name)
+    if known is not expectation.collateral or not cns.subscribers(name):
+        raise OutputError(
+            f"{where} expects {name!r}, and nobody in the graph hears that collateral, so it would wait for nothing; "
+            "add a dendrite, on this very collateral"
+        )
+    late = Emitted()
+    if expectation.on_timeout is not None:
+        _emit(cns, expectation.on_timeout, 0, where, late)
+    return Expected(
+        collateral=name,
+        targets=tuple(targets_of(cns, Signal(expectation.collateral, None), "null", ordinal)),
+        key=expectation.key,
+        timeout=expectation.timeout,
+        late=Late(targets=tuple(late.targets), outputs=tuple(late.outputs)),
+    )
 
 
 def encoded(signal: Signal[Any], where: str) -> str:
@@ -44,20 +127,19 @@ def targets_of(cns: CNS, signal: Signal[Any], payload: str, ordinal: int = 0) ->
             f"a signal on {collateral!r} is to wait, and nobody hears that collateral, so it would wait for nothing; "
             "emit it without delay= and at=, or add a dendrite"
         )
-    return [
-        Target(
-            ordinal=ordinal,
-            neuron=dendrite.neuron.name,
-            dendrite=dendrite.name,
-            collateral=collateral,
-            queue=dendrite.neuron.queue,
-            payload=payload,
-            delay=delay,
-            at=at,
-            compensable=compensable(dendrite),
-        )
-        for dendrite in heard
-    ]
+    return [replace(_target(dendrite, ordinal, payload), delay=delay, at=at) for dendrite in heard]
+
+
+def _target(dendrite: AnyDendrite, ordinal: int, payload: str) -> Target:
+    return Target(
+        ordinal=ordinal,
+        neuron=dendrite.neuron.name,
+        dendrite=dendrite.name,
+        collateral=dendrite.collateral.name,
+        queue=dendrite.neuron.queue,
+        payload=payload,
+        compensable=compensable(dendrite),
+    )
 
 
 def compensable(dendrite: AnyDendrite) -> Compensable:

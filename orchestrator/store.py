@@ -231,6 +231,7 @@ class Findings:
     due: tuple[tuple[UUID, int], ...] = ()
     attempts_due: tuple[UUID, ...] = ()
     deadlines_due: tuple[UUID, ...] = ()
+    expectations_due: tuple[tuple[UUID, int], ...] = ()
     workers_lost: bool = False
     suspects: bool = False
     unclaimed: tuple[Ring, ...] = ()

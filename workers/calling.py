@@ -16,9 +16,10 @@ from typing import Any
 from tenacity import BaseRetrying
 
 from cnstra.orchestrator import values
-from cnstra.orchestrator.emission import compensable, encoded, signals_of, targets_of
+from cnstra.orchestrator.emission import compensable, emitted_by
 from cnstra.orchestrator.errors import ContextConflict, OutputError, PayloadError, Poisoned, PolicyError
-from cnstra.orchestrator.graph import CNS, Collateral, Compensation, Signal, normalise_outputs
+from cnstra.orchestrator.graph import CNS, Collateral, Compensation, MemberFailure, Signal, normalise_outputs
+from cnstra.orchestrator.graph.dendrites import Emission
 from cnstra.orchestrator.graph.network import AnyDendrite
 from cnstra.orchestrator.machine.records import Compensable, FailedTry, Failure, Output, Succeeded, Target
 from cnstra.orchestrator.retry import (
@@ -52,7 +53,7 @@ class Call:
     payload: Any
     context: RunContext[Any, Any]
     emitted: list[Signal[Any]] = field(default_factory=list)
-    signals: list[Signal[Any]] | None = None
+    emissions: list[Emission] | None = None
 
     @property
     def callee(self) -> AnyDendrite | Compensation:
@@ -98,13 +99,32 @@ class Caller:
                 for_good=True,
             )
         try:
-            payload = dendrite.collateral.payload.decode(values.load(work.payload))
+            payload = self._payload(work, dendrite)
             emitted = [self._signal(output) for output in work.emitted]
             call = Call(work, dendrite, payload, self._context(work, dendrite), emitted)
             announce(self._policy(work, dendrite), self._tried(work, 0.0, dendrite))
         except (PayloadError, PolicyError) as error:
             return self.failed(work, error, dendrite=dendrite)
         return call
+
+    def _payload(self, work: Work, dendrite: AnyDendrite) -> Any:
+        """What the handler is called with: the signal's payload; or the results of a group, in the order of its members."""
+        given, decode = values.load(work.payload), dendrite.collateral.payload.decode
+        if dendrite.gathering is None:
+            return decode(given)
+        if not dendrite.gathering.return_failures:
+            return [decode(result) for result in given]
+        return [self._failure(one["failure"]) if "failure" in one else decode(one["result"]) for one in given]
+
+    def _failure(self, failure: Mapping[str, Any]) -> MemberFailure:
+        scattered = self._cns.collateral(failure["collateral"])
+        payload = failure["payload"]
+        return MemberFailure(
+            index=failure["index"],
+            payload=payload if scattered is None else scattered.payload.decode(payload),
+            error=failure["error"],
+            error_type=failure["error_type"],
+        )
 
     def _signal(self, output: Output) -> Signal[Any]:
         """What was emitted, as the handler made it; by a name that the graph has no more, as plain JSON."""
@@ -134,7 +154,7 @@ class Caller:
     def conclude(self, call: Call, returned: Any, *, seconds: float, stay: bool) -> Succeeded | FailedTry:
         """The event of a handler that returned. ``stay`` asks to keep a single successor in this worker."""
         try:
-            call.signals = self._emissions(call, returned)
+            call.emissions = self._emissions(call, returned)
             verdict = judge(
                 self._policy(call.work, call.dendrite),
                 self._tried(call.work, seconds, call.dendrite),
@@ -149,28 +169,24 @@ class Caller:
         except BaseException as error:  # a generator is the handler's own code, and may raise anything
             return self.failed(call.work, error, dendrite=call.dendrite, seconds=seconds)
 
-    def _emissions(self, call: Call, returned: Any) -> list[Signal[Any]]:
+    def _emissions(self, call: Call, returned: Any) -> list[Emission]:
         if not call.work.undo:
-            return signals_of(normalise_outputs(call.dendrite, returned), str(call.work))
+            return normalise_outputs(call.dendrite, returned)
         if returned is not None:
             raise OutputError(f"{call.work}: it returned a {type(returned).__name__}; a compensation emits nothing")
         return []
 
     def _succeeded(self, call: Call, *, stay: bool) -> Succeeded:
-        targets: list[Target] = []
-        outputs: list[Output] = []
-        for ordinal, signal in enumerate(call.signals or ()):
-            payload = encoded(signal, str(call.work))
-            heard = targets_of(self._cns, signal, payload, ordinal)
-            targets.extend(heard)
-            if not heard:
-                outputs.append(Output(ordinal=ordinal, collateral=signal.collateral.name, payload=payload))
+        emitted = emitted_by(self._cns, call.emissions or (), str(call.work))
         if stay:
-            _keep_one(targets, self._queues)
+            _keep_one(emitted.targets, self._queues)
         event = Succeeded(
             fence=call.work.fence,
-            targets=tuple(targets),
-            outputs=tuple(outputs),
+            targets=tuple(emitted.targets),
+            outputs=tuple(emitted.outputs),
+            expected=tuple(emitted.expected),
+            scattered=tuple(emitted.scattered),
+            results=tuple(emitted.results),
             changes=view_of(call.context).changes(_on_stale(call)),
             version_read=call.work.snapshot.version,
             compensable=compensable(call.dendrite),
@@ -284,7 +300,9 @@ class Caller:
 def size_of(event: Succeeded) -> int:
     """About how many characters a hop writes; a payload counts for each dendrite that hears it."""
     texts = [target.payload for target in event.targets] + [output.payload for output in event.outputs]
-    return sum(map(len, texts)) + sum(len(write.text or "") for write in event.changes.writes)
+    texts += [output.payload for output in event.results]
+    heard = sum(len(one.targets) * sum(map(len, one.payloads)) for one in event.scattered)
+    return sum(map(len, texts)) + heard + sum(len(write.text or "") for write in event.changes.writes)
 
 
 def failure_of(error: BaseException) -> Failure:

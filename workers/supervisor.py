@@ -12,7 +12,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from cnstra.orchestrator.errors import CnstraError, WorkerLost
-from cnstra.orchestrator.machine.records import AttemptDue, DeadlineDue, Due, Failure, Lost
+from cnstra.orchestrator.machine.records import AttemptDue, DeadlineDue, Due, ExpectationDue, Failure, Lost
 from cnstra.orchestrator.ports import Bell
 from cnstra.orchestrator.store import Findings, LostClaim, RunEvent, Store
 from cnstra.workers.settings import WorkerSettings
@@ -92,10 +92,13 @@ class Supervisor:
         return True
 
     def _fire(self, found: Findings) -> None:
-        """Timers, attempts and deadlines whose time has come."""
+        """Timers, attempts, deadlines and the ends of expectations whose time has come."""
         events = [RunEvent(run_id=run_id, event=Due(activation_id=number)) for run_id, number in found.due]
         events += [RunEvent(run_id=run_id, event=AttemptDue()) for run_id in found.attempts_due]
         events += [RunEvent(run_id=run_id, event=DeadlineDue()) for run_id in found.deadlines_due]
+        events += [
+            RunEvent(run_id=run_id, event=ExpectationDue(expectation_id=n)) for run_id, n in found.expectations_due
+        ]
         if events:
             self._apply(events)
 

@@ -6,11 +6,12 @@ stores carry its plan out. The order of the events is the order in which they co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
+from cnstra.orchestrator.machine import groups, waiting
 from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT, Folding
 from cnstra.orchestrator.machine.records import (
     Activation,
@@ -23,8 +24,10 @@ from cnstra.orchestrator.machine.records import (
     Due,
     Ending,
     Event,
+    ExpectationDue,
     FailedTry,
     Failure,
+    Loaded,
     Lost,
     NewActivation,
     PauseAsked,
@@ -33,7 +36,9 @@ from cnstra.orchestrator.machine.records import (
     RetryAsked,
     Returned,
     Run,
+    Sent,
     Succeeded,
+    Sweep,
     Target,
     Verdict,
 )
@@ -96,21 +101,12 @@ def begin(
     return run, created
 
 
-def fold(
-    run: Run,
-    activations: Mapping[int, Activation],
-    heads: Mapping[str, int],
-    events: Sequence[Event],
-    now: datetime,
-) -> Plan:
-    """The plan that the events come to.
-
-    ``activations`` holds those that the events name, and all that are open where an event ends the run; ``heads`` the newest
-    version of each of the context's slots (negative: removed); both as they are under the run's lock, at ``now``.
-    """
-    folding = _Events(run, activations, heads, now)
+def fold(run: Run, loaded: Loaded, events: Sequence[Event], now: datetime) -> Plan:
+    """The plan that the events come to, of a run and what was loaded of it under its lock, at ``now``."""
+    folding = _Events(run, loaded, now)
     for event in events:
         folding.plan.answers.append(folding.apply(event))
+        groups.settle(folding)
         folding.settle_status()
     folding.settle_claims()
     return folding.plan
@@ -143,6 +139,10 @@ class _Events(Folding):
                 return self.resume_asked()
             case DeadlineDue():
                 return self.deadline_due()
+            case Sent():
+                return waiting.sent(self, event)
+            case ExpectationDue():
+                return waiting.expectation_due(self, event)
 
     # -- what workers and supervisors tell of activations ------------------------------------------------------
 
@@ -157,6 +157,9 @@ class _Events(Folding):
 
     def succeeded(self, event: Succeeded) -> Answer:
         activation = self.activations[event.fence.activation_id]
+        problem = groups.problem_of(self, activation, event) if self.plan.run.ending is None else None
+        if problem is not None:
+            return self.refused(activation, problem, event.compensable)
         resolution = resolve(event.changes, self.heads, read=event.version_read)
         if resolution.stale:
             return Answer(verdict=Verdict.STALE, stale=resolution.stale)
@@ -171,14 +174,26 @@ class _Events(Folding):
                 activation,
                 version_read=event.version_read,
                 version_written=version,
-                outputs=event.outputs,
+                outputs=groups.collect(self, activation, event) if self.plan.run.ending is None else event.outputs,
                 failure=None,
             ),
             ActivationMove.SUCCEED,
             undoable=event.compensable is not Compensable.NO,
         )
         kept = self.start(activation, event.targets)
+        for scattered in event.scattered:
+            groups.scatter(self, activation, scattered)
+        for expected in event.expected:
+            waiting.expect(self, activation, expected)
         return Answer(verdict=Verdict.APPLIED, kept=kept, version=self.plan.run.context_version)
+
+    def refused(self, activation: Activation, problem: Failure, compensable: Compensable) -> Answer:
+        """The hop breaks a rule that only the run's state could show: that is its own failure, for good."""
+        self.note_try(activation, problem)
+        failures = activation.failures + 1
+        activation = replace(activation, failures=failures, failure=problem, compensable=compensable)
+        self.fail(activation, problem, None)
+        return Answer(verdict=Verdict.REFUSED)
 
     def conflicted(self, activation: Activation, slots: tuple[str, ...]) -> Answer:
         conflicts = activation.conflicts + 1
@@ -311,6 +326,8 @@ class _Events(Folding):
     def cancel_open(self) -> None:
         """What is open and not running ends now; what is running may come to its end."""
         self.take_back_beginnings()
+        self.plan.expectations.clear()
+        self.plan.sweeps.append(Sweep.CLOSE)
         for activation in sorted(self.activations.values(), key=lambda one: one.activation_id):
             if activation.status in OUTSTANDING and activation.status is not ActivationStatus.RUNNING:
                 self.cancel(activation)

@@ -6,7 +6,6 @@ step. What brings a move about is the business of ``fold``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -16,7 +15,11 @@ from cnstra.orchestrator.machine.records import (
     Ending,
     Entry,
     Failure,
+    Group,
+    Loaded,
+    Member,
     NewActivation,
+    Path,
     Plan,
     Run,
     Sweep,
@@ -51,12 +54,17 @@ LONGEST_WAIT = timedelta(days=36_525)
 class Folding:
     """The state of one run as the events so far leave it, and the plan that they come to."""
 
-    def __init__(
-        self, run: Run, activations: Mapping[int, Activation], heads: Mapping[str, int], now: datetime
-    ) -> None:
+    def __init__(self, run: Run, loaded: Loaded, now: datetime) -> None:
         self.plan = Plan(run=run)
-        self.activations = dict(activations)
-        self.heads = dict(heads)
+        self.activations = dict(loaded.activations)
+        self.heads = dict(loaded.heads)
+        self.expectations = list(loaded.expectations)
+        self.letters = list(loaded.letters)
+        self.sent = dict(loaded.sent)
+        self.groups = dict(loaded.groups)
+        self.members = dict(loaded.members)
+        self.pending = loaded.pending
+        self.touched: set[tuple[int, int]] = set()  # members of which something has changed
         self.now = now
         self.rejoin = False
         self.was_paused = run.status is RunStatus.PAUSED
@@ -73,11 +81,16 @@ class Folding:
         activation = replace(activation, status=after)
         self.activations[activation.activation_id] = self.plan.changed[activation.activation_id] = activation
         run = self.plan.run
+        failed = (after is ActivationStatus.FAILED) - (before is ActivationStatus.FAILED)
         self.run(
-            outstanding=run.outstanding + (after in OUTSTANDING) - (before in OUTSTANDING),
-            active=run.active + (after in ACTIVE) - (before in ACTIVE),
-            failed=run.failed + (after is ActivationStatus.FAILED) - (before is ActivationStatus.FAILED),
+            failed=run.failed + (0 if activation.handled else failed),
             started_at=min((at for at in (run.started_at, activation.started_at) if at is not None), default=None),
+        )
+        self.count(
+            activation.path,
+            outstanding=_counts(activation, after) - _counts(activation, before),
+            active=(after in ACTIVE) - (before in ACTIVE),
+            failed=failed,
         )
         if run.alone == activation.activation_id and by not in (
             ActivationMove.CONFLICT,
@@ -85,6 +98,28 @@ class Folding:
         ):
             self.run(alone=None)
             self.rejoin = True
+
+    def count(self, path: Path, *, outstanding: int = 0, active: int = 0, failed: int = 0) -> None:
+        """Keep the counts of the run, and of the members that something is part of, in step with what has become of it."""
+        run = self.plan.run
+        self.run(outstanding=run.outstanding + outstanding, active=run.active + active)
+        if run.ending is not None:
+            return
+        for place in reversed(path):
+            member = self.members[place]
+            self.put_member(
+                replace(member, outstanding=member.outstanding + outstanding, failed=member.failed + failed)
+            )
+            self.touched.add(place)
+            if self.groups[place[0]].takes_failures:
+                failed = 0  # it goes no further out
+
+    def put_member(self, member: Member) -> None:
+        self.members[member.group_id, member.member] = member
+        self.plan.members[member.group_id, member.member] = member
+
+    def put_group(self, group: Group) -> None:
+        self.groups[group.group_id] = self.plan.groups[group.group_id] = group
 
     def finish(self, activation: Activation, by: ActivationMove, *, undoable: bool = False) -> None:
         """It has ended, as the next in the order of finishing; ``undoable``: it is to be compensated when the run is undone."""
@@ -162,11 +197,24 @@ class Folding:
                     nonce=parent.nonce if here else None,
                     blocked=None if here or later else self.blocked(),
                     available_at=due,
+                    path=parent.path,
                 )
             )
-            run = self.plan.run
-            self.run(last_activation=number, outstanding=run.outstanding + 1, active=run.active + (not later))
+            self.run(last_activation=number)
+            self.count(parent.path, outstanding=1, active=int(not later))
         return tuple(kept)
+
+    def begin_waiting_one(self, number: int, payload: str) -> None:
+        """What an earlier event of the batch made wait becomes ready, with its payload."""
+        place = next(place for place, new in enumerate(self.plan.created) if new.activation_id == number)
+        new = self.plan.created[place]
+        self.plan.created[place] = replace(
+            new,
+            status=ActivationStatus.READY,
+            target=replace(new.target, payload=payload),
+            blocked=self.blocked(),
+        )
+        self.count(new.path, active=1)
 
     def start_none(self, number: int, parent: Activation, target: Target) -> None:
         """A successor in a run that ends: it is kept as cancelled, so that what its parent emitted is known."""
@@ -178,6 +226,7 @@ class Folding:
                 attempt=self.plan.run.attempt,
                 status=ActivationStatus.CANCELLED,
                 available_at=self.now,
+                path=parent.path,
             )
         )
         self.run(last_activation=number)
@@ -233,11 +282,10 @@ class Folding:
         """What earlier events of the batch were about to begin does not: the run ends."""
         self.take_back_revival()
         for place, new in enumerate(self.plan.created):
-            if new.status in (ActivationStatus.READY, ActivationStatus.SCHEDULED):
+            if new.status in OUTSTANDING and new.status is not ActivationStatus.RUNNING:
                 self.plan.created[place] = replace(new, status=ActivationStatus.CANCELLED, blocked=None)
-                run = self.plan.run
-                was_ready = new.status is ActivationStatus.READY
-                self.run(outstanding=run.outstanding - 1, active=run.active - was_ready)
+                waits_for_others = new.status is ActivationStatus.WAITING and new.gathers is not None
+                self.count((), outstanding=-(not waits_for_others), active=-(new.status in ACTIVE))
 
     def take_back_revival(self) -> None:
         if Sweep.REVIVE in self.plan.sweeps:
@@ -292,6 +340,7 @@ class Folding:
             self.run(status=move(RUN_MOVES, run.status, RunMove.BACK_OFF), next_retry_at=again)
         elif run.undoable:
             self.begin_undoing(Ending.FAILED)
+            self.plan.sweeps.append(Sweep.CLOSE)
             self.go_on_undoing()
         else:
             self.end(RunMove.FAIL)
@@ -326,6 +375,11 @@ class Folding:
 
 
 _GOING = frozenset({RunStatus.RUNNING, RunStatus.WAITING})
+
+
+def _counts(activation: Activation, status: ActivationStatus) -> bool:
+    """Whether an activation in a status can still move its run by itself. A gather waits for what counts itself."""
+    return status in OUTSTANDING and (status is not ActivationStatus.WAITING or activation.gathers is None)
 
 
 def is_uncertain(activation: Activation) -> bool:

@@ -5,6 +5,7 @@ Payloads, outputs and context values are JSON texts here: the core moves them, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
@@ -63,6 +64,8 @@ class Run:
     last_activation: int = 0
     last_finish: int = 0
     context_version: int = 0
+    last_letter: int = 0
+    last_group: int = 0
     priority: int = 0
     alone: int | None = None
     revive_after: float | None = None
@@ -80,6 +83,21 @@ class Run:
     undo_failure: Failure | None = None
 
 
+class Origin(StrEnum):
+    """How an activation comes about."""
+
+    EMITTED = ""
+    """Its parent emitted its signal."""
+    AWAITED = "awaited"
+    """Its parent expects its signal from outside."""
+    GATHER = "gather"
+    """Its parent has scattered a group, whose results it is called with."""
+
+
+Path = tuple[tuple[int, int], ...]
+"""The groups that something is part of, each with the member: the innermost last."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activation:
     """The part of an activation's row that transitions read and write.
@@ -88,7 +106,8 @@ class Activation:
     of backoff between them: what a policy is asked with. ``nonce`` is None once the claim was taken away.
 
     ``compensable`` is what its dendrite's compensation covers; ``undoable`` says that it is to be compensated when the run is
-    undone, and ``undo`` that what is called is the compensation.
+    undone, and ``undo`` that what is called is the compensation. ``gathers`` is the group whose results it is called with;
+    ``handled`` says that it has failed, and that a gather takes that.
     """
 
     activation_id: int
@@ -116,15 +135,21 @@ class Activation:
     compensable: Compensable = Compensable.NO
     undoable: bool = False
     undo: bool = False
+    path: Path = ()
+    gathers: int | None = None
+    handled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """A signal that nobody hears: an output of the run. ``ordinal`` is its place among what the handler emitted."""
+    """A signal that nobody hears: an output of the run, unless a gather has ``collected`` it. ``ordinal`` is its place among
+    what the handler emitted.
+    """
 
     ordinal: int
     collateral: str
     payload: str
+    collected: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +192,9 @@ class NewActivation:
     nonce: int | None = None
     blocked: str | None = None
     available_at: datetime
+    origin: Origin = Origin.EMITTED
+    path: Path = ()
+    gathers: int | None = None
 
 
 # -- what happens --------------------------------------------------------------------------------------------------
@@ -190,15 +218,66 @@ class BlobRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Late:
+    """What is emitted when an expected signal has not come in time."""
+
+    targets: tuple[Target, ...] = ()
+    outputs: tuple[Output, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """A hop's wish that its run waits for a signal from outside, which is to start ``targets``.
+
+    Without a ``timeout`` it waits without end. ``key`` is by which the signal may be sent, without knowing the run.
+    """
+
+    collateral: str
+    targets: tuple[Target, ...]
+    key: str | None = None
+    timeout: timedelta | None = None
+    late: Late = Late()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gatherer:
+    """Who is called with the results of a group: the signals of its members on ``target``'s collateral.
+
+    ``named`` says that it names the scattered collateral, so that it can belong to no other. With ``failures`` what has
+    failed in a member stands in that one's place.
+    """
+
+    target: Target
+    named: bool = False
+    failures: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scattered:
+    """A fan-out as one group: each payload starts ``targets``, at most ``limit`` members at once."""
+
+    ordinal: int
+    collateral: str
+    payloads: tuple[str, ...]
+    targets: tuple[Target, ...]
+    gatherers: tuple[Gatherer, ...] = ()
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
     """The handler returned, or the compensation did. ``blob`` is what its changes refer to, where the run's context is kept
     elsewhere; ``wasted`` is what earlier settlements of the same claim had been to refer to. ``compensable`` is what the
-    compensation covers of the dendrite that was called, which may know more than the one that started it.
+    compensation covers of the dendrite that was called, which may know more than the one that started it. ``results`` are
+    the emitted signals that a gather may collect; each stands among the targets or the outputs, too.
     """
 
     fence: Claimed
     targets: tuple[Target, ...] = ()
     outputs: tuple[Output, ...] = ()
+    expected: tuple[Expected, ...] = ()
+    scattered: tuple[Scattered, ...] = ()
+    results: tuple[Output, ...] = ()
     changes: Changes = NO_CHANGES
     version_read: int = 0
     blob: BlobRef | None = None
@@ -290,6 +369,26 @@ class DeadlineDue:
     """The run's deadline may have passed."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A signal is sent to the run. With ``key`` it is for an expectation that has that one, and for no other.
+
+    The same ``idempotency_key`` again is the same signal, and sent once.
+    """
+
+    collateral: str
+    payload: str
+    idempotency_key: str
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectationDue:
+    """The time of an expectation may be over."""
+
+    expectation_id: int
+
+
 Event = (
     Succeeded
     | FailedTry
@@ -302,6 +401,8 @@ Event = (
     | PauseAsked
     | ResumeAsked
     | DeadlineDue
+    | Sent
+    | ExpectationDue
 )
 
 # -- what is to be done --------------------------------------------------------------------------------------------
@@ -321,6 +422,8 @@ class Verdict(Enum):
     """Newer values are to be taken in first; nothing was changed."""
     VOID = "void"
     """The state is not, or no longer, such that this could happen; nothing was changed."""
+    REFUSED = "refused"
+    """It breaks a rule that only the run's state could show: the hop has failed for good, the signal was not taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -364,13 +467,133 @@ class Sweep(Enum):
     UNDO = "of what is to be undone, the one that finished last becomes ready for its compensation"
     HOLD = "ready ones are set aside, as the run is paused"
     LET_GO = "those that were set aside while the run was paused become ready again"
+    CLOSE = "expectations are over, and gathers whose groups can never end are cancelled"
     SINGLE_OUT = "ready ones are set aside, so that the one that is alone can run"
     REJOIN = "those that were set aside become ready again"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """An open wait for a signal from outside: ``activations`` are what it starts. Its id is the first one's."""
+
+    expectation_id: int
+    collateral: str
+    key: str | None
+    activations: tuple[int, ...]
+    expires_at: datetime | None
+    late: Late
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A signal that was sent and that nobody has expected yet: to the run, as ``number``, or by ``key``."""
+
+    number: int
+    collateral: str
+    payload: str
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewLetter:
+    """A signal that was sent to the run, to be kept; ``taken_by`` is the expectation that it feeds at once."""
+
+    number: int
+    sent: Sent
+    taken_by: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathering:
+    """A gather that waits for its group: the activation, the collateral that it collects, and whether it takes failures."""
+
+    activation_id: int
+    neuron: str
+    collateral: str
+    failures: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A scatter under way. ``started`` members have begun, the first ones; of ``running`` something is outstanding; ``ended``
+    ones have given what they give. ``closed``: its gathers have been called, or never will be.
+    """
+
+    group_id: int
+    parent: int
+    ordinal: int
+    collateral: str
+    size: int
+    limit: int | None
+    path: Path
+    targets: tuple[Target, ...]
+    gatherings: tuple[Gathering, ...]
+    started: int = 0
+    running: int = 0
+    ended: int = 0
+    closed: bool = False
+
+    @property
+    def takes_failures(self) -> bool:
+        """Whether a member that has failed has ended: all who gather take that."""
+        return bool(self.gatherings) and all(gathering.failures for gathering in self.gatherings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A member of a group that has begun: how much of it is outstanding, how much has failed, and whether it has ended.
+
+    ``gave`` are the collaterals on which it has given a result; ``results`` and ``failure`` are what this plan adds.
+    ``payload`` is what was scattered, where it is needed later.
+    """
+
+    group_id: int
+    member: int
+    outstanding: int = 0
+    failed: int = 0
+    ended: bool = False
+    gave: frozenset[str] = frozenset()
+    results: Mapping[str, str] = field(default_factory=dict)
+    failure: Failure | None = None
+    payload: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fired:
+    """A gather whose group has ended: the store puts the results together, and gives them to it as its payload."""
+
+    gathering: Gathering
+    group_id: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Loaded:
+    """What there is of a run, beside its row, that events may need; as it is under the run's lock.
+
+    ``activations`` holds those that the events name, those that wait for what the events bring, and all that are open where
+    an event ends the run. ``heads`` is the newest version of each of the context's slots (negative: removed).
+    ``expectations`` and ``letters`` are those of the collaterals that the events are about, the oldest first; ``sent`` the
+    idempotency keys among the events' that are known already, and whether they stand for the same signal. ``groups`` and
+    ``members`` are those that the activations are part of, ``pending`` the payloads of members that may begin.
+    """
+
+    activations: dict[int, Activation] = field(default_factory=dict)
+    heads: dict[str, int] = field(default_factory=dict)
+    expectations: list[Expectation] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
+    sent: dict[str, bool] = field(default_factory=dict)
+    groups: dict[int, Group] = field(default_factory=dict)
+    members: dict[tuple[int, int], Member] = field(default_factory=dict)
+    pending: dict[tuple[int, int], str] = field(default_factory=dict)
+
+
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """All that changes in one run, to be carried out in one transaction."""
+    """All that changes in one run, to be carried out in one transaction.
+
+    ``delivered`` are payloads of activations that waited for them. ``groups`` and ``members`` are new or changed; a new group
+    is one whose id is above those that were loaded: it stands in ``scattered``, with the members that begin later.
+    """
 
     run: Run
     changed: dict[int, Activation] = field(default_factory=dict)
@@ -379,4 +602,15 @@ class Plan:
     heads: dict[str, int] = field(default_factory=dict)
     tries: list[TryEnded] = field(default_factory=list)
     sweeps: list[Sweep] = field(default_factory=list)
+    delivered: dict[int, str] = field(default_factory=dict)
+    expectations: list[Expectation] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
+    letters: list[NewLetter] = field(default_factory=list)
+    taken: list[tuple[Letter, int]] = field(default_factory=list)
+    scattered: list[Group] = field(default_factory=list)
+    groups: dict[int, Group] = field(default_factory=dict)
+    new_members: list[Member] = field(default_factory=list)
+    members: dict[tuple[int, int], Member] = field(default_factory=dict)
+    fired: list[Fired] = field(default_factory=list)
+    abandoned: list[Path] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)

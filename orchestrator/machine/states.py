@@ -67,6 +67,8 @@ class ActivationMove(StrEnum):
     DUE = "its time has come"
     REVIVE = "the run's next attempt takes it up"
     CANCEL = "its run ends without it"
+    ARRIVE = "what it waits for has come: a signal from outside, or the end of a group"
+    TIME_OUT = "what it waits for has not come in time"
     UNDO = "its compensation's turn has come"
     UNDONE = "its compensation returned, and committed"
 
@@ -81,6 +83,7 @@ ACTIVATION_STARTS: Mapping[ActivationStatus, str] = {
     ActivationStatus.READY: "its signal is committed",
     ActivationStatus.RUNNING: "its signal is committed by a worker that keeps it",
     ActivationStatus.SCHEDULED: "its signal is committed with a delay",
+    ActivationStatus.WAITING: "a signal from outside is expected, or a group has begun",
     ActivationStatus.CANCELLED: "its signal is committed by a run that ends",
 }
 """Where an activation begins, and how that comes."""
@@ -121,6 +124,9 @@ ACTIVATION_MOVES: Mapping[tuple[ActivationStatus, ActivationMove], ActivationSta
     (ActivationStatus.READY, ActivationMove.CANCEL): ActivationStatus.CANCELLED,
     (ActivationStatus.RUNNING, ActivationMove.CANCEL): ActivationStatus.CANCELLED,
     (ActivationStatus.SCHEDULED, ActivationMove.CANCEL): ActivationStatus.CANCELLED,
+    (ActivationStatus.WAITING, ActivationMove.CANCEL): ActivationStatus.CANCELLED,
+    (ActivationStatus.WAITING, ActivationMove.ARRIVE): ActivationStatus.READY,
+    (ActivationStatus.WAITING, ActivationMove.TIME_OUT): ActivationStatus.CANCELLED,
     (ActivationStatus.DONE, ActivationMove.UNDO): ActivationStatus.READY,
     (ActivationStatus.FAILED, ActivationMove.UNDO): ActivationStatus.READY,
     (ActivationStatus.CANCELLED, ActivationMove.UNDO): ActivationStatus.READY,
@@ -130,7 +136,7 @@ ACTIVATION_MOVES: Mapping[tuple[ActivationStatus, ActivationMove], ActivationSta
 OUTSTANDING = frozenset(
     {ActivationStatus.READY, ActivationStatus.RUNNING, ActivationStatus.SCHEDULED, ActivationStatus.WAITING}
 )
-"""An activation in one of these can still move its run."""
+"""An activation in one of these can still move its run; but a gather waits for its group's members, which count themselves."""
 
 ACTIVE = frozenset({ActivationStatus.READY, ActivationStatus.RUNNING})
 """An activation in one of these makes its run ``running`` rather than ``waiting``."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -16,17 +17,20 @@ from cnstra.orchestrator.machine.records import (
     Activation,
     Answer,
     Event,
+    Fired,
     NewActivation,
     Plan,
     Sweep,
     TryEnded,
     Verdict,
 )
-from cnstra.orchestrator.machine.states import ACTIVATION_MOVES, OUTSTANDING, ActivationMove, ActivationStatus, move
+from cnstra.orchestrator.machine.states import ACTIVATION_MOVES, ActivationMove, ActivationStatus, move
+from cnstra.orchestrator.needs import needs_of
 from cnstra.orchestrator.store import AppliedBatch, RunEvent
 from cnstra.stores.memory.claiming import UNKNOWN, work_of
+from cnstra.stores.memory.loading import load
 from cnstra.stores.memory.operations import operation
-from cnstra.stores.memory.state import ActivationRow, State, TryRow
+from cnstra.stores.memory.state import ActivationRow, LetterRow, MemberRow, State, TryRow
 
 
 class Applying:
@@ -36,9 +40,12 @@ class Applying:
     def apply(self, state: State, events: Sequence[RunEvent]) -> AppliedBatch:
         now = state.now()
         by_run = batches.by_run(events)
-        plans = {
-            run_id: decide(state, run_id, of_run, now) for run_id, of_run in by_run.items() if run_id in state.runs
-        }
+        plans: dict[UUID, Plan] = {}
+        posted: set[int] = set()  # what was sent by key, and is taken by a run of this batch
+        for run_id, of_run in by_run.items():
+            if run_id in state.runs:
+                plan = plans[run_id] = decide(state, run_id, of_run, now, posted)
+                posted |= {letter.number for letter, _ in plan.taken if letter.key is not None}
         ready = [ready for plan in plans.values() if batches.moves(plan) for ready in carry_out(state, plan, now)]
         _answer_repeated(state, plans, by_run)
         held = (row for key in batches.kept(plans) if (row := state.activation(key)) is not None)
@@ -52,13 +59,9 @@ class Applying:
         return AppliedBatch(answers=answers, rings=batches.rings_of(ready))
 
 
-def decide(state: State, run_id: UUID, events: Sequence[Event], now: datetime) -> Plan:
+def decide(state: State, run_id: UUID, events: Sequence[Event], now: datetime, posted: Set[int] = frozenset()) -> Plan:
     """What the machine makes of a run's events."""
-    rows = [state.activation((run_id, number)) for number in batches.named(events)]
-    if batches.end_the_run(events):
-        rows += [row for row in state.of_run(run_id) if row.activation.status in OUTSTANDING]
-    activations = {row.activation.activation_id: row.activation for row in rows if row is not None}
-    return fold(state.runs[run_id].run, activations, state.heads.get(run_id, {}), events, now)
+    return fold(state.runs[run_id].run, load(state, run_id, needs_of(events), posted), events, now)
 
 
 def carry_out(state: State, plan: Plan, now: datetime) -> list[Ready]:
@@ -73,6 +76,8 @@ def carry_out(state: State, plan: Plan, now: datetime) -> list[Ready]:
     state.entries.setdefault(run_id, {}).update({(entry.version, entry.slot): entry for entry in plan.entries})
     state.heads.setdefault(run_id, {}).update(plan.heads)
     state.tries.setdefault(run_id, []).extend(TryRow(ended=ended, finished_at=now) for ended in plan.tries)
+    _write_waits(state, plan)
+    _write_groups(state, plan, now)
     swept = [ready for sweep, carry in _SWEEPS.items() if sweep in plan.sweeps for ready in carry(state, run_id, now)]
     return [*batches.made_ready(plan), *swept]
 
@@ -100,8 +105,85 @@ def row_of_new(run_id: UUID, new: NewActivation, now: datetime) -> ActivationRow
             started_at=now if kept else None,
             finished_at=now if new.status is ActivationStatus.CANCELLED else None,
             compensable=new.target.compensable,
+            path=new.path,
+            gathers=new.gathers,
         ),
+        origin=new.origin,
     )
+
+
+def _give(state: State, run_id: UUID, number: int, payload: str) -> None:
+    """Give an activation that waited its payload."""
+    row = state.activation((run_id, number))
+    if row is not None:
+        state.put(replace(row, target=replace(row.target, payload=payload)))
+
+
+def _write_waits(state: State, plan: Plan) -> None:
+    """What is expected, what was sent, and what has come of both."""
+    run_id = plan.run.run_id
+    for number, payload in plan.delivered.items():
+        _give(state, run_id, number, payload)
+    expectations = state.expectations.setdefault(run_id, {})
+    for number in plan.closed:
+        del expectations[number]
+    expectations.update({one.expectation_id: one for one in plan.expectations})
+    letters = state.letters.setdefault(run_id, [])
+    letters.extend(LetterRow(letter=letter, taken_by=letter.taken_by) for letter in plan.letters)
+    for letter, taker in plan.taken:
+        if letter.key is not None:
+            state.posted[letter.number] = replace(state.posted[letter.number], run_id=run_id)
+        else:
+            [place] = [place for place, row in enumerate(letters) if row.letter.number == letter.number]
+            letters[place] = replace(letters[place], taken_by=taker)
+
+
+def _write_groups(state: State, plan: Plan, now: datetime) -> None:
+    """Scatters that begin, what becomes of their members, and their gathers."""
+    run_id = plan.run.run_id
+    groups, members = state.groups.setdefault(run_id, {}), state.members.setdefault(run_id, {})
+    groups.update({group.group_id: group for group in plan.scattered} | plan.groups)
+    for new in plan.new_members:
+        members[new.group_id, new.member] = MemberRow(member=new, payload=new.payload, results={}, failure=None)
+    for place, changed in plan.members.items():
+        kept = members[place]
+        members[place] = replace(
+            kept, member=changed, results={**kept.results, **changed.results}, failure=kept.failure or changed.failure
+        )
+    for fired in plan.fired:
+        _give(state, run_id, fired.gathering.activation_id, _gathered(state, run_id, fired))
+    for path in plan.abandoned:
+        for row in state.of_run(run_id):
+            waits = row.activation.status is ActivationStatus.WAITING and row.activation.gathers is not None
+            if waits and row.activation.path[: len(path)] == path:
+                _close(state, row, now)
+
+
+def _close(state: State, row: ActivationRow, now: datetime) -> None:
+    """A gather that will never be called."""
+    waiting, number = row.activation, row.activation.gathers
+    status = move(ACTIVATION_MOVES, waiting.status, ActivationMove.CANCEL)
+    state.put(replace(row, activation=replace(waiting, status=status, finished_at=now)))
+    if number is not None:
+        state.groups[row.run_id][number] = replace(state.groups[row.run_id][number], closed=True)
+
+
+def _gathered(state: State, run_id: UUID, fired: Fired) -> str:
+    """The results of a group, in the order of the scatter."""
+    collateral, takes = fired.gathering.collateral, fired.gathering.failures
+    scattered = state.groups[run_id][fired.group_id].collateral
+    texts = []
+    for (group_id, number), row in sorted(state.members.get(run_id, {}).items()):
+        if group_id != fired.group_id:
+            continue
+        if takes and row.failure is not None:
+            facts = {"error": row.failure.error, "error_type": row.failure.error_type, "index": number}
+            facts |= {"collateral": scattered, "payload": json.loads(row.payload or "null")}
+            texts.append(json.dumps({"failure": facts}))
+        elif collateral in row.results:
+            result = row.results[collateral]
+            texts.append(f'{{"result":{result}}}' if takes else result)
+    return f"[{','.join(texts)}]"
 
 
 # -- sweeps ----------------------------------------------------------------------------------------------------
@@ -111,8 +193,31 @@ def _revive(state: State, run_id: UUID, now: datetime) -> Iterator[Ready]:
     run = state.runs[run_id].run
     for row in state.of_run(run_id):
         failed = row.activation
-        if failed.status is ActivationStatus.FAILED and failed.undo == (run.ending is not None):
+        if failed.status is ActivationStatus.FAILED and (
+            failed.undo if run.ending is not None else not failed.undo and not failed.handled
+        ):
             yield _begin_anew(state, row, ActivationMove.REVIVE, now, finish=failed.finish if failed.undo else None)
+    if run.ending is None:
+        _revive_members(state, run_id)
+
+
+def _revive_members(state: State, run_id: UUID) -> None:
+    """What has failed in members is outstanding again."""
+    groups = state.groups.get(run_id, {})
+    for place, row in state.members.get(run_id, {}).items():
+        member, group = row.member, groups[place[0]]
+        if member.failed and not member.ended and not group.closed:
+            revived = replace(member, outstanding=member.outstanding + member.failed, failed=0)
+            state.members[run_id][place] = replace(row, member=revived)
+            groups[place[0]] = replace(group, running=group.running + 1)
+
+
+def _end_waits(state: State, run_id: UUID, now: datetime) -> Iterator[Ready]:
+    state.expectations.pop(run_id, None)
+    for row in state.of_run(run_id):
+        if row.activation.status is ActivationStatus.WAITING:
+            _close(state, row, now)
+    return iter(())
 
 
 def _undo(state: State, run_id: UUID, now: datetime) -> Iterator[Ready]:
@@ -195,6 +300,7 @@ def _block(state: State, row: ActivationRow, blocked: str | None) -> Ready:
 
 
 _SWEEPS = {
+    Sweep.CLOSE: _end_waits,
     Sweep.REVIVE: _revive,
     Sweep.UNDO: _undo,
     Sweep.HOLD: _hold,

@@ -19,6 +19,9 @@ from cnstra.stores.memory.state import ActivationRow, RunRow, State
 
 Row = Mapping[str, Any]
 
+_GIVING = frozenset({ActivationStatus.DONE, ActivationStatus.CANCELLED})
+"""What counts as an output of the run is that of these: a cancelled one has some where it was expected in vain."""
+
 _UNHELD = frozenset({ActivationStatus.READY, ActivationStatus.SCHEDULED, ActivationStatus.WAITING})
 
 
@@ -98,7 +101,7 @@ def _is_tagged(row: RunRow, tag: Tag | None) -> bool:
 
 def _run_row(state: State, row: RunRow) -> Row:
     run, submission, activations = row.run, row.submission, state.of_run(row.run.run_id)
-    done = [one.activation for one in activations if one.activation.status is ActivationStatus.DONE]
+    done = [one.activation for one in activations if one.activation.status in _GIVING]
     starts = (run.started_at, *(one.activation.started_at for one in activations))
     return {
         "run_id": run.run_id,
@@ -112,6 +115,7 @@ def _run_row(state: State, row: RunRow) -> Row:
             _signal(output.collateral, output.payload)
             for activation in sorted(done, key=lambda one: one.finish or 0)
             for output in activation.outputs
+            if not output.collected
         ],
         **_error(run.failure),
         "context_version": run.context_version,
@@ -178,9 +182,12 @@ def _activation_row(state: State, row: ActivationRow) -> Row:
         "finished_at": activation.finished_at,
         "context_version_read": activation.version_read,
         "context_version_written": activation.version_written,
-        "group_id": None,
+        "group_id": activation.path[-1][0] if activation.path else None,
         "progress": None,
         "undo": activation.undo,
+        "member": activation.path[-1][1] if activation.path else None,
+        "gathers_group_id": activation.gathers,
+        "handled": activation.handled,
     }
 
 

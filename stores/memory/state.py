@@ -6,12 +6,27 @@ holds the store's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from cnstra.orchestrator.machine.records import Activation, BlobRef, Entry, Output, Run, Target, TryEnded
+from cnstra.orchestrator.machine.records import (
+    Activation,
+    BlobRef,
+    Entry,
+    Expectation,
+    Failure,
+    Group,
+    Member,
+    NewLetter,
+    Origin,
+    Output,
+    Path,
+    Run,
+    Target,
+    TryEnded,
+)
 from cnstra.orchestrator.machine.states import OUTSTANDING, ActivationStatus, RunStatus
 from cnstra.orchestrator.retention import DEFAULTS
 from cnstra.orchestrator.slots import Slot, Snapshot
@@ -46,6 +61,7 @@ class ActivationRow:
     first_try_at: datetime | None
     activation: Activation
     done_at: datetime | None = None
+    origin: Origin = Origin.EMITTED
 
     @property
     def key(self) -> Key:
@@ -71,6 +87,41 @@ class WorkerRow:
     lost_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterRow:
+    """A signal that was sent to a run; ``taken_by`` is the expectation that it fed."""
+
+    letter: NewLetter
+    taken_by: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostedRow:
+    """A signal that was sent by key, and the run that it was given to."""
+
+    graph: str
+    key: str
+    collateral: str
+    payload: str
+    idempotency_key: str
+    sent_at: datetime
+    run_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRow:
+    """A member of a scatter, with all that it has given."""
+
+    member: Member
+    payload: str | None
+    results: Mapping[str, str]
+    failure: Failure | None
+
+    def as_loaded(self) -> Member:
+        """As plans are made from it: without what it has given, but for the names."""
+        return replace(self.member, gave=frozenset(self.results), results={}, failure=None, payload=None)
+
+
 @dataclass(slots=True)
 class State:
     """All rows of a store, and its clock."""
@@ -85,6 +136,12 @@ class State:
     expired_contexts: dict[UUID, datetime] = field(default_factory=dict)
     retention: dict[str, timedelta | None] = field(default_factory=lambda: dict(DEFAULTS))
     litter: dict[BlobRef, datetime] = field(default_factory=dict)
+    expectations: dict[UUID, dict[int, Expectation]] = field(default_factory=dict)
+    letters: dict[UUID, list[LetterRow]] = field(default_factory=dict)
+    posted: dict[int, PostedRow] = field(default_factory=dict)
+    last_posted: int = 0
+    groups: dict[UUID, dict[int, Group]] = field(default_factory=dict)
+    members: dict[UUID, dict[tuple[int, int], MemberRow]] = field(default_factory=dict)
     supervisor: UUID | None = None
     supervised_until: datetime | None = None
     _activations: dict[UUID, dict[int, ActivationRow]] = field(default_factory=dict)
@@ -115,17 +172,17 @@ class State:
         return self.runs[run_id].run.status is RunStatus.PAUSED
 
     def signals_of(self, row: ActivationRow) -> list[Output]:
-        """What an activation emitted, heard or not, in its order."""
+        """What an activation emitted, heard or not, in its order; a scattered signal for each member."""
         number = row.activation.activation_id
-        heard = {
-            child.target.ordinal: Output(
-                ordinal=child.target.ordinal, collateral=child.target.collateral, payload=child.target.payload
-            )
-            for child in self.of_run(row.run_id)
-            if child.parent == number
-        }
-        signals = heard | {output.ordinal: output for output in row.activation.outputs}
-        return [signals[ordinal] for ordinal in sorted(signals)]
+        heard: dict[tuple[int, Path], Output] = {}
+        for child in self.of_run(row.run_id):
+            if child.parent == number and child.origin is Origin.EMITTED:
+                signal = Output(
+                    ordinal=child.target.ordinal, collateral=child.target.collateral, payload=child.target.payload
+                )
+                heard.setdefault((child.target.ordinal, child.activation.path), signal)
+        signals = [*heard.values(), *row.activation.outputs]
+        return sorted(signals, key=lambda signal: signal.ordinal)
 
     def claims_of(self, worker: UUID) -> list[ActivationRow]:
         """The activations that a worker holds."""
@@ -142,6 +199,10 @@ class State:
             del self.keys[key]
         for number in self._activations.pop(run_id, {}):
             self._outstanding.pop((run_id, number), None)
+        self.expectations.pop(run_id, None)
+        self.letters.pop(run_id, None)
+        self.groups.pop(run_id, None)
+        self.members.pop(run_id, None)
         for of_runs in (self.entries, self.heads, self.tries, self.expired_contexts):
             of_runs.pop(run_id, None)
 

@@ -39,11 +39,18 @@ class Supervising:
             for run_id, run in runs
             if (at := run.deadline_at) and at <= now and run.status not in _LEFT_ALONE and run.ending is None
         ]
+        expectations = [
+            (one.expires_at, run_id, number)
+            for run_id, of_run in state.expectations.items()
+            for number, one in of_run.items()
+            if one.expires_at is not None and one.expires_at <= now
+        ]
         return Findings(
             elected=True,
             due=tuple(row.key for row in sorted(due, key=_available_at)[:limit]),
             attempts_due=tuple(run_id for _, run_id in sorted(attempts)[:limit]),
             deadlines_due=tuple(run_id for _, run_id in sorted(deadlines)[:limit]),
+            expectations_due=tuple((run_id, number) for _, run_id, number in sorted(expectations)[:limit]),
             suspects=any(
                 row.activation.blocked == BLOCKED_SUSPECT and not state.is_paused(row.run_id)
                 for row in state.with_status(ActivationStatus.READY)

@@ -13,23 +13,14 @@ from uuid import UUID
 from cnstra.orchestrator import batches
 from cnstra.orchestrator.batches import Ready
 from cnstra.orchestrator.machine.fold import fold
-from cnstra.orchestrator.machine.records import (
-    Activation,
-    Answer,
-    BlobRef,
-    Event,
-    Plan,
-    Run,
-    Sweep,
-    Verdict,
-)
+from cnstra.orchestrator.machine.records import Activation, Answer, BlobRef, Event, Plan, Sweep, Verdict
 from cnstra.orchestrator.slots import Slot
 from cnstra.orchestrator.store import AppliedBatch, RunEvent, Work
 from cnstra.stores.postgres import rows as shapes
+from cnstra.stores.postgres import waits
 from cnstra.stores.postgres.claiming import load_works
+from cnstra.stores.postgres.loading import LoadedRuns, load
 from cnstra.stores.postgres.transactions import Ask, InterferenceError, Steps, operation
-
-State = tuple[dict[UUID, Run], dict[UUID, dict[int, Activation]], dict[UUID, dict[str, int]], datetime]
 
 
 class Applying:
@@ -38,13 +29,13 @@ class Applying:
     @operation
     def apply(self, _repeated: bool, events: Sequence[RunEvent]) -> Steps[AppliedBatch]:
         by_run = batches.by_run(events)
-        runs, activations, heads, now = yield from _load(by_run)
-        plans = {
-            run_id: fold(run, activations.get(run_id, {}), heads.get(run_id, {}), by_run[run_id], now)
-            for run_id, run in runs.items()
-        }
+        runs, loaded, now = yield from load(by_run)
+        plans: dict[UUID, Plan] = {}
+        for run_id, run in runs.items():
+            plans[run_id] = fold(run, loaded.of_run(run_id), by_run[run_id], now)
+            loaded.take(plans[run_id])
         moved = [plan for plan in plans.values() if batches.moves(plan)]
-        ready = yield from _write(moved, activations, now)
+        ready = yield from _write(moved, loaded, now)
         yield from _answer_repeated(plans, by_run)
         works = yield from _load_kept(plans)
         newest = yield from _load_stale(plans)
@@ -53,46 +44,16 @@ class Applying:
         return AppliedBatch(answers=answers, rings=batches.rings_of(ready))
 
 
-# -- lock and load ---------------------------------------------------------------------------------------------
-
-
-def _load(by_run: dict[UUID, list[Event]]) -> Steps[State]:
-    passing = all(map(batches.may_pass, by_run.values()))
-    lock = "lock_free_runs" if passing else "lock_runs"
-    rows = yield Ask(lock, {"run_ids": sorted(by_run)})
-    runs = {row[0]: shapes.run_of(row) for row in rows}
-    keys = sorted({(run_id, number) for run_id in runs for number in batches.named(by_run[run_id])})
-    activations: dict[UUID, dict[int, Activation]] = {}
-    if keys:
-        rows = yield Ask(
-            "load_activations",
-            {"run_ids": [run_id for run_id, _ in keys], "activation_ids": [number for _, number in keys]},
-        )
-        for row in rows:
-            activations.setdefault(row[0], {})[row[1]] = shapes.activation_of(row)
-    ending = [run_id for run_id in runs if batches.end_the_run(by_run[run_id])]
-    if ending:
-        for row in (yield Ask("load_open", {"run_ids": ending})):
-            activations.setdefault(row[0], {})[row[1]] = shapes.activation_of(row)
-    writing = [run_id for run_id in runs if batches.write_context(by_run[run_id])]
-    heads: dict[UUID, dict[str, int]] = {}
-    if writing:
-        rows = yield Ask("load_heads", {"run_ids": writing})
-        heads = dict(rows)
-    [(now,)] = yield Ask("clock", {})
-    return runs, activations, heads, now
-
-
 # -- write -----------------------------------------------------------------------------------------------------
 
 
-def _write(plans: Sequence[Plan], before: dict[UUID, dict[int, Activation]], now: datetime) -> Steps[list[Ready]]:
+def _write(plans: Sequence[Plan], loaded: LoadedRuns, now: datetime) -> Steps[list[Ready]]:
     """Write the plans; answers what became ready."""
     if not plans:
         return []
     yield shapes.update_runs([plan.run for plan in plans])
     changed = [
-        (plan.run.run_id, before[plan.run.run_id][number], activation)
+        (plan.run.run_id, loaded.activation(plan.run.run_id, number), activation)
         for plan in plans
         for number, activation in plan.changed.items()
     ]
@@ -103,6 +64,8 @@ def _write(plans: Sequence[Plan], before: dict[UUID, dict[int, Activation]], now
         yield shapes.insert_activations(created, now)
     yield from _write_contexts(plans, now)
     yield from _write_tries(plans, now)
+    yield from _write_waits(plans, now)
+    yield from _write_groups(plans, now)
     swept = yield from _sweep(plans, now)
     return [ready for plan in plans for ready in batches.made_ready(plan)] + swept
 
@@ -159,6 +122,50 @@ def _write_tries(plans: Sequence[Plan], now: datetime) -> Steps[None]:
     )
 
 
+def _write_waits(plans: Sequence[Plan], now: datetime) -> Steps[None]:
+    """What is expected, what was sent, and what has come of both."""
+    if delivered := [(plan.run.run_id, *one) for plan in plans for one in plan.delivered.items()]:
+        yield Ask(
+            "deliver",
+            {
+                "run_ids": [run_id for run_id, _, _ in delivered],
+                "activation_ids": [number for _, number, _ in delivered],
+                "payloads": [payload for _, _, payload in delivered],
+            },
+        )
+    if closed := [(plan.run.run_id, number) for plan in plans for number in plan.closed]:
+        keys = {"run_ids": [run_id for run_id, _ in closed], "expectation_ids": [number for _, number in closed]}
+        yield Ask("delete_expectations", keys)
+    if expectations := [(plan.run.run_id, one) for plan in plans for one in plan.expectations]:
+        yield waits.insert_expectations(expectations)
+    if letters := [(plan.run.run_id, letter) for plan in plans for letter in plan.letters]:
+        yield waits.insert_letters(letters, now)
+    taken = [(plan.run.run_id, one) for plan in plans for one in plan.taken]
+    if of_runs := [one for one in taken if one[1][0].key is None]:
+        yield waits.take_letters(of_runs)
+    if by_key := [one for one in taken if one[1][0].key is not None]:
+        yield waits.take_posted(by_key)
+
+
+def _write_groups(plans: Sequence[Plan], now: datetime) -> Steps[None]:
+    """Scatters that begin, what becomes of their members, and their gathers."""
+    if groups := [(plan.run.run_id, plan.groups.get(one.group_id, one)) for plan in plans for one in plan.scattered]:
+        yield waits.insert_groups(groups)
+    new = {(plan.run.run_id, one.group_id) for plan in plans for one in plan.scattered}
+    if members := [(plan.run.run_id, waits.inserted(one, plan.members)) for plan in plans for one in plan.new_members]:
+        yield waits.insert_members(members)
+    changed = [(plan.run.run_id, group) for plan in plans for group in plan.groups.values()]
+    if changed := [(run_id, group) for run_id, group in changed if (run_id, group.group_id) not in new]:
+        yield waits.update_groups(changed)
+    counted = [(plan.run.run_id, member) for plan in plans for member in plan.members.values()]
+    if counted := [(run_id, member) for run_id, member in counted if (run_id, member.group_id) not in new]:
+        yield waits.update_members(counted)
+    if fired := [(plan.run.run_id, one) for plan in plans for one in plan.fired]:
+        yield waits.fire(fired)
+    if gone := [(plan.run.run_id, path) for plan in plans for path in plan.abandoned]:
+        yield waits.abandon(gone, now)
+
+
 def _sweep(plans: Sequence[Plan], now: datetime) -> Steps[list[Ready]]:
     ready: list[Ready] = []
     for sweep, statements in _SWEEPS.items():
@@ -171,7 +178,8 @@ def _sweep(plans: Sequence[Plan], now: datetime) -> Steps[list[Ready]]:
 
 
 _SWEEPS = {
-    Sweep.REVIVE: ("revive",),
+    Sweep.CLOSE: ("close_expectations", "close_gathers"),
+    Sweep.REVIVE: ("revive", "revive_members"),
     Sweep.UNDO: ("note_done", "undo"),
     Sweep.HOLD: ("hold",),
     Sweep.LET_GO: ("let_go",),

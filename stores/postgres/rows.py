@@ -17,6 +17,7 @@ from cnstra.orchestrator.machine.records import (
     Failure,
     NewActivation,
     Output,
+    Path,
     Run,
 )
 from cnstra.orchestrator.machine.states import ActivationStatus, RunStatus
@@ -54,6 +55,8 @@ def run_of(row: Sequence[Any]) -> Run:
         uncertain=row[22],
         undone=row[23],
         undo_failure=_failure(row[24], row[25]),
+        last_letter=row[26],
+        last_group=row[27],
     )
 
 
@@ -81,7 +84,14 @@ def activation_of(row: Sequence[Any]) -> Activation:
         finish=row[20],
         version_read=row[21],
         version_written=row[22],
+        path=path_of(row[23]),
+        gathers=row[24],
     )
+
+
+def path_of(flat: Sequence[int] | None) -> Path:
+    """A path as the database keeps it: group, member, group, member, …"""
+    return tuple(zip(flat[::2], flat[1::2], strict=True)) if flat else ()
 
 
 def _failure(error: str | None, error_type: str | None) -> Failure | None:
@@ -163,6 +173,8 @@ def update_runs(runs: Sequence[Run]) -> Ask:
             "uncertain": [run.uncertain for run in runs],
             "undone": [run.undone for run in runs],
             "undo_errors": [run.undo_failure.error if run.undo_failure else None for run in runs],
+            "last_letters": [run.last_letter for run in runs],
+            "last_groups": [run.last_group for run in runs],
             "undo_error_types": [run.undo_failure.error_type if run.undo_failure else None for run in runs],
         },
     )
@@ -197,6 +209,7 @@ def update_activations(changed: Sequence[tuple[UUID, Activation, Activation]]) -
             "compensable": [activation.compensable for activation in after],
             "undoable": [activation.undoable for activation in after],
             "versions_undone": [activation.version_undone for activation in after],
+            "handled": [activation.handled for activation in after],
         },
     )
 
@@ -205,7 +218,8 @@ def _outputs(outputs: tuple[Output, ...]) -> str | None:
     if not outputs:
         return None
     signals = (
-        f'{{"ordinal":{output.ordinal},"collateral":{json.dumps(output.collateral)},"payload":{output.payload}}}'
+        f'{{"ordinal":{output.ordinal},"collateral":{json.dumps(output.collateral)},"payload":{output.payload}'
+        + (',"collected":true}' if output.collected else "}")
         for output in outputs
     )
     return f"[{','.join(signals)}]"
@@ -233,8 +247,22 @@ def insert_activations(created: Sequence[tuple[UUID, NewActivation]], now: datet
             "workers": [new.worker for new in news],
             "available": [new.available_at for new in news],
             "compensable": [new.target.compensable for new in news],
+            "origins": [new.origin for new in news],
+            "paths": [array_of(path_numbers(new.path)) if new.path else None for new in news],
+            "group_ids": [new.path[-1][0] if new.path else None for new in news],
+            "gathers": [new.gathers for new in news],
         },
     )
+
+
+def path_numbers(path: Path) -> list[int]:
+    """A path as the database keeps it."""
+    return [number for place in path for number in place]
+
+
+def array_of(numbers: Sequence[int]) -> str:
+    """An array's text: arrays of arrays would be taken apart to their numbers."""
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def update_heads(runs: Sequence[tuple[Run, Mapping[str, int]]], now: datetime) -> Ask:

@@ -22,6 +22,7 @@ class Supervising:
             return Findings(elected=False)
         due = yield Ask("find_due", {"limit": limit})
         attempts_due = yield Ask("find_attempts_due", {"limit": limit})
+        expectations_due = yield Ask("find_expectations_due", {"limit": limit})
         deadlines_due = yield Ask("find_deadlines_due", {"limit": limit})
         [(workers_lost,)] = yield Ask("find_workers_lost", {})
         [(suspects,)] = yield Ask("find_suspects", {})
@@ -31,6 +32,7 @@ class Supervising:
             due=tuple((run_id, activation_id) for run_id, activation_id in due),
             attempts_due=tuple(run_id for (run_id,) in attempts_due),
             deadlines_due=tuple(run_id for (run_id,) in deadlines_due),
+            expectations_due=tuple((run_id, number) for run_id, number in expectations_due),
             workers_lost=workers_lost,
             suspects=suspects,
             unclaimed=rings_of(unclaimed),

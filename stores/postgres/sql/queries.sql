@@ -48,6 +48,29 @@ join cnstra.run r on r.run_id = n.run_id
 -- The store's time.
 select CLOCK()
 
+-- == sending by key ==
+
+-- name: find_posted
+-- Whether a signal was sent by this key before, and is the same; and the run that it was given to.
+select p.collateral = %(collateral)s and p.payload = %(payload)s::jsonb, p.run_id
+from cnstra.posted p
+where p.graph = %(graph)s and p.key = %(key)s and p.idempotency_key = %(idempotency_key)s
+
+-- name: find_expecting
+-- The oldest run that expects a signal by this key.
+select e.run_id
+from cnstra.expectation e
+where e.graph = %(graph)s and e.key = %(key)s and e.collateral = %(collateral)s
+order by e.run_id
+limit 1
+
+-- name: insert_posted
+-- Keep a signal that was sent by key: for the run that expects it, or for the next one that does.
+insert into cnstra.posted (graph, key, collateral, payload, idempotency_key, sent_at, run_id)
+values (%(graph)s, %(key)s, %(collateral)s, %(payload)s::jsonb, %(idempotency_key)s, CLOCK(), %(run_id)s)
+on conflict (graph, key, idempotency_key) do nothing
+returning number
+
 -- == claiming ==
 
 -- name: hold_lease
@@ -155,15 +178,16 @@ where r.run_id = any(%(run_ids)s)
 select k.run_id, k.activation_id, s.ordinal, s.collateral, s.payload::text
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[]) k (run_id, activation_id)
 cross join lateral (
-    select distinct on (c.ordinal) c.ordinal, c.collateral, c.payload
-    from cnstra.activation c
-    where c.run_id = k.run_id and c.parent_activation_id = k.activation_id
+    (select distinct on (c.ordinal, c.path) c.ordinal, c.activation_id as place, c.collateral, c.payload
+     from cnstra.activation c
+     where c.run_id = k.run_id and c.parent_activation_id = k.activation_id and c.origin = ''
+     order by c.ordinal, c.path, c.activation_id)
     union all
-    select (o ->> 'ordinal')::integer, o ->> 'collateral', o -> 'payload'
+    select (o ->> 'ordinal')::integer, 0, o ->> 'collateral', o -> 'payload'
     from cnstra.activation a
     cross join lateral jsonb_array_elements(a.outputs) o
     where a.run_id = k.run_id and a.activation_id = k.activation_id) s
-order by k.run_id, k.activation_id, s.ordinal
+order by k.run_id, k.activation_id, s.ordinal, s.place
 
 -- name: load_contexts
 -- The newest value of every slot of these runs' contexts; a removed slot comes without a text.
@@ -180,7 +204,7 @@ where h.run_id = any(%(run_ids)s)
 select r.run_id, r.status, r.attempt, r.outstanding, r.active, r.failed, r.last_activation, r.last_finish,
        r.context_version, r.priority, r.alone, r.revive_after, r.gave_up, r.idled, r.error, r.error_type,
        r.started_at, r.finished_at, r.next_retry_at, r.deadline_at, r.ending, r.undoable, r.uncertain, r.undone,
-       r.undo_error, r.undo_error_type
+       r.undo_error, r.undo_error_type, r.last_letter, r.last_group
 from cnstra.run r
 where r.run_id = any(%(run_ids)s)
 order by r.run_id
@@ -191,7 +215,7 @@ for no key update
 select r.run_id, r.status, r.attempt, r.outstanding, r.active, r.failed, r.last_activation, r.last_finish,
        r.context_version, r.priority, r.alone, r.revive_after, r.gave_up, r.idled, r.error, r.error_type,
        r.started_at, r.finished_at, r.next_retry_at, r.deadline_at, r.ending, r.undoable, r.uncertain, r.undone,
-       r.undo_error, r.undo_error_type
+       r.undo_error, r.undo_error_type, r.last_letter, r.last_group
 from cnstra.run r
 where r.run_id = any(%(run_ids)s)
 order by r.run_id
@@ -201,7 +225,7 @@ for no key update skip locked
 -- Activations of locked runs: a second statement, so that it sees what was committed while the first one waited.
 select a.run_id, a.activation_id, a.status, a.queue, a.attempt, a.epoch, a.nonce, a.worker, a.tries, a.failures, a.idled,
        a.conflicts, a.crashes, a.blocked, a.available_at, a.started_at, a.error, a.error_type, a.compensable, a.undo,
-       a.finish, a.version_read, a.version_written
+       a.finish, a.version_read, a.version_written, a.path, a.gathers
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[]) k (run_id, activation_id)
 join cnstra.activation a on a.run_id = k.run_id and a.activation_id = k.activation_id
 
@@ -209,11 +233,88 @@ join cnstra.activation a on a.run_id = k.run_id and a.activation_id = k.activati
 -- All that is open of locked runs. Locked, too: claims, which take no lock on the run, are over before this reads on.
 select a.run_id, a.activation_id, a.status, a.queue, a.attempt, a.epoch, a.nonce, a.worker, a.tries, a.failures, a.idled,
        a.conflicts, a.crashes, a.blocked, a.available_at, a.started_at, a.error, a.error_type, a.compensable, a.undo,
-       a.finish, a.version_read, a.version_written
+       a.finish, a.version_read, a.version_written, a.path, a.gathers
 from cnstra.activation a
 where a.run_id = any(%(run_ids)s) and a.status in ('ready', 'running', 'scheduled', 'waiting')
 order by a.run_id, a.activation_id
 for no key update
+
+-- name: load_expectations
+-- Open expectations of locked runs, of a collateral, the oldest first, as many as there are signals for them; where a key is
+-- given, only those that have it.
+select e.run_id, e.expectation_id, e.collateral, e.key, e.activations, e.expires_at, e.late::text
+from unnest(%(run_ids)s::uuid[], %(collaterals)s::text[], %(keys)s::text[], %(limits)s::int[]) k (run_id, collateral, key, most)
+cross join lateral (
+    select o.* from cnstra.expectation o
+    where o.run_id = k.run_id and o.collateral = k.collateral and (k.key is null or o.key = k.key)
+    order by o.expectation_id
+    limit k.most) e
+order by e.run_id, e.expectation_id
+
+-- name: load_expectations_by_id
+-- Expectations of locked runs whose time may be over.
+select e.run_id, e.expectation_id, e.collateral, e.key, e.activations, e.expires_at, e.late::text
+from unnest(%(run_ids)s::uuid[], %(expectation_ids)s::int[]) k (run_id, expectation_id)
+join cnstra.expectation e on e.run_id = k.run_id and e.expectation_id = k.expectation_id
+
+-- name: known_letters
+-- Which of these signals were sent to locked runs before, and whether they are the same.
+select l.run_id, l.idempotency_key, l.collateral = k.collateral and l.payload = k.payload::jsonb
+from unnest(%(run_ids)s::uuid[], %(idempotency_keys)s::text[], %(collaterals)s::text[], %(payloads)s::text[])
+     k (run_id, idempotency_key, collateral, payload)
+join cnstra.letter l on l.run_id = k.run_id and l.idempotency_key = k.idempotency_key
+
+-- name: load_letters
+-- Signals that were sent to locked runs and that nobody has expected yet, the oldest first, as many as are expected now.
+select l.run_id, l.number, l.collateral, l.payload::text
+from unnest(%(run_ids)s::uuid[], %(collaterals)s::text[], %(limits)s::int[]) k (run_id, collateral, most)
+cross join lateral (
+    select o.* from cnstra.letter o
+    where o.run_id = k.run_id and o.collateral = k.collateral and o.taken_by is null
+    order by o.number
+    limit k.most) l
+
+-- name: lock_keys
+-- While a signal is sent by a key nobody begins to expect it, and the other way round: in the order of the locks, until the
+-- transaction ends, after all runs were locked.
+select pg_advisory_xact_lock(k.lock)
+from (select distinct hashtextextended(n.graph || chr(31) || n.key, 0) as lock
+      from unnest(%(graphs)s::text[], %(keys)s::text[]) n (graph, key)
+      order by 1) k
+
+-- name: graphs_of_runs
+-- The graphs of runs.
+select r.run_id, r.graph from cnstra.run r where r.run_id = any(%(run_ids)s)
+
+-- name: load_posted
+-- Signals that were sent by locked keys and that nobody has expected yet, the oldest first, as many as are expected now.
+select p.graph, p.key, p.number, p.collateral, p.payload::text
+from unnest(%(graphs)s::text[], %(keys)s::text[], %(collaterals)s::text[], %(limits)s::int[]) k (graph, key, collateral, most)
+cross join lateral (
+    select o.* from cnstra.posted o
+    where o.graph = k.graph and o.key = k.key and o.collateral = k.collateral and o.run_id is null
+    order by o.number
+    limit k.most) p
+
+-- name: load_groups
+-- Groups that activations of locked runs are part of.
+select s.run_id, s.group_id, s.parent, s.ordinal, s.collateral, s.size, s.most, s.path, s.targets::text, s.gathers, s.started,
+       s.running, s.ended, s.closed
+from unnest(%(run_ids)s::uuid[], %(group_ids)s::int[]) k (run_id, group_id)
+join cnstra.scatter s on s.run_id = k.run_id and s.group_id = k.group_id
+
+-- name: load_members
+-- Members that activations of locked runs are part of.
+select m.run_id, m.group_id, m.member, m.outstanding, m.failed, m.ended,
+       case when m.results is null then '{}' else array(select jsonb_object_keys(m.results)) end
+from unnest(%(run_ids)s::uuid[], %(group_ids)s::int[], %(members)s::int[]) k (run_id, group_id, member)
+join cnstra.member m on m.run_id = k.run_id and m.group_id = k.group_id and m.member = k.member
+
+-- name: load_pending
+-- The payloads of members that may begin now.
+select m.run_id, m.group_id, m.member, m.payload::text
+from unnest(%(run_ids)s::uuid[], %(group_ids)s::int[], %(firsts)s::int[], %(limits)s::int[]) k (run_id, group_id, first, most)
+join cnstra.member m on m.run_id = k.run_id and m.group_id = k.group_id and m.member >= k.first and m.member < k.first + k.most
 
 -- name: load_heads
 -- The newest version of every slot of locked runs' contexts.
@@ -227,16 +328,16 @@ set status = n.status, attempt = n.attempt, outstanding = n.outstanding, active 
     alone = n.alone, revive_after = n.revive_after, gave_up = n.gave_up, idled = n.idled, error = n.error,
     error_type = n.error_type, started_at = n.started_at, finished_at = n.finished_at, next_retry_at = n.next_retry_at,
     ending = n.ending, undoable = n.undoable, uncertain = n.uncertain, undone = n.undone, undo_error = n.undo_error,
-    undo_error_type = n.undo_error_type
+    undo_error_type = n.undo_error_type, last_letter = n.last_letter, last_group = n.last_group
 from unnest(%(run_ids)s::uuid[], %(statuses)s::text[], %(attempts)s::int[], %(outstanding)s::int[], %(active)s::int[],
             %(failed)s::int[], %(last_activations)s::int[], %(last_finishes)s::int[], %(versions)s::bigint[],
             %(alone)s::int[], %(revive_after)s::float8[], %(gave_up)s::boolean[], %(idled)s::float8[], %(errors)s::text[],
             %(error_types)s::text[], %(started)s::timestamptz[], %(finished)s::timestamptz[], %(next_retries)s::timestamptz[],
             %(endings)s::text[], %(undoable)s::int[], %(uncertain)s::int[], %(undone)s::int[], %(undo_errors)s::text[],
-            %(undo_error_types)s::text[])
+            %(undo_error_types)s::text[], %(last_letters)s::int[], %(last_groups)s::int[])
      n (run_id, status, attempt, outstanding, active, failed, last_activation, last_finish, context_version, alone,
         revive_after, gave_up, idled, error, error_type, started_at, finished_at, next_retry_at, ending, undoable, uncertain,
-        undone, undo_error, undo_error_type)
+        undone, undo_error, undo_error_type, last_letter, last_group)
 where r.run_id = n.run_id
 
 -- name: update_activations
@@ -247,15 +348,16 @@ set status = n.status, nonce = n.nonce, tries = n.tries, failures = n.failures, 
     finish = n.finish, version_read = n.version_read, version_written = n.version_written,
     outputs = coalesce(n.outputs::jsonb, a.outputs),
     error = n.error, error_type = n.error_type, compensable = n.compensable, undoable = n.undoable,
-    version_undone = n.version_undone
+    version_undone = n.version_undone, handled = n.handled
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(befores)s::text[], %(epochs)s::int[], %(statuses)s::text[],
             %(nonces)s::bigint[], %(tries)s::int[], %(failures)s::int[], %(idled)s::float8[], %(conflicts)s::int[],
             %(crashes)s::int[], %(blocked)s::text[], %(available)s::timestamptz[], %(finished)s::timestamptz[],
             %(finishes)s::int[], %(reads)s::bigint[], %(writes)s::bigint[], %(outputs)s::text[], %(errors)s::text[],
-            %(error_types)s::text[], %(compensable)s::text[], %(undoable)s::boolean[], %(versions_undone)s::bigint[])
+            %(error_types)s::text[], %(compensable)s::text[], %(undoable)s::boolean[], %(versions_undone)s::bigint[],
+            %(handled)s::boolean[])
      n (run_id, activation_id, before, epoch, status, nonce, tries, failures, idled, conflicts, crashes, blocked,
         available_at, finished_at, finish, version_read, version_written, outputs, error, error_type, compensable, undoable,
-        version_undone)
+        version_undone, handled)
 where a.run_id = n.run_id and a.activation_id = n.activation_id and a.status = n.before and a.epoch = n.epoch
 returning a.activation_id
 
@@ -263,21 +365,141 @@ returning a.activation_id
 -- Begin activations, ready or kept by the worker that settled their parent; or keep what a run that ends does not begin.
 insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordinal, graph, pin, place, neuron, dendrite,
                                collateral, payload, queue, priority, attempt, status, blocked, epoch, nonce, worker, tries,
-                               created_at, available_at, first_try_at, started_at, finished_at, compensable)
+                               created_at, available_at, first_try_at, started_at, finished_at, compensable, origin,
+                               path, group_id, gathers)
 select n.run_id, n.activation_id, n.parent, n.ordinal, r.graph, case when r.pinned then r.graph_version else '' end,
        coalesce(r.context_place, ''), n.neuron, n.dendrite, n.collateral, n.payload::jsonb, n.queue, r.priority, n.attempt, n.status, n.blocked,
        case when n.status = 'running' then 1 else 0 end, n.nonce, n.worker,
        case when n.status = 'running' then 1 else 0 end, %(now)s, n.available_at,
        case when n.status = 'running' then %(now)s::timestamptz end,
        case when n.status = 'running' then %(now)s::timestamptz end,
-       case when n.status = 'cancelled' then %(now)s::timestamptz end, n.compensable
+       case when n.status = 'cancelled' then %(now)s::timestamptz end, n.compensable, n.origin, n.path::int[], n.group_id,
+       n.gathers
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(parents)s::int[], %(ordinals)s::int[], %(neurons)s::text[],
             %(dendrites)s::text[], %(collaterals)s::text[], %(payloads)s::text[], %(queues)s::text[], %(attempts)s::int[],
             %(statuses)s::text[], %(blocked)s::text[], %(nonces)s::bigint[], %(workers)s::uuid[],
-            %(available)s::timestamptz[], %(compensable)s::text[])
+            %(available)s::timestamptz[], %(compensable)s::text[], %(origins)s::text[], %(paths)s::text[],
+            %(group_ids)s::int[], %(gathers)s::int[])
      n (run_id, activation_id, parent, ordinal, neuron, dendrite, collateral, payload, queue, attempt, status, blocked,
-        nonce, worker, available_at, compensable)
+        nonce, worker, available_at, compensable, origin, path, group_id, gathers)
 join cnstra.run r on r.run_id = n.run_id
+
+-- name: deliver
+-- Give activations that waited the signals that have come for them.
+update cnstra.activation a
+set payload = n.payload::jsonb
+from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(payloads)s::text[]) n (run_id, activation_id, payload)
+where a.run_id = n.run_id and a.activation_id = n.activation_id
+
+-- name: insert_expectations
+-- Begin to wait for signals from outside.
+insert into cnstra.expectation (run_id, expectation_id, graph, collateral, key, activations, expires_at, late)
+select n.run_id, n.expectation_id, r.graph, n.collateral, n.key, n.activations::int[], n.expires_at, n.late::jsonb
+from unnest(%(run_ids)s::uuid[], %(expectation_ids)s::int[], %(collaterals)s::text[], %(keys)s::text[],
+            %(activations)s::text[], %(expire)s::timestamptz[], %(late)s::text[])
+     n (run_id, expectation_id, collateral, key, activations, expires_at, late)
+join cnstra.run r on r.run_id = n.run_id
+
+-- name: delete_expectations
+-- What was expected has come, or has not come in time.
+delete from cnstra.expectation e
+using unnest(%(run_ids)s::uuid[], %(expectation_ids)s::int[]) n (run_id, expectation_id)
+where e.run_id = n.run_id and e.expectation_id = n.expectation_id
+
+-- name: insert_letters
+-- Keep signals that were sent to runs.
+insert into cnstra.letter (run_id, number, collateral, payload, idempotency_key, sent_at, taken_by)
+select n.run_id, n.number, n.collateral, n.payload::jsonb, n.idempotency_key, %(now)s, n.taken_by
+from unnest(%(run_ids)s::uuid[], %(numbers)s::int[], %(collaterals)s::text[], %(payloads)s::text[],
+            %(idempotency_keys)s::text[], %(takers)s::int[])
+     n (run_id, number, collateral, payload, idempotency_key, taken_by)
+
+-- name: take_letters
+-- Signals that had been sent to runs before they were expected are taken.
+update cnstra.letter l
+set taken_by = n.taken_by
+from unnest(%(run_ids)s::uuid[], %(numbers)s::int[], %(takers)s::int[]) n (run_id, number, taken_by)
+where l.run_id = n.run_id and l.number = n.number
+
+-- name: take_posted
+-- Signals that had been sent by key before they were expected are taken.
+update cnstra.posted p
+set run_id = n.run_id
+from unnest(%(run_ids)s::uuid[], %(keys)s::text[], %(numbers)s::bigint[]) n (run_id, key, number)
+join cnstra.run r on r.run_id = n.run_id
+where p.graph = r.graph and p.key = n.key and p.number = n.number
+
+-- name: insert_groups
+-- Begin scatters.
+insert into cnstra.scatter (run_id, group_id, parent, ordinal, collateral, size, most, path, targets, gathers, started, running,
+                            ended, closed)
+select n.run_id, n.group_id, n.parent, n.ordinal, n.collateral, n.size, n.most, n.path::int[], n.targets::jsonb,
+       n.gathers::jsonb, n.started, n.running, n.ended, n.closed
+from unnest(%(run_ids)s::uuid[], %(group_ids)s::int[], %(parents)s::int[], %(ordinals)s::int[], %(collaterals)s::text[],
+            %(sizes)s::int[], %(limits)s::int[], %(paths)s::text[], %(targets)s::text[], %(gathers)s::text[],
+            %(started)s::int[], %(running)s::int[], %(ended)s::int[], %(closed)s::boolean[])
+     n (run_id, group_id, parent, ordinal, collateral, size, most, path, targets, gathers, started, running, ended, closed)
+
+-- name: insert_members
+-- The members of scatters, with their payloads where these are needed later.
+insert into cnstra.member (run_id, group_id, member, outstanding, payload)
+select n.run_id, n.group_id, n.member, n.outstanding, n.payload::jsonb
+from unnest(%(run_ids)s::uuid[], %(group_ids)s::int[], %(members)s::int[], %(outstanding)s::int[], %(payloads)s::text[])
+     n (run_id, group_id, member, outstanding, payload)
+
+-- name: update_groups
+-- Write groups as the plans leave them.
+update cnstra.scatter s
+set started = n.started, running = n.running, ended = n.ended, closed = n.closed
+from unnest(%(run_ids)s::uuid[], %(group_ids)s::int[], %(started)s::int[], %(running)s::int[], %(ended)s::int[],
+            %(closed)s::boolean[])
+     n (run_id, group_id, started, running, ended, closed)
+where s.run_id = n.run_id and s.group_id = n.group_id
+
+-- name: update_members
+-- Write members as the plans leave them: what they gave is added, and the first failure stays.
+update cnstra.member m
+set outstanding = n.outstanding, failed = n.failed, ended = n.ended,
+    results = case when n.results is null then m.results else coalesce(m.results, '{}') || n.results::jsonb end,
+    failure = coalesce(m.failure, n.failure::jsonb)
+from unnest(%(run_ids)s::uuid[], %(group_ids)s::int[], %(members)s::int[], %(outstanding)s::int[], %(failed)s::int[],
+            %(ended)s::boolean[], %(results)s::text[], %(failures)s::text[])
+     n (run_id, group_id, member, outstanding, failed, ended, results, failure)
+where m.run_id = n.run_id and m.group_id = n.group_id and m.member = n.member
+
+-- name: fire
+-- The results of groups that have ended, in the order of the scatter, to the gathers that are called with them: a member that
+-- gave none is left out, and one that has failed is put in its place where that is wanted.
+update cnstra.activation a
+set payload = (
+    select coalesce(jsonb_agg(
+               case when not n.failures then m.results -> n.collateral
+                    when m.failure is null then jsonb_build_object('result', m.results -> n.collateral)
+                    else jsonb_build_object('failure', m.failure || jsonb_build_object(
+                             'index', m.member, 'payload', m.payload, 'collateral', s.collateral)) end
+               order by m.member), '[]')
+    from cnstra.member m
+    join cnstra.scatter s on s.run_id = m.run_id and s.group_id = m.group_id
+    where m.run_id = n.run_id and m.group_id = n.group_id
+      and (m.results ? n.collateral or n.failures and m.failure is not null))
+from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(group_ids)s::int[], %(collaterals)s::text[],
+            %(failures)s::boolean[])
+     n (run_id, activation_id, group_id, collateral, failures)
+where a.run_id = n.run_id and a.activation_id = n.activation_id
+
+-- name: abandon
+-- Gathers within members that have ended with a failure that a group around takes: their own groups will never end.
+with gone as (
+    update cnstra.activation a
+    set status = 'cancelled', finished_at = %(now)s
+    from unnest(%(run_ids)s::uuid[], %(paths)s::text[]) n (run_id, path)
+    where a.run_id = n.run_id and a.status = 'waiting' and a.gathers is not null
+      and a.path[1:cardinality(n.path::int[])] = n.path::int[]
+    returning a.run_id, a.gathers)
+update cnstra.scatter s
+set closed = true
+from gone
+where s.run_id = gone.run_id and s.group_id = gone.gathers
 
 -- name: insert_entries
 -- Write slots of contexts, each value once.
@@ -312,7 +534,32 @@ set status = 'ready', attempt = r.attempt, failures = 0, idled = 0, crashes = 0,
     undoable = false
 from cnstra.run r
 where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.status = 'failed' and a.undo = (r.ending is not null)
+  and (a.undo or not a.handled)
 returning a.queue, a.run_id, a.activation_id
+
+-- name: revive_members
+-- What has failed in members is outstanding again.
+with revived as (
+    update cnstra.member m
+    set outstanding = m.outstanding + m.failed, failed = 0
+    from cnstra.scatter s, cnstra.run r
+    where r.run_id = any(%(run_ids)s) and r.ending is null and s.run_id = r.run_id and not s.closed
+      and m.run_id = s.run_id and m.group_id = s.group_id and m.failed > 0 and not m.ended
+    returning m.run_id, m.group_id)
+update cnstra.scatter s
+set running = s.running + n.members
+from (select run_id, group_id, count(*)::int as members from revived group by run_id, group_id) n
+where s.run_id = n.run_id and s.group_id = n.group_id
+
+-- name: close_expectations
+-- Of runs that end nothing is expected any more.
+delete from cnstra.expectation where run_id = any(%(run_ids)s)
+
+-- name: close_gathers
+-- Of runs that end no gather is called any more.
+update cnstra.activation a
+set status = 'cancelled', finished_at = %(now)s
+where a.run_id = any(%(run_ids)s) and a.status = 'waiting'
 
 -- name: note_done
 -- Of what is to be undone next, keep the call that is undone among the tries, where it had committed.
@@ -503,6 +750,13 @@ limit %(limit)s
 select r.run_id from cnstra.run r
 where r.next_retry_at <= CLOCK() and r.status = 'waiting'
 order by r.next_retry_at
+limit %(limit)s
+
+-- name: find_expectations_due
+-- Expectations whose time is over.
+select e.run_id, e.expectation_id from cnstra.expectation e
+where e.expires_at <= CLOCK()
+order by e.expires_at
 limit %(limit)s
 
 -- name: find_deadlines_due
@@ -760,7 +1014,11 @@ with submission_keys as (delete from cnstra.submission_key where run_id = any(%(
 activations as (delete from cnstra.activation where run_id = any(%(run_ids)s)),
 tries as (delete from cnstra.try where run_id = any(%(run_ids)s)),
 entries as (delete from cnstra.context_entry where run_id = any(%(run_ids)s)),
-heads as (delete from cnstra.context_head where run_id = any(%(run_ids)s))
+heads as (delete from cnstra.context_head where run_id = any(%(run_ids)s)),
+expectations as (delete from cnstra.expectation where run_id = any(%(run_ids)s)),
+letters as (delete from cnstra.letter where run_id = any(%(run_ids)s)),
+groups as (delete from cnstra.scatter where run_id = any(%(run_ids)s)),
+members as (delete from cnstra.member where run_id = any(%(run_ids)s))
 delete from cnstra.run r
 where r.run_id = any(%(run_ids)s) and r.finished_at is not null and r.outstanding = 0
 returning r.run_id
@@ -773,6 +1031,17 @@ update cnstra.run r
 set context_kept = false
 where r.run_id = any(%(run_ids)s) and r.status in ('completed', 'compensated', 'cancelled')
 returning r.run_id
+
+-- name: sweep_posted
+-- Delete signals that were sent by key before a moment, taken or not, the oldest first.
+delete from cnstra.posted p
+where (p.graph, p.key, p.number) in (
+    select o.graph, o.key, o.number from cnstra.posted o
+    where o.sent_at < %(before)s
+    order by o.sent_at
+    limit %(limit)s
+    for update skip locked)
+returning p.number
 
 -- name: sweep_free_contexts
 -- Delete contexts of no run that have expired, the oldest first. What somebody is writing is alive again, and passed over.

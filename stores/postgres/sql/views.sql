@@ -8,7 +8,7 @@ select r.run_id, r.graph, r.graph_version, r.status, r.attempt, r.entry_collater
                             order by a.finish, o.place)
            from cnstra.activation a
            cross join lateral jsonb_array_elements(a.outputs) with ordinality o (signal, place)
-           where a.run_id = r.run_id and a.status = 'done'), '[]') as outputs,
+           where a.run_id = r.run_id and a.status in ('done', 'cancelled') and not o.signal ? 'collected'), '[]') as outputs,
        r.error, r.error_type, r.context_version, r.outstanding, r.submitted_at,
        least(r.started_at, (select min(a.started_at) from cnstra.activation a where a.run_id = r.run_id)) as started_at,
        r.finished_at, r.next_retry_at, r.deadline_at, r.priority, r.tags, r.idempotency_key, r.gate, r.parent_run_id,
@@ -31,18 +31,20 @@ from cnstra.run r;
 create or replace view cnstra.activations as
 select a.run_id, a.activation_id, a.parent_activation_id, a.attempt, a.neuron, a.dendrite, a.collateral, a.payload,
        coalesce((
-           select jsonb_agg(jsonb_build_object('collateral', s.collateral, 'payload', s.payload) order by s.ordinal)
-           from (select distinct on (c.ordinal) c.ordinal, to_jsonb(c.collateral) as collateral, c.payload
-                 from cnstra.activation c
-                 where c.run_id = a.run_id and c.parent_activation_id = a.activation_id
+           select jsonb_agg(jsonb_build_object('collateral', s.collateral, 'payload', s.payload) order by s.ordinal, s.place)
+           from ((select distinct on (c.ordinal, c.path) c.ordinal, c.activation_id as place,
+                         to_jsonb(c.collateral) as collateral, c.payload
+                  from cnstra.activation c
+                  where c.run_id = a.run_id and c.parent_activation_id = a.activation_id and c.origin = ''
+                  order by c.ordinal, c.path, c.activation_id)
                  union all
-                 select (o ->> 'ordinal')::integer, o -> 'collateral', o -> 'payload'
+                 select (o ->> 'ordinal')::integer, 0, o -> 'collateral', o -> 'payload'
                  from jsonb_array_elements(a.outputs) o) s), '[]') as outputs,
        a.status, a.tries, a.epoch, a.queue,
        case when a.status not in ('ready', 'scheduled', 'waiting') then a.worker end as worker,
        a.error, a.error_type, a.created_at, a.available_at, a.started_at, a.finished_at,
        a.version_read as context_version_read, a.version_written as context_version_written, a.group_id, a.progress,
-       a.undo
+       a.undo, a.path[cardinality(a.path)] as member, a.gathers as gathers_group_id, a.handled
 from cnstra.activation a;
 
 create or replace view cnstra.tries as

@@ -29,3 +29,95 @@ drop index cnstra.activation_unknown;
 create index activation_unknown on cnstra.activation
     (graph, queue, pin, place, (neuron || chr(31) || collateral || case when undo then chr(31) || 'undo' else '' end), run_id, activation_id)
     where blocked = 'unknown';                                         -- readmit_known
+
+-- Activations that wait: for a signal from outside, or for the end of a group.
+
+alter table cnstra.run
+    add column last_letter integer not null default 0,
+    add column last_group  integer not null default 0;
+
+alter table cnstra.activation
+    add column origin   text not null default '' check (origin in ('', 'awaited', 'gather')),  -- '': its parent emitted its signal
+    add column path     integer[],                 -- the groups and members that it is part of: group, member, …, the innermost last
+    add column gathers  integer,                   -- the group whose results it is called with
+    add column handled  boolean not null default false;   -- it has failed, and a gather takes that
+
+create table cnstra.expectation (
+    run_id          uuid not null,
+    expectation_id  integer not null,              -- the first of its activations
+    graph           text not null,
+    collateral      text not null,                 -- what is awaited
+    key             text,                          -- by which it is found from outside
+    activations     integer[] not null,            -- what the signal starts
+    expires_at      timestamptz,
+    late            jsonb not null,                -- what starts, and is emitted, when nothing comes in time
+    primary key (run_id, expectation_id)
+);
+
+create index expectation_by_collateral on cnstra.expectation (run_id, collateral, expectation_id);             -- load_expectations
+create index expectation_by_key on cnstra.expectation (graph, key, collateral, run_id) where key is not null;   -- find_expecting
+create index expectation_by_expiry on cnstra.expectation (expires_at) where expires_at is not null;             -- find_expectations_due
+
+create table cnstra.letter (
+    run_id           uuid not null,
+    number           integer not null,             -- the order of sending
+    collateral       text not null,
+    payload          jsonb not null,
+    idempotency_key  text not null,
+    sent_at          timestamptz not null,
+    taken_by         integer,                      -- the expectation that it fed
+    primary key (run_id, number)
+);
+
+create unique index letter_by_idempotency_key on cnstra.letter (run_id, idempotency_key);
+create index letter_waiting on cnstra.letter (run_id, collateral, number) where taken_by is null;   -- load_letters
+
+create table cnstra.posted (
+    graph            text not null,
+    key              text not null,                -- who expects it names the same
+    number           bigint generated always as identity,
+    collateral       text not null,
+    payload          jsonb not null,
+    idempotency_key  text not null,
+    sent_at          timestamptz not null,
+    run_id           uuid,                         -- the run that it was given to
+    primary key (graph, key, number)
+);
+
+create unique index posted_by_idempotency_key on cnstra.posted (graph, key, idempotency_key);
+create index posted_by_age on cnstra.posted (sent_at);   -- sweep_posted
+
+create table cnstra.scatter (
+    run_id          uuid not null,
+    group_id        integer not null,
+    parent          integer not null,              -- the activation that scattered
+    ordinal         integer not null,
+    collateral      text not null,                 -- what is scattered
+    size            integer not null,
+    most            integer,                       -- members at once
+    path            integer[],                     -- the groups and members that the scatter is part of
+    targets         jsonb not null,                -- what each member starts
+    gathers         jsonb not null,                -- who is called with the results
+    started         integer not null,
+    running         integer not null,              -- members of which something is outstanding
+    ended           integer not null,
+    closed          boolean not null default false,
+    primary key (run_id, group_id)
+) with (fillfactor = 80);
+
+create table cnstra.member (
+    run_id       uuid not null,
+    group_id     integer not null,
+    member       integer not null,
+    outstanding  integer not null default 0 check (outstanding >= 0),
+    failed       integer not null default 0 check (failed >= 0),
+    ended        boolean not null default false,
+    payload      jsonb,                            -- where it is needed later
+    results      jsonb,                            -- by collateral
+    failure      jsonb,
+    primary key (run_id, group_id, member)
+) with (fillfactor = 70);
+
+alter table cnstra.retention drop constraint retention_what_check;
+alter table cnstra.retention add check (what in ('completed', 'failed', 'compensated', 'cancelled', 'context', 'sent'));
+insert into cnstra.retention (what, keep) values ('sent', '30 days');   -- signals that were sent by key
