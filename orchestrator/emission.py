@@ -1,4 +1,4 @@
-"""What a handler's emissions come to in a durable run: its payload's text, and the dendrites that it starts."""
+"""What a signal comes to in a durable run: its payload's text, and the dendrites that it starts."""
 
 from __future__ import annotations
 
