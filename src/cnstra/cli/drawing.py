@@ -72,7 +72,7 @@ def _heard(cns: CNS, name: str) -> Iterator[_Arrow]:
         yield _Arrow(None, name, dendrite.neuron.name)
     if name in cns.network.gathered:
         for neuron in cns.neurons.values():
-            if (dendrite := neuron.dendrites.get(name)) is not None and dendrite.gathering is not None:
+            if (gather := neuron.dendrites.get(name)) is not None and gather.gathering is not None:
                 yield _Arrow(None, name, neuron.name, gathers=True)
 
 

@@ -56,7 +56,7 @@ def test_a_gather_is_drawn_apart_from_what_is_heard() -> None:
     cns = CNS([splitter, worker, report], name="many")
 
     assert drawn(cns, Format.mermaid).splitlines()[4:] == [
-        '    c2(["begin"]) --> n0',
+        '    c1(["begin"]) --> n0',
         '    n0 -- "item" --> n1',
         '    n1 == "gather item.done" ==> n2',
     ]
