@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cnstra import CNS, CnstraError, OutputError, PayloadError, Scatter, StimulationError, collateral, neuron
+from cnstra.orchestrator.emission import signals_of
 
 item = collateral("item", int)
 
@@ -94,3 +95,11 @@ def test_within_one_process_nothing_is_scattered() -> None:
         assert isinstance(failure.error, StimulationError)
         assert "a scatter on 'item'" in str(failure.error)
     assert heard == []
+
+
+def test_durable_runs_say_that_they_carry_out_no_scatter_yet() -> None:
+    """Nothing is dropped in silence: the activation fails, and the message names it and the collateral."""
+    signal = item.create_signal(1)
+    assert signals_of([signal, signal], "run 7, activation 3") == [signal, signal]
+    with pytest.raises(OutputError, match=r"run 7, activation 3: durable runs carry out no scatter yet \('item'\)"):
+        signals_of([signal, item.scatter([1])], "run 7, activation 3")
