@@ -17,10 +17,11 @@ from typing_extensions import TypeVar
 
 from cnstra.orchestrator import values
 from cnstra.orchestrator.errors import ContextError
+from cnstra.orchestrator.graph.collaterals import Collateral, Signal
 from cnstra.orchestrator.graph.expectations import Expectation, make_expectation
 
 if TYPE_CHECKING:
-    from cnstra.orchestrator.graph import AfferentPath, Collateral, Modality, Signal
+    from cnstra.orchestrator.graph import AfferentPath, Modality
 
 LONGEST_KEY = 500
 """Characters of a key of the shared value."""

@@ -68,6 +68,10 @@ class SubmitError(CnstraError):
     """A submit that was refused; nothing was stored."""
 
 
+class SendError(CnstraError):
+    """A signal that cannot be sent; nothing was."""
+
+
 class RunNotFound(CnstraError):
     """No run with this id is stored."""
 

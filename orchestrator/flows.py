@@ -21,15 +21,26 @@ from cnstra.orchestrator.errors import (
     ContextLost,
     RunNotFound,
     RunStateError,
+    SendError,
     SubmitError,
 )
 from cnstra.orchestrator.graph import CNS, Collateral, Signal
-from cnstra.orchestrator.machine.records import CancelAsked, Ending, Event, PauseAsked, ResumeAsked, RetryAsked, Verdict
+from cnstra.orchestrator.machine.records import (
+    CancelAsked,
+    Ending,
+    Event,
+    PauseAsked,
+    ResumeAsked,
+    RetryAsked,
+    Sent,
+    Verdict,
+)
 from cnstra.orchestrator.machine.states import ENDED, RunStatus
 from cnstra.orchestrator.ports import Entropy, Ring
 from cnstra.orchestrator.retention import RULES, KeepOptions, age, prunable, rules_of
+from cnstra.orchestrator.sending import checked_key, sendable, sending_key
 from cnstra.orchestrator.slots import Slot, Snapshot
-from cnstra.orchestrator.store import Operations, Portion, RunEvent, Submission
+from cnstra.orchestrator.store import Operations, Portion, Posting, RunEvent, Submission
 from cnstra.orchestrator.submitting import (
     ListOptions,
     ManyOptions,
@@ -377,6 +388,43 @@ class Flows:
             if RunStatus(status) in ENDED:
                 raise RunStateError(f"run {run_id} is {status}; only a paused run can be resumed")
 
+    def send(self, run_id: uuid.UUID, signal: Signal[Any], idempotency_key: str | None) -> Flow[None]:
+        """Send a signal to a run. Raises ``RunStateError`` for one that has ended, or is ending."""
+        payload = sendable(self._cns, signal, f"run {run_id}")
+        sent = Sent(
+            collateral=signal.collateral.name,
+            payload=payload,
+            idempotency_key=sending_key(idempotency_key, self._entropy),
+        )
+        yield from self.row(run_id)
+        applied = yield from self._run(self._operations.apply([RunEvent(run_id=run_id, event=sent)]))
+        if applied.rings:
+            yield self._world.ring(applied.rings)
+        verdict = applied.answers[0].verdict
+        if verdict is Verdict.REFUSED:
+            raise _sent_before(sent.idempotency_key, f"run {run_id}")
+        if verdict is Verdict.VOID:
+            status = yield from self.status(run_id)
+            ends = "" if RunStatus(status) in ENDED else ", and ends"
+            raise RunStateError(f"run {run_id} is {status}{ends}; it takes no signals any more")
+
+    def send_by_key(self, signal: Signal[Any], key: str, idempotency_key: str | None) -> Flow[uuid.UUID | None]:
+        """Send a signal to whichever run of the graph expects it by a key; that run, or None while nobody does."""
+        cns = self._graph()
+        posting = Posting(
+            graph=cns.durable_name,
+            key=checked_key(key),
+            collateral=signal.collateral.name,
+            payload=sendable(cns, signal, f"key {key!r}"),
+            idempotency_key=sending_key(idempotency_key, self._entropy),
+        )
+        posted = yield from self._run(self._operations.post(posting))
+        if posted.rings:
+            yield self._world.ring(posted.rings)
+        if not posted.same:
+            raise _sent_before(posting.idempotency_key, f"key {key!r}")
+        return cast("uuid.UUID | None", posted.run_id)
+
     def _ask(self, run_id: uuid.UUID, event: Event) -> Flow[bool]:
         """Something that somebody asks of a run; whether its state allowed that."""
         [applied] = yield from self._tell([RunEvent(run_id=run_id, event=event)])
@@ -469,6 +517,13 @@ def whole(snapshot: Snapshot) -> tuple[Any, dict[str, Any]]:
         for name, slot in snapshot.slots.items()
         if slot.text is not None and (neuron := slots.local_neuron(name)) is not None
     }
+
+
+def _sent_before(idempotency_key: str, where: str) -> SendError:
+    return SendError(
+        f"{where}: idempotency_key {idempotency_key!r} is that of another signal, which was sent before; give another key for "
+        "another signal"
+    )
 
 
 def not_found(run_id: uuid.UUID) -> RunNotFound:

@@ -1,7 +1,8 @@
 """How long what has ended is kept: the rules, and what may be said of them, checked at the door.
 
-A rule says for how long a run is kept after it has ended, by its status; one more, for how long its context is. None is for
-ever. Only what has ended is ever deleted: rules for anything else are refused here, and by the store once more.
+A rule says for how long a run is kept after it has ended, by its status; one more, for how long its context is, and one for how
+long signals are that were sent by key. None is for ever. Only what has ended is ever deleted: rules for anything else are
+refused here, and by the store once more.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from cnstra.orchestrator.machine.states import ENDED, FINAL, RunStatus
 CONTEXT = "context"
 """The rule for contexts of runs that will never move again. A failed run's stays with it: a retry goes on from there."""
 
+SENT = "sent"
+"""The rule for signals that were sent by key, whether a run has taken them or not: from then on, their keys are forgotten."""
+
 FINAL_STATUSES = tuple(status.value for status in RunStatus if status in FINAL)
 ENDED_STATUSES = tuple(status.value for status in RunStatus if status in ENDED)
-RULES = (*ENDED_STATUSES, CONTEXT)
+RULES = (*ENDED_STATUSES, CONTEXT, SENT)
 
 Rules = Mapping[str, timedelta | None]
 
@@ -28,6 +32,7 @@ DEFAULTS: Rules = {
     RunStatus.COMPENSATED.value: timedelta(days=90),
     RunStatus.CANCELLED.value: timedelta(days=90),
     CONTEXT: None,
+    SENT: timedelta(days=30),
 }
 """What a new store begins with. Failed runs wait for somebody to deal with them."""
 
@@ -40,7 +45,8 @@ MOST = timedelta(days=36_525)
 class KeepOptions(TypedDict, total=False):
     """How long to keep what has ended, as timedeltas, None for ever. What is left out stays as it is.
 
-    ``context`` is for contexts of runs that are final, with their history: None keeps them as long as their runs.
+    ``context`` is for contexts of runs that are final, with their history: None keeps them as long as their runs. ``sent`` is
+    for signals that were sent by key, from the sending on, whether a run has taken them or not.
     """
 
     completed: timedelta | None
@@ -48,6 +54,7 @@ class KeepOptions(TypedDict, total=False):
     compensated: timedelta | None
     cancelled: timedelta | None
     context: timedelta | None
+    sent: timedelta | None
 
 
 def rules_of(options: KeepOptions) -> Rules:

@@ -180,6 +180,32 @@ class AppliedBatch:
     rings: tuple[Ring, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posting:
+    """A signal that is sent by key to whichever run of a graph expects it, or to the next one that does.
+
+    The same ``idempotency_key`` again, for the same key, is the same signal, and sent once.
+    """
+
+    graph: str
+    key: str
+    collateral: str
+    payload: str
+    idempotency_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posted:
+    """What became of a signal that was sent by key: the run that took it, or None while nobody has.
+
+    ``same`` is False when the idempotency key stands for another signal; then nothing was sent.
+    """
+
+    run_id: UUID | None
+    same: bool = True
+    rings: tuple[Ring, ...] = ()
+
+
 # -- workers and supervision ---------------------------------------------------------------------------------------
 
 
@@ -258,12 +284,13 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expired:
-    """What a transaction has deleted: by the rules runs, and contexts of runs that stay; and how many contexts of no run,
-    whose own time had come."""
+    """What a transaction has deleted: by the rules runs, and contexts of runs that stay; how many contexts of no run, whose own
+    time had come; and how many signals that were sent by key."""
 
     runs: tuple[UUID, ...]
     contexts: tuple[UUID, ...]
     free_contexts: int = 0
+    sent: int = 0
     more: bool
 
 
@@ -368,6 +395,10 @@ class Operations(Protocol):
 
     def apply(self, events: Sequence[RunEvent]) -> Operation[AppliedBatch]:
         """Let the machine decide on the events, and carry its plans out in one transaction."""
+        ...
+
+    def post(self, posting: Posting) -> Operation[Posted]:
+        """Send a signal by key: to the oldest run that expects it, or keep it for the next one that does."""
         ...
 
     # supervisors

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, overload
 from tenacity import BaseRetrying
 from typing_extensions import ParamSpec, TypeVar
 
+from cnstra.orchestrator.errors import GraphError
 from cnstra.orchestrator.graph.axons import Axon
 from cnstra.orchestrator.graph.collaterals import Collateral, Signal
 from cnstra.orchestrator.graph.compensations import Compensate, Compensation, check_options, make_compensation
@@ -138,6 +139,8 @@ class Dendrite(Generic[P, A, L, Q, R, X]):
         options = check_options(retry, uncertain, max_duration, where)
 
         def register(given: Any, /) -> Any:
+            if isinstance(given, Dendrite):
+                raise GraphError(f"{where}: {given.name} is a dendrite, which emits; give a function of its own")
             made = make_compensation(given, options, self.max_duration, where)
             self.neuron.add_compensation(self.together, made)
             return given

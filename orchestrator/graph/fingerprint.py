@@ -1,7 +1,8 @@
 """A short, stable name for the structure of a graph: the default version of a CNS.
 
-It covers what runs in flight depend on: neurons, what they emit and hear, the handlers' names, the structure
-of payloads. It leaves out what may change under a running graph: queues, limits, retry policies, services,
+It covers what runs in flight depend on: neurons, what they emit, hear, gather and compensate, the handlers' names, the
+structure of payloads. Gathers and compensations are told only where there are any, so that graphs without them keep the
+name that they had. It leaves out what may change under a running graph: queues, limits, retry policies, services,
 the order of definition.
 """
 
@@ -36,8 +37,21 @@ def fingerprint(
 
 
 def _neuron(neuron: Neuron[Any, Any]) -> dict[str, Any]:
-    return {
+    structure: dict[str, Any] = {
         "emits": {attribute: emitted.name for attribute, emitted in axon_collaterals(neuron.axon).items()},
         "hears": {name: dendrite.name for name, dendrite in neuron.dendrites.items()},
         "local": None if neuron.local_payload is None else neuron.local_payload.describe(),
     }
+    gathers = {
+        name: {"of": gathering.of and gathering.of.name, "return_failures": gathering.return_failures}
+        for name, dendrite in neuron.dendrites.items()
+        if (gathering := dendrite.gathering) is not None
+    }
+    if gathers:
+        structure["gathers"] = gathers
+    if neuron.compensations:
+        structure["compensates"] = {
+            name: {"name": compensation.name, "uncertain": compensation.uncertain}
+            for name, compensation in neuron.compensations.items()
+        }
+    return structure

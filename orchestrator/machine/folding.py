@@ -135,6 +135,12 @@ class Folding:
             self.change(replace(activation, finished_at=self.now), ActivationMove.FAIL)
             return
         uncertain = is_uncertain(activation)
+        handler = next((place for place in reversed(activation.path) if self.groups[place[0]].takes_failures), None)
+        if handler is not None:
+            member = self.members[handler]
+            self.put_member(replace(member, failure=member.failure or failure))
+            self.finish(replace(activation, handled=True), ActivationMove.FAIL, undoable=uncertain)
+            return
         self.run(
             failure=run.failure or failure,
             gave_up=run.gave_up or revive_after is None,

@@ -178,7 +178,9 @@ def _wait(folding: Folding, parent: Activation, target: Target, group_id: int, *
 
 def _start(folding: Folding, group: Group, member: int, payload: str) -> None:
     """Begin a member."""
-    path = (*group.path, (group.group_id, member))
+    place = (group.group_id, member)
+    folding.members.setdefault(place, Member(group_id=group.group_id, member=member))
+    path = (*group.path, place)
     for target in group.targets:
         number = folding.plan.run.last_activation + 1
         folding.plan.created.append(

@@ -141,6 +141,14 @@ class Run:
         """Let a paused run go on. Raises ``RunStateError`` for a run that has ended."""
         drive(self._flows.resume(self.id))
 
+    def send(self, signal: Signal[Any], *, idempotency_key: str | None = None) -> None:
+        """Send a signal to the run: the oldest ``ctx.expect`` of its collateral takes it, or the next one that there will be.
+
+        The same ``idempotency_key`` again sends nothing again. Raises ``RunStateError`` for a run that has ended, or ends,
+        ``SendError`` or ``PayloadError`` for what cannot be sent.
+        """
+        drive(self._flows.send(self.id, signal, idempotency_key))
+
     def __repr__(self) -> str:
         return f"<run {self.id}>"
 
@@ -212,6 +220,14 @@ class AsyncRun:
         """Let a paused run go on. Raises ``RunStateError`` for a run that has ended."""
         await drive_async(self._flows.resume(self.id))
 
+    async def send(self, signal: Signal[Any], *, idempotency_key: str | None = None) -> None:
+        """Send a signal to the run: the oldest ``ctx.expect`` of its collateral takes it, or the next one that there will be.
+
+        The same ``idempotency_key`` again sends nothing again. Raises ``RunStateError`` for a run that has ended, or ends,
+        ``SendError`` or ``PayloadError`` for what cannot be sent.
+        """
+        await drive_async(self._flows.send(self.id, signal, idempotency_key))
+
     def __repr__(self) -> str:
         return f"<run {self.id}>"
 
@@ -260,6 +276,16 @@ class Orchestrator:
         The options are those of ``ManyOptions``: idempotency_keys (one for each signal), priority, delay, tags, retry.
         """
         return [Run(kept.run_id, self._flows, kept.rings) for kept in drive(self._flows.submit_many(signals, options))]
+
+    def send(self, signal: Signal[Any], *, key: str, idempotency_key: str | None = None) -> Run | None:
+        """Send a signal by key: to the oldest run that expects it, ``ctx.expect(..., key=key)``, which is answered; or, where
+        none does yet, to the next one that will: None.
+
+        The same ``idempotency_key`` again sends nothing again. What nobody takes is kept for as long as the retention's rule
+        ``sent`` says. Raises ``SendError`` or ``PayloadError`` for what cannot be sent.
+        """
+        taken = drive(self._flows.send_by_key(signal, key, idempotency_key))
+        return None if taken is None else Run(taken, self._flows)
 
     def get_run(self, run_id: UUID | str) -> Run:
         """The run of this id. Raises ``RunNotFound``."""
@@ -350,6 +376,16 @@ class AsyncOrchestrator:
             AsyncRun(kept.run_id, self._flows, kept.rings)
             for kept in await drive_async(self._flows.submit_many(signals, options))
         ]
+
+    async def send(self, signal: Signal[Any], *, key: str, idempotency_key: str | None = None) -> AsyncRun | None:
+        """Send a signal by key: to the oldest run that expects it, ``ctx.expect(..., key=key)``, which is answered; or, where
+        none does yet, to the next one that will: None.
+
+        The same ``idempotency_key`` again sends nothing again. What nobody takes is kept for as long as the retention's rule
+        ``sent`` says. Raises ``SendError`` or ``PayloadError`` for what cannot be sent.
+        """
+        taken = await drive_async(self._flows.send_by_key(signal, key, idempotency_key))
+        return None if taken is None else AsyncRun(taken, self._flows)
 
     async def get_run(self, run_id: UUID | str) -> AsyncRun:
         """The run of this id. Raises ``RunNotFound``."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from cnstra.orchestrator.retention import CONTEXT, ENDED_STATUSES, FINAL_STATUSES, Rules
+from cnstra.orchestrator.retention import CONTEXT, ENDED_STATUSES, FINAL_STATUSES, SENT, Rules
 from cnstra.orchestrator.store import Expired, Portion, Pruned
 from cnstra.stores.memory.littering import note_litter_of_runs
 from cnstra.stores.memory.operations import operation
@@ -58,10 +58,14 @@ class Retaining:
         for run_id, _ in expired:
             state.forget_context(run_id)
         waits = CONTEXT in since and not contexts
+        sent = [number for number, row in state.posted.items() if SENT in since and row.sent_at < since[SENT]]
+        for number in sent[: portion.runs]:
+            del state.posted[number]
         return Expired(
             runs=tuple(run_id for run_id, _ in runs),
             contexts=tuple(run_id for run_id, _ in expired),
-            more=more or further or waits,
+            sent=len(sent[: portion.runs]),
+            more=more or further or waits or len(sent) >= portion.runs,
         )
 
 

@@ -13,6 +13,7 @@ from cnstra.stores.memory.littering import Littering
 from cnstra.stores.memory.operations import MemoryOperation
 from cnstra.stores.memory.reading import Reading
 from cnstra.stores.memory.retaining import Retaining
+from cnstra.stores.memory.sending import Sending
 from cnstra.stores.memory.state import Clock, State
 from cnstra.stores.memory.submitting import Submitting
 from cnstra.stores.memory.supervising import Supervising
@@ -20,7 +21,7 @@ from cnstra.stores.memory.supervising import Supervising
 T = TypeVar("T")
 
 
-class MemoryOperations(Submitting, Claiming, Applying, Supervising, Retaining, Reading, Littering):
+class MemoryOperations(Submitting, Claiming, Applying, Supervising, Retaining, Reading, Littering, Sending):
     """All operations of a store of runs, as functions of its state."""
 
 

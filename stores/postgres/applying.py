@@ -28,20 +28,25 @@ class Applying:
 
     @operation
     def apply(self, _repeated: bool, events: Sequence[RunEvent]) -> Steps[AppliedBatch]:
-        by_run = batches.by_run(events)
-        runs, loaded, now = yield from load(by_run)
-        plans: dict[UUID, Plan] = {}
-        for run_id, run in runs.items():
-            plans[run_id] = fold(run, loaded.of_run(run_id), by_run[run_id], now)
-            loaded.take(plans[run_id])
-        moved = [plan for plan in plans.values() if batches.moves(plan)]
-        ready = yield from _write(moved, loaded, now)
-        yield from _answer_repeated(plans, by_run)
-        works = yield from _load_kept(plans)
-        newest = yield from _load_stale(plans)
-        answers = batches.answers(events, plans, works, newest)
-        yield from _note_litter(batches.littered(events, answers), now)
-        return AppliedBatch(answers=answers, rings=batches.rings_of(ready))
+        return (yield from applied(events))
+
+
+def applied(events: Sequence[RunEvent]) -> Steps[AppliedBatch]:
+    """What becomes of events: lock, load, decide, write."""
+    by_run = batches.by_run(events)
+    runs, loaded, now = yield from load(by_run)
+    plans: dict[UUID, Plan] = {}
+    for run_id, run in runs.items():
+        plans[run_id] = fold(run, loaded.of_run(run_id), by_run[run_id], now)
+        loaded.take(plans[run_id])
+    moved = [plan for plan in plans.values() if batches.moves(plan)]
+    ready = yield from _write(moved, loaded, now)
+    yield from _answer_repeated(plans, by_run)
+    works = yield from _load_kept(plans)
+    newest = yield from _load_stale(plans)
+    answers = batches.answers(events, plans, works, newest)
+    yield from _note_litter(batches.littered(events, answers), now)
+    return AppliedBatch(answers=answers, rings=batches.rings_of(ready))
 
 
 # -- write -----------------------------------------------------------------------------------------------------

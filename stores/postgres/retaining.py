@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import cast
 from uuid import UUID
 
-from cnstra.orchestrator.retention import CONTEXT, ENDED_STATUSES, FINAL_STATUSES, Rules
+from cnstra.orchestrator.retention import CONTEXT, ENDED_STATUSES, FINAL_STATUSES, SENT, Rules
 from cnstra.orchestrator.store import Expired, Portion, Pruned
 from cnstra.stores.postgres.littering import note_litter_of_runs
 from cnstra.stores.postgres.transactions import Ask, InterferenceError, Steps, operation
@@ -61,8 +61,15 @@ class Retaining:
             contexts = yield from taken.take(dict.fromkeys(FINAL_STATUSES, since[CONTEXT]), _KEPT_CONTEXT)
             yield from _forget("forget_contexts", list(contexts))
         free = len((yield Ask("sweep_free_contexts", {"limit": portion.runs})))
+        sent = 0
+        if SENT in since:
+            sent = len((yield Ask("sweep_posted", {"before": since[SENT], "limit": portion.runs})))
         return Expired(
-            runs=tuple(runs), contexts=tuple(contexts), free_contexts=free, more=taken.more or free == portion.runs
+            runs=tuple(runs),
+            contexts=tuple(contexts),
+            free_contexts=free,
+            sent=sent,
+            more=taken.more or portion.runs in (free, sent),
         )
 
 

@@ -24,6 +24,7 @@ from cnstra.stores.postgres.claiming import Claiming
 from cnstra.stores.postgres.littering import Littering
 from cnstra.stores.postgres.reading import Reading
 from cnstra.stores.postgres.retaining import Retaining
+from cnstra.stores.postgres.sending import Sending
 from cnstra.stores.postgres.statements import statements
 from cnstra.stores.postgres.submitting import Submitting
 from cnstra.stores.postgres.supervising import Supervising
@@ -40,7 +41,7 @@ T = TypeVar("T")
 CLOCK = "clock_timestamp()"
 
 
-class PostgresOperations(Submitting, Claiming, Applying, Supervising, Retaining, Reading, Littering):
+class PostgresOperations(Submitting, Claiming, Applying, Supervising, Retaining, Reading, Littering, Sending):
     """All operations of a store of runs, as transactions of Postgres."""
 
 

@@ -271,6 +271,7 @@ def test_a_new_store_keeps_what_the_decision_says(world: World) -> None:
         "compensated": timedelta(days=90),
         "cancelled": timedelta(days=90),
         "context": None,
+        "sent": timedelta(days=30),
     }
 
 

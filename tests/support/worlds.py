@@ -26,14 +26,20 @@ from cnstra.orchestrator.machine.records import (
     Compensable,
     DeadlineDue,
     Due,
+    ExpectationDue,
+    Expected,
     FailedTry,
     Failure,
+    Gatherer,
+    Late,
     Lost,
     Output,
     PauseAsked,
     ResumeAsked,
     RetryAsked,
     Returned,
+    Scattered,
+    Sent,
     Succeeded,
     Target,
 )
@@ -66,7 +72,8 @@ Handler = Callable[[Context[Any, Any]], object]
 GRAPH = "shop"
 VERSION = "v1"
 QUEUE = "default"
-EVERYTHING = (("stock", "order"), ("bank", "order"), ("ship", "order"), ("report", "order"))
+NEURONS = ("stock", "bank", "ship", "report")
+EVERYTHING = tuple((neuron, collateral) for collateral in ("order", "answer", "result") for neuron in NEURONS)
 LEASE = 10.0
 BOOM = Failure(error_type="shop.Boom", error="it broke", traceback="Traceback: it broke")
 GONE = Failure(error_type="cnstra.WorkerLost", error="its worker died")
@@ -84,13 +91,14 @@ def target(
     delay: timedelta | None = None,
     at: datetime | None = None,
     compensable: Compensable = Compensable.NO,
+    collateral: str = "order",
 ) -> Target:
-    """A dendrite of ``neuron`` on the collateral ``order``."""
+    """A dendrite of ``neuron``, on the collateral ``order`` by default."""
     return Target(
         ordinal=ordinal,
         neuron=neuron,
         dendrite="handle",
-        collateral="order",
+        collateral=collateral,
         queue=queue,
         payload=payload,
         here=here,
@@ -113,6 +121,9 @@ class Hop:
     targets: tuple[Target, ...] = ()
     outputs: tuple[Output, ...] = ()
     compensable: Compensable = Compensable.NO
+    expected: tuple[Expected, ...] = ()
+    scattered: tuple[Scattered, ...] = ()
+    results: tuple[Output, ...] = ()
 
     def event(self) -> RunEvent:
         """The hop as a settlement; anew after ``take_in``."""
@@ -125,6 +136,9 @@ class Hop:
                 changes=view_of(self.context).changes(self.on_stale),
                 version_read=self.work.snapshot.version,
                 compensable=self.compensable,
+                expected=self.expected,
+                scattered=self.scattered,
+                results=self.results,
             ),
         )
 
@@ -142,20 +156,32 @@ def hop(
     targets: Sequence[Target] = (),
     outputs: Sequence[str] = (),
     compensable: Compensable = Compensable.NO,
+    expected: Sequence[Expected] = (),
+    scattered: Sequence[Scattered] = (),
+    results: Sequence[str] = (),
 ) -> Hop:
-    """Call a handler with the context of claimed work. ``outputs`` are payloads of signals that nobody hears."""
+    """Call a handler with the context of claimed work. ``outputs`` are payloads of signals that nobody hears; ``results`` too,
+    of signals on ``result``, which gathers collect.
+    """
     context = context_of(work)
     handler(context)
+    ends = [
+        Output(ordinal=ordinal, collateral=collateral, payload=payload)
+        for ordinal, (collateral, payload) in enumerate(
+            [*(("told", payload) for payload in outputs), *(("result", payload) for payload in results)],
+            start=len(targets),
+        )
+    ]
     return Hop(
         work,
         context,
         on_stale,
         tuple(targets),
-        tuple(
-            Output(ordinal=ordinal, collateral="told", payload=payload)
-            for ordinal, payload in enumerate(outputs, start=len(targets))
-        ),
+        tuple(ends),
         compensable,
+        tuple(expected),
+        tuple(scattered),
+        tuple(output for output in ends if output.collateral == "result"),
     )
 
 
@@ -235,6 +261,53 @@ def resume_asked(run_id: UUID) -> RunEvent:
 
 def deadline_due(run_id: UUID) -> RunEvent:
     return RunEvent(run_id=run_id, event=DeadlineDue())
+
+
+def sent(run_id: UUID, payload: str = "1", *, collateral: str = "answer", idempotency_key: str = "") -> RunEvent:
+    """Somebody sends a signal to the run; each call another one, unless it has a key."""
+    key = idempotency_key or f"sent {next(_random)}"
+    return RunEvent(run_id=run_id, event=Sent(collateral=collateral, payload=payload, idempotency_key=key))
+
+
+def expectation_due(run_id: UUID, expectation_id: int) -> RunEvent:
+    return RunEvent(run_id=run_id, event=ExpectationDue(expectation_id=expectation_id))
+
+
+def expects(
+    *neurons: str, key: str | None = None, timeout: timedelta | None = None, late: Sequence[Target] = (), told: str = ""
+) -> Expected:
+    """A wait for a signal on ``answer``, which is to start these neurons. ``told`` is an output where none comes in time."""
+    outputs = (Output(ordinal=0, collateral="told", payload=told),) if told else ()
+    return Expected(
+        collateral="answer",
+        targets=tuple(target(neuron, collateral="answer") for neuron in neurons or ("ship",)),
+        key=key,
+        timeout=timeout,
+        late=Late(targets=tuple(late), outputs=outputs),
+    )
+
+
+def scatter(
+    *payloads: str,
+    to: Sequence[str] = ("stock",),
+    gather: Sequence[str] = ("report",),
+    limit: int | None = None,
+    failures: bool = False,
+    named: bool = True,
+    collateral: str = "order",
+) -> Scattered:
+    """A fan-out on ``order`` to these neurons; the gathers collect signals on ``result``."""
+    return Scattered(
+        ordinal=50,
+        collateral=collateral,
+        payloads=payloads,
+        targets=tuple(target(neuron, ordinal=50, payload="null") for neuron in to),
+        gatherers=tuple(
+            Gatherer(target=target(neuron, collateral="result", ordinal=50), named=named, failures=failures)
+            for neuron in gather
+        ),
+        limit=limit,
+    )
 
 
 # -- the world -------------------------------------------------------------------------------------------------
@@ -334,6 +407,14 @@ class World:
 
     def set_unknown_aside(self, unclaimed_after: float = 1.0, limit: int = 100) -> None:
         self.store.run(self.store.set_unknown_aside(timedelta(seconds=unclaimed_after), limit))
+
+    def fire_everything(self, worker: Worker) -> None:
+        """Tell the store of all whose time has come."""
+        found = self.look(worker)
+        for run_id, number in found.due:
+            self.fire(run_id, number)
+        for run_id, number in found.expectations_due:
+            self.settle(expectation_due(run_id, number))
 
     def fire(self, run_id: UUID, activation_id: int) -> Applied:
         """Tell the store that a scheduled activation's time may have come."""

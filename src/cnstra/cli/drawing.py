@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -30,7 +30,8 @@ def graph(
 ) -> Exit:
     """Draw a graph as text.
 
-    Neurons are boxes, collaterals are arrows; what begins a run, and what comes out of it, is rounded.
+    Neurons are boxes, collaterals are arrows; what begins a run, and what comes out of it, is rounded. A thick arrow,
+    "gather ...", goes to a neuron that gathers.
     """
     say(drawn(load(app), format))
     return Exit.DONE
@@ -41,22 +42,42 @@ def drawn(cns: CNS, format: Format) -> str:
     return _mermaid(cns) if format is Format.mermaid else _dot(cns)
 
 
-def _arrows(cns: CNS) -> Iterator[tuple[str | None, str, str | None]]:
-    """(neuron, collateral, neuron): no first one for what only comes from outside, no last one for what goes there."""
+class _Arrow(NamedTuple):
+    """A way between two neurons; from outside without a source, to the outside without a target."""
+
+    source: str | None
+    collateral: str
+    target: str | None
+    gathers: bool = False
+
+
+def _arrows(cns: CNS) -> Iterator[_Arrow]:
     emitted = {
         collateral.name for neuron in cns.neurons.values() for collateral in axon_collaterals(neuron.axon).values()
     }
     for name in cns.collaterals:
-        for dendrite in cns.subscribers(name):
-            if name not in emitted:
-                yield None, name, dendrite.neuron.name
+        if name not in emitted:
+            yield from _heard(cns, name)
     for neuron in cns.neurons.values():
         for collateral in axon_collaterals(neuron.axon).values():
-            heard = cns.subscribers(collateral.name)
-            for dendrite in heard:
-                yield neuron.name, collateral.name, dendrite.neuron.name
+            heard = list(_heard(cns, collateral.name))
+            for arrow in heard:
+                yield arrow._replace(source=neuron.name)
             if not heard:
-                yield neuron.name, collateral.name, None
+                yield _Arrow(neuron.name, collateral.name, None)
+
+
+def _heard(cns: CNS, name: str) -> Iterator[_Arrow]:
+    for dendrite in cns.subscribers(name):
+        yield _Arrow(None, name, dendrite.neuron.name)
+    if name in cns.network.gathered:
+        for neuron in cns.neurons.values():
+            if (gather := neuron.dendrites.get(name)) is not None and gather.gathering is not None:
+                yield _Arrow(None, name, neuron.name, gathers=True)
+
+
+def _label(arrow: _Arrow) -> str:
+    return f"gather {arrow.collateral}" if arrow.gathers else arrow.collateral
 
 
 def _mermaid(cns: CNS) -> str:
@@ -64,14 +85,16 @@ def _mermaid(cns: CNS) -> str:
     ends = {name: f"c{number}" for number, name in enumerate(cns.collaterals)}
     lines = ["flowchart LR"]
     lines += [f'    {known}["{_entities(name)}"]' for name, known in neurons.items()]
-    for source, collateral, target in _arrows(cns):
+    for arrow in _arrows(cns):
+        source, collateral, target, gathers = arrow
         end = f'{ends[collateral]}(["{_entities(collateral)}"])'
         if source is None or target is None:
             lines.append(
                 f"    {end if source is None else neurons[source]} --> {end if target is None else neurons[target]}"
             )
         else:
-            lines.append(f'    {neurons[source]} -- "{_entities(collateral)}" --> {neurons[target]}')
+            start, tip = ("==", "==>") if gathers else ("--", "-->")
+            lines.append(f'    {neurons[source]} {start} "{_entities(_label(arrow))}" {tip} {neurons[target]}')
     return "\n".join(lines)
 
 
@@ -80,13 +103,15 @@ def _dot(cns: CNS) -> str:
     ends = {name: f"c{number}" for number, name in enumerate(cns.collaterals)}
     lines = [f"digraph {_quoted(cns.durable_name)} {{", "    rankdir=LR;", "    node [shape=box];"]
     lines += [f"    {known} [label={_quoted(name)}];" for name, known in neurons.items()]
-    for source, collateral, target in _arrows(cns):
+    for arrow in _arrows(cns):
+        source, collateral, target, gathers = arrow
         if source is None or target is None:
             lines.append(f"    {ends[collateral]} [label={_quoted(collateral)}, shape=box, style=rounded];")
-        arrow = f"{ends[collateral] if source is None else neurons[source]} -> "
-        arrow += ends[collateral] if target is None else neurons[target]
-        label = f" [label={_quoted(collateral)}]" if source is not None and target is not None else ""
-        lines.append(f"    {arrow}{label};")
+        line = f"{ends[collateral] if source is None else neurons[source]} -> "
+        line += ends[collateral] if target is None else neurons[target]
+        bold = ", style=bold" if gathers else ""
+        label = f" [label={_quoted(_label(arrow))}{bold}]" if source is not None and target is not None else ""
+        lines.append(f"    {line}{label};")
     return "\n".join([*lines, "}"])
 
 

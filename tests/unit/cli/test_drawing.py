@@ -46,6 +46,26 @@ def test_a_drawing_has_entries_loops_and_outputs() -> None:
     ]
 
 
+def test_a_gather_is_drawn_apart_from_what_is_heard() -> None:
+    """A thick arrow with a label of its own; the gathered collateral is no output."""
+    begin, item, done = collateral("begin", int), collateral("item", int), collateral("item.done", int)
+    splitter, worker, report = neuron("splitter", {"item": item}), neuron("worker", {"done": done}), neuron("report")
+    splitter.dendrite(begin)(lambda payload: None)
+    worker.dendrite(item)(lambda payload: None)
+    report.gather(done)(lambda results: None)
+    cns = CNS([splitter, worker, report], name="many")
+
+    assert drawn(cns, Format.mermaid).splitlines()[4:] == [
+        '    c1(["begin"]) --> n0',
+        '    n0 -- "item" --> n1',
+        '    n1 == "gather item.done" ==> n2',
+    ]
+    assert drawn(cns, Format.dot).splitlines()[-3:-1] == [
+        '    n0 -> n1 [label="item"];',
+        '    n1 -> n2 [label="gather item.done", style=bold];',
+    ]
+
+
 @pytest.mark.parametrize("name", ['say "hi"', "a\\b", "a[b](c){d}", "x-->y", "#quot;", "<script>"])
 def test_a_name_cannot_break_out_of_its_label(name: str) -> None:
     """Names are free, and the tools read marks in them."""

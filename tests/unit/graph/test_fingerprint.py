@@ -136,3 +136,50 @@ def test_the_version_is_the_same_in_every_process() -> None:
         for seed in ("1", "2")
     }
     assert len(versions) == 1
+
+
+def saga(
+    *,
+    gather: str | None = None,
+    compensation: Callable[[object], None] | None = None,
+    of: bool = False,
+    return_failures: bool = False,
+    **compensation_options: Any,
+) -> str:
+    """The version of a graph that may gather and compensate."""
+    start, item, done = collateral("start", int), collateral("item", int), collateral("done", int)
+    splitter, worker, report = neuron("splitter", {"item": item}), neuron("worker", {"done": done}), neuron("report")
+    work = worker.dendrite(item)(reserve)
+    splitter.dendrite(start)(reserve)
+    if gather == "gather":
+        options: dict[str, Any] = {"of": item} if of else {}
+        report.gather(done, return_failures=return_failures, **options)(reserve)
+    elif gather == "dendrite":
+        report.dendrite(done)(reserve)
+    if compensation is not None:
+        work.compensate(**compensation_options)(compensation)
+    return CNS([splitter, worker, report] if gather else [splitter, worker], name="shop").version
+
+
+def test_a_graph_that_neither_gathers_nor_compensates_keeps_its_version() -> None:
+    """Runs that are under way, of releases before there were gathers, name their graph by it."""
+    assert saga() == "766cedec8f1fe452"
+    assert saga(gather="dendrite") == "3681d5066fdeb297"
+
+
+def test_gathers_and_compensations_are_part_of_the_structure() -> None:
+    """Each of their parts; not a policy or a limit, which may change under runs in flight."""
+    versions = [
+        saga(),
+        saga(gather="dendrite"),
+        saga(gather="gather"),
+        saga(gather="gather", of=True),
+        saga(gather="gather", return_failures=True),
+        saga(compensation=reserve),
+        saga(compensation=other),
+        saga(compensation=other, uncertain=True),
+    ]
+    assert len(set(versions)) == len(versions)
+    tuned = saga(compensation=other, retry=Retrying(), max_duration=timedelta(seconds=3))
+    assert tuned == saga(compensation=other)
+    assert saga(gather="gather") == saga(gather="gather")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from cnstra.orchestrator.errors import GraphError, OutputError
-from cnstra.orchestrator.graph import Axon, Signal, collateral, neuron, normalise_outputs
+from cnstra.orchestrator.graph import Axon, Expectation, Signal, collateral, neuron, normalise_outputs
+from cnstra.orchestrator.graph.expectations import make_expectation
 
 
 class StockAxon(Axon):
@@ -109,3 +111,59 @@ def test_a_neuron_without_an_axon_may_emit_nothing() -> None:
     sink = neuron("sink").dendrite(placed)(lambda _order: None)
     with pytest.raises(OutputError, match="it has none"):
         normalise_outputs(sink, one)
+
+
+def expect(wanted: Any, on_timeout: Signal[Any] | None = None) -> Expectation:
+    """What ``ctx.expect`` gives."""
+    timeout = None if on_timeout is None else timedelta(days=3)
+    return make_expectation(wanted, key=None, timeout=timeout, on_timeout=on_timeout)
+
+
+def test_scatters_and_expectations_stand_alone_or_among_signals() -> None:
+    """Each stays in its place; what is awaited need not be in the axon."""
+    scatter, waits, silent = StockAxon.reserved.scatter([1, 2]), expect(placed, on_timeout=two), expect(placed)
+
+    assert normalise_outputs(reserve, scatter) == [scatter]
+    assert normalise_outputs(reserve, waits) == [waits]
+    assert normalise_outputs(reserve, [one, scatter, silent, two, waits]) == [one, scatter, silent, two, waits]
+    assert normalise_outputs(reserve, (each for each in (scatter, one))) == [scatter, one]
+
+
+@pytest.mark.parametrize(
+    ("returned", "problem"),
+    [
+        (
+            placed.scatter([1]),
+            "returned a scatter on 'order.placed', which is not in the neuron's axon ('stock.reserved'",
+        ),
+        ([one, placed.scatter([])], "returned a scatter on 'order.placed', which is not in the neuron's axon"),
+        (
+            collateral("stock.reserved", int).scatter([1]),
+            "a scatter on another collateral that is named 'stock.reserved'",
+        ),
+        (
+            expect(placed, on_timeout=placed.create_signal(1)),
+            "returned an expectation of 'order.placed' whose on_timeout= is a signal on 'order.placed', which is not in",
+        ),
+        (
+            [expect(placed, on_timeout=collateral("stock.reserved", int).create_signal(1))],
+            "whose on_timeout= is a signal on another collateral that is named 'stock.reserved' too",
+        ),
+    ],
+)
+def test_what_a_scatter_or_a_timeout_emits_must_be_in_the_axon(returned: Any, problem: str) -> None:
+    """As a signal must; the message says which of them it was."""
+    with pytest.raises(OutputError) as caught:
+        normalise_outputs(reserve, returned)
+    assert str(caught.value).startswith("neuron 'stock', dendrite reserve on 'order.placed' ")
+    assert problem in str(caught.value)
+
+
+def test_what_a_gather_returns_is_told_of_the_gather() -> None:
+    """The message calls it what it is."""
+    gather = neuron("report", StockAxon).gather(StockAxon.reserved)(lambda results: None)
+    assert normalise_outputs(gather, one) == [one]
+    with pytest.raises(
+        OutputError, match=r"neuron 'report', gather <lambda> on 'stock.reserved' returned a value of type"
+    ):
+        normalise_outputs(gather, 3)
