@@ -310,3 +310,18 @@ def test_renewals_tell_which_claims_are_of_runs_that_end(world: World) -> None:
     held = world.store.run(world.store.renew(worker.info.worker))
     assert held is not None
     assert {claim.run_id: claim.ending for claim in held} == {ends: True, goes_on: False}
+
+
+def test_a_pause_and_a_resume_in_one_batch_come_to_what_they_come_to_one_by_one(world: World) -> None:
+    """What becomes ready between them is claimable after a resume, and is not after a pause."""
+    worker = world.worker()
+    run_id = world.submit("stock", "bank", "ship")
+    works = worker.claim_by_neuron()
+    world.apply(pause_asked(run_id), succeeded(works["stock"], targets=[target("report")]), resume_asked(run_id))
+    assert [work.neuron for work in worker.claim()] == ["report"]
+
+    world.settle(pause_asked(run_id))
+    world.apply(resume_asked(run_id), succeeded(works["bank"], targets=[target("stock")]), pause_asked(run_id))
+    assert (world.status(run_id), worker.claim()) == ("paused", [])
+    world.settle(resume_asked(run_id))
+    assert [work.neuron for work in worker.claim()] == ["stock"]
