@@ -120,7 +120,7 @@ class Folding:
 
     def cancel(self, activation: Activation) -> None:
         """It ends with its run, undone where it may have had an effect."""
-        ended = replace(activation, nonce=None, blocked=None)
+        ended = replace(activation, blocked=None)
         self.finish(ended, ActivationMove.CANCEL, undoable=is_uncertain(activation))
 
     def back_off(self, activation: Activation, seconds: float) -> None:
