@@ -290,6 +290,7 @@ class _Events(Folding):
         if run.status in ENDED or run.status is RunStatus.PAUSED or ends:
             return Answer(verdict=Verdict.VOID)
         self.run(status=move(RUN_MOVES, run.status, RunMove.PAUSE))
+        self.is_paused_anew = True
         return Answer(verdict=Verdict.APPLIED)
 
     def resume_asked(self) -> Answer:

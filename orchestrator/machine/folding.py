@@ -68,6 +68,7 @@ class Folding:
         self.now = now
         self.rejoin = False
         self.was_paused = run.status is RunStatus.PAUSED
+        self.is_paused_anew = False
         self.revived = run  # as it was before its last revival
 
     # -- activations -------------------------------------------------------------------------------------------
@@ -160,7 +161,7 @@ class Folding:
 
     def cancel(self, activation: Activation) -> None:
         """It ends with its run, undone where it may have had an effect."""
-        ended = replace(activation, nonce=None, blocked=None)
+        ended = replace(activation, blocked=None)
         self.finish(ended, ActivationMove.CANCEL, undoable=is_uncertain(activation))
 
     def back_off(self, activation: Activation, seconds: float) -> None:
@@ -324,12 +325,13 @@ class Folding:
         run = self.plan.run
         alone = run.alone is not None
         if run.status is RunStatus.PAUSED:
-            if not self.was_paused:
+            if self.is_paused_anew:
                 self.plan.sweeps.append(Sweep.HOLD)
             return
-        if self.was_paused:
+        was_paused = self.was_paused or self.is_paused_anew
+        if was_paused:
             self.plan.sweeps.append(Sweep.LET_GO)
-        if alone and (self.plan.changed or self.was_paused):  # every change may have been the last that it waited for
+        if alone and (self.plan.changed or was_paused):  # every change may have been the last that it waited for
             self.plan.sweeps.append(Sweep.SINGLE_OUT)
         elif self.rejoin and not alone:
             self.plan.sweeps.append(Sweep.REJOIN)

@@ -196,7 +196,8 @@ def _revive(state: State, run_id: UUID, now: datetime) -> Iterator[Ready]:
         if failed.status is ActivationStatus.FAILED and (
             failed.undo if run.ending is not None else not failed.undo and not failed.handled
         ):
-            yield _begin_anew(state, row, ActivationMove.REVIVE, now, finish=failed.finish if failed.undo else None)
+            place = failed.finish if failed.undo else None
+            yield _begin_anew(state, row, ActivationMove.REVIVE, now, finish=place, nonce=None)
     if run.ending is None:
         _revive_members(state, run_id)
 
@@ -234,7 +235,8 @@ def _undo(state: State, run_id: UUID, now: datetime) -> Iterator[Ready]:
         )
         state.tries.setdefault(run_id, []).append(TryRow(ended=call, finished_at=done.finished_at or now))
     row = replace(row, done_at=done.finished_at)
-    yield _begin_anew(state, row, ActivationMove.UNDO, now, undo=True, conflicts=0, finish=done.finish)
+    kept = {"finish": done.finish, "nonce": done.nonce}  # by which who settled it is known, until it is claimed anew
+    yield _begin_anew(state, row, ActivationMove.UNDO, now, undo=True, conflicts=0, **kept)
 
 
 def _begin_anew(state: State, row: ActivationRow, by: ActivationMove, now: datetime, **changes: Any) -> Ready:
@@ -244,7 +246,6 @@ def _begin_anew(state: State, row: ActivationRow, by: ActivationMove, now: datet
         ended,
         status=move(ACTIVATION_MOVES, ended.status, by),
         attempt=state.runs[row.run_id].run.attempt,
-        nonce=None,
         failures=0,
         idled=0.0,
         crashes=0,

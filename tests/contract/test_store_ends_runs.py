@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from cnstra.orchestrator.machine.records import Verdict
+import pytest
+
+from cnstra.orchestrator.machine.records import Compensable, Verdict
 from support.worlds import (
     World,
     attempt_due,
@@ -310,3 +312,37 @@ def test_renewals_tell_which_claims_are_of_runs_that_end(world: World) -> None:
     held = world.store.run(world.store.renew(worker.info.worker))
     assert held is not None
     assert {claim.run_id: claim.ending for claim in held} == {ends: True, goes_on: False}
+
+
+def test_a_pause_and_a_resume_in_one_batch_come_to_what_they_come_to_one_by_one(world: World) -> None:
+    """What becomes ready between them is claimable after a resume, and is not after a pause."""
+    worker = world.worker()
+    run_id = world.submit("stock", "bank", "ship")
+    works = worker.claim_by_neuron()
+    world.apply(pause_asked(run_id), succeeded(works["stock"], targets=[target("report")]), resume_asked(run_id))
+    assert [work.neuron for work in worker.claim()] == ["report"]
+
+    world.settle(pause_asked(run_id))
+    world.apply(resume_asked(run_id), succeeded(works["bank"], targets=[target("stock")]), pause_asked(run_id))
+    assert (world.status(run_id), worker.claim()) == ("paused", [])
+    world.settle(resume_asked(run_id))
+    assert [work.neuron for work in worker.claim()] == ["stock"]
+
+
+@pytest.mark.parametrize("ends", ["succeeds", "fails", "is in conflict"])
+@pytest.mark.parametrize("compensate", [False, True])
+def test_a_last_settlement_that_is_sent_again_learns_that_it_counted(world: World, ends: str, compensate: bool) -> None:
+    """Its reply was lost, and meanwhile its activation was cancelled, or is being undone: nobody is told that it was refused."""
+    worker = world.worker()
+    run_id = world.submit(target("stock", compensable=Compensable.UNCERTAIN), "bank")
+    works = worker.claim_by_neuron()
+    world.settle(succeeded(works["bank"], lambda ctx: ctx.set({"a": 1})))
+    world.settle(cancel_asked(run_id, compensate=compensate))
+    event = {
+        "succeeds": succeeded(works["stock"], compensable=Compensable.UNCERTAIN),
+        "fails": failed(works["stock"], compensable=Compensable.UNCERTAIN),
+        "is in conflict": succeeded(works["stock"], lambda ctx: ctx.set({"a": 2}), compensable=Compensable.UNCERTAIN),
+    }[ends]
+    applied = world.store.apply([event])
+    assert world.replayed(applied).answers[0].verdict is Verdict.REPEATED
+    assert world.status(run_id) == ("compensating" if compensate else "cancelled")

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnstra.orchestrator.machine import fold as folds
 from cnstra.orchestrator.machine import folding
 from cnstra.orchestrator.machine.fold import begin
+from cnstra.orchestrator.machine.records import Compensable
 from cnstra.orchestrator.machine.states import (
     ACTIVATION_MOVES,
     ACTIVATION_STARTS,
@@ -30,7 +32,21 @@ from cnstra.orchestrator.machine.states import (
     move,
 )
 from cnstra.stores.memory import applying, claiming
-from support.worlds import MemoryWorld, attempt_due, failed, lost, retry_asked, returned, succeeded, target
+from support.worlds import (
+    MemoryWorld,
+    Worker,
+    attempt_due,
+    cancel_asked,
+    deadline_due,
+    failed,
+    lost,
+    pause_asked,
+    resume_asked,
+    retry_asked,
+    returned,
+    succeeded,
+    target,
+)
 
 TABLES = pytest.mark.parametrize(
     ("table", "statuses", "moves"),
@@ -50,13 +66,13 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> set[tuple[Any, Any]]:
         pairs.add((status, by))
         return move(table, status, by)
 
-    for module in (folding, applying, claiming):
+    for module in (folding, folds, applying, claiming):
         monkeypatch.setattr(module, "move", noted)
     return pairs
 
 
 def test_every_pair_of_the_tables_comes_about(moved: set[tuple[Any, Any]]) -> None:
-    """Two runs, of which one fails, is retried by its policy and by hand, and completes, go through all of both tables."""
+    """A few runs that fail, are retried, complete, are paused, cancelled, too late and undone walk along both tables."""
     world = MemoryWorld()
     worker = world.worker()
     starts = set()
@@ -82,11 +98,60 @@ def test_every_pair_of_the_tables_comes_about(moved: set[tuple[Any, Any]]) -> No
     world.apply(*(failed(work) for work in worker.claim()))
     world.apply(retry_asked(early), retry_asked(late))
     world.apply(*(succeeded(work) for work in worker.claim()))
-
     assert {world.status(early), world.status(late)} == {"completed"}
+
+    starts |= _end_runs_early(world, worker)
+    _undo_runs(world, worker)
+
     assert moved == set(RUN_MOVES) | set(ACTIVATION_MOVES)
     assert starts == {status.value for status in ACTIVATION_STARTS}
     assert run_starts == {status.value for status in RUN_STARTS}
+
+
+def _end_runs_early(world: MemoryWorld, worker: Worker) -> set[str]:
+    """Runs are paused, resumed and cancelled, in every status; answers where an activation began that was late."""
+    busy = world.submit("stock", "bank")
+    works = worker.claim_by_neuron()
+    idle = world.submit("stock", target("bank"), delay=timedelta(days=1))
+    for run_id in (busy, idle):
+        world.apply(pause_asked(run_id), resume_asked(run_id))
+    world.apply(pause_asked(busy), cancel_asked(busy), cancel_asked(idle))
+    world.apply(failed(works["stock"]), succeeded(works["bank"], targets=[target("ship")]))
+    waiting = world.submit("stock")
+    world.apply(cancel_asked(waiting))
+    assert {world.status(run_id) for run_id in (busy, idle, waiting)} == {"cancelled"}
+    return {world.activations(busy)[3]["status"]}
+
+
+def _undo_runs(world: MemoryWorld, worker: Worker) -> None:
+    """Runs are undone from every status: what is done, what failed and what was cancelled with a doubt; with a retry."""
+    unsure = Compensable.UNCERTAIN
+    fails = world.submit(*(target(name, compensable=unsure) for name in ("stock", "bank")))
+    works = worker.claim_by_neuron()
+    world.apply(
+        succeeded(works["stock"], targets=[target("ship")], compensable=unsure),
+        failed(works["bank"], compensable=unsure),
+    )
+    world.apply(failed(worker.claim_one()))
+    world.apply(pause_asked(fails), resume_asked(fails))
+    world.apply(failed(worker.claim_one()))
+    world.apply(retry_asked(fails))
+    world.apply(succeeded(worker.claim_one()))
+    world.apply(succeeded(worker.claim_one()))
+
+    cancelled = world.submit(target("stock", compensable=unsure), "bank")
+    works = worker.claim_by_neuron()
+    world.apply(failed(works["stock"], retry_after=9.0, compensable=unsure), succeeded(works["bank"]))
+    world.apply(pause_asked(cancelled), cancel_asked(cancelled, compensate=True))
+    world.apply(succeeded(worker.claim_one()))
+    assert {world.status(run_id) for run_id in (fails, cancelled)} == {"compensated"}
+
+    nothing = world.submit("stock", delay=timedelta(hours=1))
+    world.apply(cancel_asked(nothing, compensate=True))
+    too_late = world.submit("stock", deadline=timedelta(seconds=5))
+    world.clock.advance(5)
+    world.apply(deadline_due(too_late))
+    assert (world.status(nothing), world.status(too_late)) == ("cancelled", "failed")
 
 
 @TABLES
@@ -108,20 +173,48 @@ def test_every_move_is_used_and_leads_elsewhere(table: Any, statuses: Any, moves
 
 
 def test_ends_are_left_by_a_retry_only() -> None:
-    """Nothing leaves a final status; ``failed`` is left by a retry alone (G9), and what is done by nothing at all (G4)."""
+    """Nothing leaves a final status; ``failed`` is left by a retry alone (G9), and what is done only to be undone (G4)."""
     assert {before for before, _ in RUN_MOVES} & FINAL == set()
-    assert [by for before, by in RUN_MOVES if before in ENDED] == [RunMove.RETRY]
-    assert [before for before, _ in ACTIVATION_MOVES if before is ActivationStatus.DONE] == []
+    assert {by for before, by in RUN_MOVES if before in ENDED} == {RunMove.RETRY, RunMove.RETRY_UNDOING}
+    left = {(before, by) for before, by in ACTIVATION_MOVES if before not in OUTSTANDING}
+    assert left == {
+        (ActivationStatus.DONE, ActivationMove.UNDO),
+        (ActivationStatus.FAILED, ActivationMove.UNDO),
+        (ActivationStatus.CANCELLED, ActivationMove.UNDO),
+        (ActivationStatus.FAILED, ActivationMove.REVIVE),
+    }
+
+
+def test_what_is_being_undone_comes_to_no_end_but_its_own() -> None:
+    """A run that is undone is never completed, nor run again; only what runs is ``compensated``, by its compensation."""
+    after = {RUN_MOVES[before, by] for before, by in RUN_MOVES if before is RunStatus.COMPENSATING}
+    assert after == {RunStatus.PAUSED, RunStatus.COMPENSATED, RunStatus.FAILED, RunStatus.CANCELLED}
+    assert [pair for pair, end in RUN_MOVES.items() if end is RunStatus.COMPENSATED] == [
+        (RunStatus.COMPENSATING, RunMove.UNDONE)
+    ]
+    assert [pair for pair, end in ACTIVATION_MOVES.items() if end is ActivationStatus.COMPENSATED] == [
+        (ActivationStatus.RUNNING, ActivationMove.UNDONE)
+    ]
+
+
+def test_a_paused_run_moves_only_where_somebody_moves_it() -> None:
+    """Nothing of its own ends it: it is resumed, or undone."""
+    left_by = {by for before, by in RUN_MOVES if before is RunStatus.PAUSED}
+    assert left_by == {RunMove.RESUME, RunMove.RESUME_UNDOING, RunMove.COMPENSATE}
 
 
 def test_the_sets_of_statuses_say_what_the_tables_do() -> None:
     """What can still be moved by itself is outstanding; of that, what a worker has or can have is active."""
     ended = {after for after in ACTIVATION_MOVES.values() if after not in OUTSTANDING}
-    assert ended == {ActivationStatus.DONE, ActivationStatus.FAILED}
+    assert ended == set(ActivationStatus) - OUTSTANDING
     left_by = {by for before, by in ACTIVATION_MOVES if before not in OUTSTANDING}
-    assert left_by == {ActivationMove.REVIVE}
+    assert left_by == {ActivationMove.REVIVE, ActivationMove.UNDO}
+    assert {ACTIVATION_MOVES[pair] for pair in ACTIVATION_MOVES if pair[0] not in OUTSTANDING} == {
+        ActivationStatus.READY
+    }
     assert ACTIVE < OUTSTANDING
-    assert {ActivationStatus.CANCELLED, ActivationStatus.COMPENSATED}.isdisjoint(OUTSTANDING)
+    assert FINAL < ENDED
+    assert {RunStatus.COMPENSATED, RunStatus.CANCELLED, RunStatus.COMPLETED} == FINAL
 
 
 @given(
@@ -158,5 +251,7 @@ def test_a_diagram_has_every_pair_start_and_end() -> None:
     assert lines[0] == "stateDiagram-v2"
     for (before, by), after in ACTIVATION_MOVES.items():
         assert f"    {before.value} --> {after.value}: {by.value}" in lines
-    assert [line for line in lines if line.endswith("--> [*]")] == ["    done --> [*]"]
+    assert [line for line in lines if line.endswith("--> [*]")] == ["    compensated --> [*]"]
     assert len(lines) == 1 + len(ACTIVATION_STARTS) + len(ACTIVATION_MOVES) + 1
+    ends = {line for line in diagram(RUN_STARTS, RUN_MOVES).splitlines() if line.endswith("--> [*]")}
+    assert ends == {f"    {status.value} --> [*]" for status in FINAL}

@@ -622,3 +622,98 @@ def sum_up(number: int, axon: Any, ctx: Context) -> Signal[int]:
 
 
 voyage = CNS([harbour, ship, quay], name="voyage", retry=Retrying(stop=stop_after_attempt(3), wait=wait_fixed(0.1)))
+
+
+# -- trip: three bookings that can be undone, and a last step that fails if it is told to ------------------------------
+
+
+class Trip(TypedDict, total=False):
+    """What goes wrong: the last step; and, of compensations, the hotel's in the run's first attempt."""
+
+    number: int
+    goes_wrong: bool
+    stuck: bool
+
+
+class StuckError(Exception):
+    """A compensation that cannot be, this time."""
+
+
+class FlightAxon(Axon):
+    booked = collateral("trip.flight_booked", Trip)
+
+
+class HotelAxon(Axon):
+    booked = collateral("trip.hotel_booked", Trip)
+
+
+class CarAxon(Axon):
+    booked = collateral("trip.car_booked", Trip)
+
+
+class TripAxon(Axon):
+    ready = collateral("trip.ready", int)
+
+
+plan_trip = collateral("trip.plan", Trip)
+BOOKINGS = ("flight", "hotel", "car")
+_AT_ONCE = Retrying(stop=stop_after_attempt(3), wait=wait_fixed(0))
+
+
+def _trip(*, undo: bool) -> CNS:
+    """The graph with its compensations, or as it was before there were any."""
+    flight = neuron("flight", FlightAxon)
+    hotel = neuron("hotel", HotelAxon)
+    car = neuron("car", CarAxon)
+    departure = neuron("departure", TripAxon, retry=Retrying(stop=stop_after_attempt(1)))
+
+    @flight.dendrite(plan_trip)
+    def book_flight(trip: Trip, axon: FlightAxon, ctx: Context) -> Signal[Trip]:
+        enter(ctx, "do")
+        ctx["flight"] = "booked"
+        return axon.booked.create_signal(trip)
+
+    @hotel.dendrite(FlightAxon.booked)
+    async def book_hotel(trip: Trip, axon: HotelAxon, ctx: Context) -> Signal[Trip]:
+        enter(ctx, "do")
+        ctx["hotel"] = "booked"
+        await asyncio.sleep(0)
+        return axon.booked.create_signal(trip)
+
+    @car.dendrite(HotelAxon.booked)
+    def book_car(trip: Trip, axon: CarAxon, ctx: Context) -> Signal[Trip]:
+        enter(ctx, "do")
+        ctx["car"] = "booked"
+        return axon.booked.create_signal(trip)
+
+    @departure.dendrite(CarAxon.booked)
+    def depart_at_last(trip: Trip, axon: TripAxon, ctx: Context) -> Signal[int]:
+        enter(ctx, "do")
+        if trip.get("goes_wrong"):
+            raise LostAtSeaError("nobody can leave")
+        return axon.ready.create_signal(trip.get("number", 0))
+
+    if undo:
+
+        @book_flight.compensate
+        def give_flight_back(trip: Trip, ctx: Context) -> None:
+            enter(ctx, "undo")
+            ctx["flight"] = "given back"
+
+        @book_hotel.compensate(retry=_AT_ONCE)
+        async def give_hotel_back(trip: Trip, ctx: Context, outputs: list[Signal[Any]]) -> None:
+            enter(ctx, "undo", outputs=[signal.collateral.name for signal in outputs])
+            if trip.get("stuck") and ctx.attempt == 1:
+                raise StuckError("the hotel does not answer")
+            ctx["hotel"] = "given back"
+
+        @book_car.compensate(uncertain=True)
+        def give_car_back(trip: Trip, ctx: Context) -> None:
+            enter(ctx, "undo")
+            ctx["car"] = "given back"
+
+    return CNS([flight, hotel, car, departure], name="trip")
+
+
+trip = _trip(undo=True)
+trip_as_it_was = _trip(undo=False)

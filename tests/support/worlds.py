@@ -522,6 +522,24 @@ class PostgresWorld(World):
             eventually(lambda: len(self.waiting()) == len(operations), what="all operations wait for locks")
         return threads.results()
 
+    @contextmanager
+    def under_way(self, operation: Operation[T]) -> Iterator[T]:
+        """Carry an operation out in a transaction that commits at the end of the block: until then it holds its locks."""
+        runner = TransactionRunner(self.connect, statements(DATABASE_CLOCK))
+        with self.connect() as connection, connection.transaction():
+            yield runner.steps(connection, cast("PostgresOperation[T]", operation))
+
+    @contextmanager
+    def in_line(self, run_id: UUID, *operations: Operation[T]) -> Iterator[Threads]:
+        """Let operations wait for a run, in this order, while the block lasts; then they are let in, in the same order."""
+        with self.held(f"select from cnstra.run where run_id = '{run_id}' for no key update"):
+            threads = Threads(())
+            for place, operation in enumerate(operations, start=1):
+                threads.start(partial(self.store.run, operation))
+                eventually(lambda: len(self.waiting()) == place, what="it waits for the run")  # noqa: B023 - called at once
+            yield threads
+        threads.results()
+
     def replayed(self, operation: Operation[T]) -> T:
         self.store.run(operation)
         runner = TransactionRunner(self.connect, statements(DATABASE_CLOCK))
@@ -537,12 +555,19 @@ class Threads:
     """Calls under way, each on a thread; their results, or the first error."""
 
     def __init__(self, calls: Sequence[Callable[[], Any]]) -> None:
-        self._calls = calls
-        self._results: list[Any] = [None] * len(calls)
+        self._calls: list[Callable[[], Any]] = []
+        self._results: list[Any] = []
         self._errors: list[BaseException] = []
-        self._threads = [threading.Thread(target=self._call, args=[place]) for place in range(len(calls))]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        for call in calls:
+            self.start(call)
+
+    def start(self, call: Callable[[], Any]) -> None:
+        """Begin another one."""
+        self._calls.append(call)
+        self._results.append(None)
+        self._threads.append(threading.Thread(target=self._call, args=[len(self._threads)]))
+        self._threads[-1].start()
 
     def _call(self, place: int) -> None:
         try:

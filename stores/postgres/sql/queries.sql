@@ -574,10 +574,11 @@ cross join lateral (
 where a.status = 'done'
 
 -- name: undo
--- Of what is to be undone, the one that finished last becomes ready for its compensation.
+-- Of what is to be undone, the one that finished last becomes ready for its compensation. It keeps the nonce, by which who
+-- settled it is known until it is claimed anew.
 update cnstra.activation a
 set status = 'ready', undo = true, undoable = false, attempt = r.attempt, failures = 0, idled = 0, conflicts = 0, crashes = 0,
-    first_try_at = null, nonce = null, blocked = null, available_at = %(now)s, done_at = a.finished_at, finished_at = null,
+    first_try_at = null, blocked = null, available_at = %(now)s, done_at = a.finished_at, finished_at = null,
     error = null, error_type = null
 from unnest(%(run_ids)s::uuid[]) k (run_id)
 cross join lateral (

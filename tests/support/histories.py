@@ -1,0 +1,382 @@
+"""Histories of runs that chance writes: workers, supervisors and people who do anything, at any time, in batches or alone.
+
+A ``History`` plays on any world, and takes every choice from one ``Random``: the same one tells the same history. Each kind
+of event stands in ``KINDS`` with a method that makes one, or None where there is nothing of the kind: a new kind of event is
+a new method and a line there. ``Mood`` says how often each comes, so that some histories get deep into what others never see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import Random
+from uuid import UUID
+
+from cnstra.orchestrator.context import Context
+from cnstra.orchestrator.machine.records import Compensable, Succeeded, Target, Verdict
+from cnstra.orchestrator.store import Applied, AppliedBatch, RunEvent, Work
+from support.worlds import (
+    EVERYTHING,
+    Hop,
+    Worker,
+    World,
+    attempt_due,
+    cancel_asked,
+    deadline_due,
+    due,
+    failed,
+    hop,
+    lost,
+    pause_asked,
+    resume_asked,
+    retry_asked,
+    returned,
+    target,
+)
+
+NEURONS = tuple(neuron for neuron, _ in EVERYTHING)
+KEYS = ("a", "b")
+ENDED = frozenset({"completed", "failed", "compensated", "cancelled"})
+MOST_ACTIVATIONS = 9
+"""No run grows above this by much, so that histories come to ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mood:
+    """How often things happen, by the names in ``KINDS`` and ``DEEDS``; and what is declared."""
+
+    weights: Mapping[str, int]
+    compensables: tuple[Compensable, ...] = tuple(Compensable)
+    runs: int = 1
+    writes: float = 0.3
+    """How often a handler writes to the context."""
+    deadlines: float = 0.2
+    batches: float = 0.2
+    """How often several events come as one batch."""
+
+
+_WORK = {"claim": 12, "succeed": 16, "fail": 3, "fail for good": 2, "give back": 2, "lose": 2, "zombie": 2, "time": 5}
+_PEOPLE = {"cancel": 1, "cancel and undo": 1, "pause": 1, "resume": 2, "retry": 2}
+
+MOODS = {
+    "anything": Mood(weights=_WORK | _PEOPLE | {"submit": 1, "strangers": 1, "late": 1}, runs=2),
+    "undoing": Mood(
+        weights=_WORK | {"fail for good": 6, "cancel and undo": 2, "pause": 2, "resume": 4, "retry": 6, "late": 1},
+        compensables=(Compensable.DONE, Compensable.UNCERTAIN),
+        writes=0.1,
+    ),
+    "conflicts": Mood(weights=_WORK | _PEOPLE | {"race": 12, "fail": 0, "pause": 2, "resume": 4}, writes=0.9),
+    "crashes": Mood(weights=_WORK | _PEOPLE | {"lose": 12, "time": 14, "succeed": 6, "resume": 4}, writes=0.1),
+    "too late": Mood(weights=_WORK | _PEOPLE | {"late": 6, "time": 8}, deadlines=1.0),
+}
+
+
+@dataclass
+class Model:
+    """What is known of a run without asking the store."""
+
+    run_id: UUID
+    committed: dict[int, Compensable] = field(default_factory=dict)
+    """The activations whose call has committed, with what their compensation covers by the code that ran."""
+    undone: list[int] = field(default_factory=list)
+    """The activations whose compensation has committed, in that order."""
+
+
+class History:
+    """One history on one world."""
+
+    def __init__(self, world: World, random: Random, mood: Mood) -> None:
+        self.world = world
+        self.random = random
+        self.mood = mood
+        self.held: list[Work] = []
+        self.gone: list[Work] = []
+        self.models: dict[UUID, Model] = {}
+        self.told: list[str] = []
+        self.before: Callable[[list[RunEvent]], None] = lambda events: None
+        """Called with every batch before it is applied."""
+        self.after: Callable[[list[RunEvent], AppliedBatch], None] = lambda events, batch: None
+        """And after it, with its answers."""
+        self.workers: list[Worker] = []
+        self.worker = self._hire()
+        self.stranger: Worker | None = None
+        self._hops: dict[tuple[UUID, object], Hop] = {}
+        for _ in range(mood.runs):
+            self._submit()
+
+    # -- the course of it --------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """The next thing that happens."""
+        names = [name for name, weight in self.mood.weights.items() if weight]
+        (name,) = self.random.choices(names, [self.mood.weights[name] for name in names])
+        if name in DEEDS:
+            self.told.append(name)
+            DEEDS[name](self)
+            return
+        kinds = [name]
+        if self.random.random() < self.mood.batches:
+            kinds += self.random.choices([each for each in names if each in KINDS], k=self.random.randint(1, 4))
+        events: list[RunEvent] = []
+        for kind in kinds:
+            events += KINDS[kind](self) or []
+        if events:
+            self.told.append(" + ".join(kinds))
+            self.apply(events)
+
+    def apply(self, events: list[RunEvent]) -> AppliedBatch:
+        """Events as one batch; what is stale is settled again."""
+        self.before(events)
+        batch = self.world.apply(*events)
+        stale: list[Hop] = []
+        for event, applied in zip(events, batch.answers, strict=True):
+            self._take_in(event, applied)
+            if applied.verdict is Verdict.STALE and isinstance(event.event, Succeeded):
+                one = self._hops[event.run_id, event.event.fence]
+                one.take_in(applied)
+                stale.append(one)
+        self.after(events, batch)
+        for one in stale:
+            self.apply([one.event()])
+        return batch
+
+    def _take_in(self, event: RunEvent, applied: Applied) -> None:
+        fences = {(work.run_id, work.fence) for work in applied.kept}
+        self.held = [work for work in self.held if (work.run_id, work.fence) not in fences] + list(applied.kept)
+        if applied.verdict is Verdict.APPLIED and isinstance(event.event, Succeeded):
+            model, one = self.models[event.run_id], self._hops[event.run_id, event.event.fence]
+            if one.work.undo:
+                model.undone.append(one.work.activation_id)
+            else:
+                model.committed[one.work.activation_id] = one.compensable
+
+    def come_to_an_end(self, *, rounds: int = 200) -> None:
+        """Everybody goes on settling, and time passes, until all runs that nobody pauses have ended."""
+        self.told.append("everybody comes to an end")
+        worker = self._hire()
+        for run_id in self.models:
+            self.apply([resume_asked(run_id)])
+        for _ in range(rounds):
+            self.held += worker.claim() + [work for work in worker.claim(suspects=True) if work not in self.held]
+            while self.held:
+                work = self.held.pop()
+                self.gone.append(work)
+                self.apply([self._hop(work, targets=()).event()])
+            if all(self.world.status(run_id) in ENDED for run_id in self.models):
+                return
+            self._time(60.0)
+        left = {run_id: self.world.status(run_id) for run_id in self.models}
+        raise AssertionError(f"these never end: {left}")
+
+    # -- deeds: what is no event -------------------------------------------------------------------------------
+
+    def _submit(self) -> None:
+        if len(self.models) > 3:
+            return
+        begins = self._targets(self.random.randint(1, 3), here=False)
+        changes: dict[str, object] = {"priority": self.random.choice([0, 0, 1])}
+        if self.random.random() < 0.1:
+            changes["delay"] = timedelta(seconds=self.random.choice([1, 5]))
+        if self.random.random() < self.mood.deadlines:
+            changes["deadline"] = timedelta(seconds=self.random.choice([3, 10, 30]))
+        run_id = self.world.submit(*begins, **changes)
+        self.models[run_id] = Model(run_id)
+
+    def _claim(self) -> None:
+        """All that one worker may have; in the order of the ids, whatever order it came in."""
+        worker = self.worker if self.stranger is None or self.random.random() < 0.7 else self.stranger
+        claimed = worker.claim(suspects=self.random.random() < 0.2)
+        paused = {run_id for run_id in self.models if self.world.status(run_id) == "paused"}
+        assert not paused & {work.run_id for work in claimed}, "something of a paused run was claimed"
+        self.held += sorted(claimed, key=lambda work: (work.run_id, work.activation_id))
+
+    def _time(self, passes: float | None = None) -> None:
+        """Time passes, leases are renewed, and the supervisor finds what is due."""
+        self.world.clock.advance(self.random.choice([0.5, 1.0, 5.0]) if passes is None else passes)
+        self._renew()
+        found = self.world.look(self.worker, lease=0.0)
+        events = [due(run_id, number) for run_id, number in sorted(found.due)]
+        events += [attempt_due(run_id) for run_id in sorted(found.attempts_due)]
+        events += [deadline_due(run_id) for run_id in sorted(found.deadlines_due)]
+        if events:
+            self.apply(events)
+
+    def _renew(self) -> None:
+        for worker in self.workers:
+            self.world.store.run(self.world.store.renew(worker.info.worker))
+
+    def _strangers(self) -> None:
+        """A worker that lacks compensations, and some dendrites, is alone for a while; what nobody knows is set aside."""
+        if self.stranger is None:
+            known = tuple(pair for pair in EVERYTHING if self.random.random() < 0.7) or EVERYTHING[:1]
+            self.stranger = self._hire(*known, compensations=())
+            self.world.store.run(self.world.store.leave(self.worker.info.worker))
+            self.world.clock.advance(2.0)
+            self._renew()
+            self.world.set_unknown_aside()
+        else:
+            self.worker, self.stranger = self._hire(), None
+
+    def _race(self) -> None:
+        """All that is held writes one key, the youngest first; more than once, until one may run alone."""
+        key = self.random.choice(KEYS)
+        for _ in range(self.random.choice([1, 4])):
+            self._claim()
+            for work in sorted(self.held, key=lambda work: (work.run_id, -work.activation_id)):
+                self._drop(work)
+                targets = () if work.undo else self._targets(1 if self._has_room(work.run_id) else 0)
+                self.apply([self._hop(work, targets=targets, writes=key).event()])
+
+    # -- events ------------------------------------------------------------------------------------------------
+
+    def _succeed(self) -> list[RunEvent] | None:
+        work = self._take()
+        if work is None:
+            return None
+        targets: tuple[Target, ...] = ()
+        if not work.undo and self._has_room(work.run_id):
+            targets = self._targets(self.random.choice([0, 1, 1, 2]))
+        writes = self.random.choice(KEYS) if self.random.random() < self.mood.writes else None
+        return [self._hop(work, targets=targets, writes=writes).event()]
+
+    def _fail(self) -> list[RunEvent] | None:
+        work = self._take()
+        if work is None:
+            return None
+        return [
+            failed(work, retry_after=self.random.choice([0.0, 1.0, 5.0]), compensable=self._covers(work)),
+        ]
+
+    def _fail_for_good(self) -> list[RunEvent] | None:
+        work = self._take()
+        if work is None:
+            return None
+        revive = None if work.undo else self.random.choice([None, None, 0.0, 2.0])
+        return [failed(work, revive_after=revive, compensable=self._covers(work))]
+
+    def _give_back(self) -> list[RunEvent] | None:
+        work = self._take()
+        return None if work is None else [returned(work)]
+
+    def _lose(self) -> list[RunEvent] | None:
+        work = self._take()
+        return None if work is None else [lost(work.run_id, work.fence, backoff=self.random.choice([0.0, 1.0]))]
+
+    def _zombie(self) -> list[RunEvent] | None:
+        """A claim that was settled, given back or taken away is settled again."""
+        if not self.gone:
+            return None
+        work = self.random.choice(self.gone)
+        kind = self.random.randrange(4)
+        if kind == 0 and (work.run_id, work.fence) in self._hops:
+            return [self._hops[work.run_id, work.fence].event()]
+        made = [
+            lambda: self._hop(work, targets=(), writes="a").event(),
+            lambda: failed(work, retry_after=1.0),
+            lambda: failed(work),
+            lambda: lost(work.run_id, work.fence),
+        ]
+        return [made[kind]()]
+
+    def _cancel(self) -> list[RunEvent]:
+        return [cancel_asked(self._run())]
+
+    def _cancel_and_undo(self) -> list[RunEvent]:
+        return [cancel_asked(self._run(), compensate=True)]
+
+    def _pause(self) -> list[RunEvent]:
+        return [pause_asked(self._run())]
+
+    def _resume(self) -> list[RunEvent]:
+        return [resume_asked(self._run())]
+
+    def _retry(self) -> list[RunEvent]:
+        run_id = self._run()
+        attempt: int = self.world.row(run_id)["attempt"]
+        return [retry_asked(run_id, attempt=self.random.choice([None, attempt, attempt - 1]))]
+
+    def _late(self) -> list[RunEvent]:
+        return [deadline_due(self._run())]
+
+    # -- shorthands --------------------------------------------------------------------------------------------
+
+    def _hire(self, *dendrites: tuple[str, str], **changes: object) -> Worker:
+        worker = self.world.worker(*dendrites, **changes)
+        self.workers.append(worker)
+        return worker
+
+    def _run(self) -> UUID:
+        return self.random.choice(list(self.models))
+
+    def _take(self) -> Work | None:
+        """One of the claims that are held; it will not be any more."""
+        if not self.held:
+            return None
+        work = self.random.choice(self.held)
+        self._drop(work)
+        return work
+
+    def _drop(self, work: Work) -> None:
+        self.held.remove(work)
+        self.gone.append(work)
+
+    def _covers(self, work: Work) -> Compensable:
+        """What the code that runs says of the compensation, which may be another than the one that started it."""
+        if work.undo:
+            return Compensable.UNCERTAIN
+        return self.mood.compensables[work.activation_id % len(self.mood.compensables)]
+
+    def _has_room(self, run_id: UUID) -> bool:
+        return len(self.world.activations(run_id)) < MOST_ACTIVATIONS
+
+    def _targets(self, number: int, *, here: bool = True) -> tuple[Target, ...]:
+        waits = [None, None, None, timedelta(seconds=1), timedelta(seconds=5)]
+        return tuple(
+            target(
+                self.random.choice(NEURONS),
+                ordinal=place,
+                here=here and self.random.random() < 0.3,
+                delay=self.random.choice(waits) if here else None,
+                compensable=self.random.choice(self.mood.compensables),
+            )
+            for place in range(number)
+        )
+
+    def _hop(self, work: Work, *, targets: Iterable[Target], writes: str | None = None) -> Hop:
+        counts = self.random.random() < 0.3
+
+        def handler(ctx: Context) -> None:
+            if writes is not None and counts:
+                ctx.update(writes, lambda count: (count or 0) + 1)
+            elif writes is not None:
+                ctx[writes] = work.fence.epoch
+
+        outputs = [str(work.activation_id)] if not work.undo and self.random.random() < 0.2 else []
+        one = hop(work, handler, targets=tuple(targets), outputs=outputs, compensable=self._covers(work))
+        self._hops[work.run_id, work.fence] = one
+        return one
+
+
+DEEDS: dict[str, Callable[[History], None]] = {
+    "submit": History._submit,
+    "claim": History._claim,
+    "time": History._time,
+    "strangers": History._strangers,
+    "race": History._race,
+}
+
+KINDS: dict[str, Callable[[History], list[RunEvent] | None]] = {
+    "succeed": History._succeed,
+    "fail": History._fail,
+    "fail for good": History._fail_for_good,
+    "give back": History._give_back,
+    "lose": History._lose,
+    "zombie": History._zombie,
+    "cancel": History._cancel,
+    "cancel and undo": History._cancel_and_undo,
+    "pause": History._pause,
+    "resume": History._resume,
+    "retry": History._retry,
+    "late": History._late,
+}
