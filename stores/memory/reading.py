@@ -181,7 +181,7 @@ def _activation_row(state: State, row: ActivationRow) -> Row:
         "context_version_read": activation.version_read,
         "context_version_written": activation.version_written,
         "group_id": None,
-        "progress": None,
+        "progress": None if row.progress is None else json.loads(row.progress),
     }
 
 

@@ -35,7 +35,7 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivationRow:
-    """An activation: what it is for, and where transitions have brought it."""
+    """An activation: what it is for, where transitions have brought it, and what it reported of its progress, as text."""
 
     run_id: UUID
     parent: int | None
@@ -43,6 +43,7 @@ class ActivationRow:
     created_at: datetime
     first_try_at: datetime | None
     activation: Activation
+    progress: str | None = None
 
     @property
     def key(self) -> Key:

@@ -91,6 +91,7 @@ def works_of(claims: Rows, facts: Rows, contexts: Rows) -> list[Work]:
             policy=of_run[row[0]][3],
             snapshot=replace(snapshots.get(row[0], EMPTY), place=of_run[row[0]][4]),
             place=of_run[row[0]][4],
+            progress=row[14],
         )
         for row in claims
     ]
