@@ -22,7 +22,9 @@ def test_progress_shows_while_the_handler_runs_and_survives_its_worker(stage: St
     worker = stage.start(graphs.imports, Fault(point="call.reported", action="block", activation=2))
     run = stage.client(graphs.imports).submit(begin.create_signal(5))
     worker.reached("call.reported")
-    eventually(lambda: stage.activation(run, 1)["progress"] == {"rows": 3, "try": 1}, PATIENCE, what="the progress shows")
+    eventually(
+        lambda: stage.activation(run, 1)["progress"] == {"rows": 3, "try": 1}, PATIENCE, what="the progress shows"
+    )
     assert stage.activation(run, 1)["status"] == "running"
 
     worker.kill()
@@ -47,7 +49,9 @@ def test_g3_a_zombies_progress_is_refused_by_the_fence(stage: Stage, begin: Coll
     stage.lose(zombie)
     heir = stage.start(graphs.imports, Fault(point="call.reported", action="block", activation=4))
     heir.reached("call.reported")
-    eventually(lambda: stage.activation(run, 1)["progress"] == {"rows": 5, "try": 2}, PATIENCE, what="the heir's progress")
+    eventually(
+        lambda: stage.activation(run, 1)["progress"] == {"rows": 5, "try": 2}, PATIENCE, what="the heir's progress"
+    )
 
     zombie.thaw()
 
