@@ -80,6 +80,8 @@ def test_g3_a_sync_handler_that_takes_too_long_loses_its_result(stage: Stage, be
     dropped = f"run {run.id}, activation 1 (endless on {begin.name}): its handler returned"
     eventually(lambda: dropped in worker.log(), PATIENCE, what="the late result is dropped")
     assert worker.log().count("after its beginning, too late for its max_duration") == 1
+    assert worker.drain()
+    assert "was refused" not in worker.log()  # it did not even go to the fence
     assert _everything(stage, run) == before
     assert_sound(stage, run.id)
 

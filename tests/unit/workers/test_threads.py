@@ -66,9 +66,11 @@ def test_a_thread_that_has_come_back_meanwhile_is_not_replaced(one: Threads) -> 
     seat, thread = quick.begun()
     one.put(slow)
     assert slow.begun()[1] is thread
+    before = threading.active_count()
 
     one.replace(seat)
 
+    assert threading.active_count() == before
     one.put(waiting)
     slow.let_go.set()
     assert waiting.begun()[1] is thread

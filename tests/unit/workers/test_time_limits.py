@@ -256,6 +256,33 @@ def test_a_stuck_thread_learns_by_its_heartbeat_that_it_works_for_nothing() -> N
         serving.worker.stop()
 
 
+def test_a_generator_that_comes_too_late_does_not_begin() -> None:
+    """A handler that was stuck before it returned it has lost its claim: nothing of its body may happen."""
+    led, bodies = Led("sync"), Queue[int]()
+
+    def body(ctx: Context) -> Iterator[Signal[int]]:
+        bodies.put(ctx.try_number)
+        yield OneAxon.out.create_signal(1)
+
+    def begin(n: int, axon: OneAxon, ctx: Context) -> Iterator[Signal[int]]:
+        led._sync(n, axon, ctx)
+        return body(ctx)
+
+    serving = Serving(graph_of(begin), threads=1)
+    try:
+        run_id = serving.submit()
+        stuck = led.next()
+        serving.time.advance(60)
+        second = led.next()
+        stuck.end()
+        eventually(lambda: serving.worker._hops._watch.stuck(is_async=False) == 0, PATIENCE, what="it came back")
+        second.end()
+        assert serving.ended(run_id) == "completed"
+        assert (bodies.get(timeout=PATIENCE), bodies.empty()) == (2, True)
+    finally:
+        serving.worker.stop()
+
+
 def test_with_too_many_stuck_a_worker_takes_no_more_sync_work() -> None:
     """It goes on with async handlers, and takes sync work again when one of the stuck has come back."""
     led, told = Led("sync"), Queue[int]()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from queue import Queue
 from typing import Any
 from uuid import UUID
+from weakref import ref
 
 import pytest
 
@@ -43,6 +45,12 @@ def work(number: int = 1, run_id: UUID = RUN) -> Work:
         policy=None,
         snapshot=EMPTY,
     )
+
+
+class Held:
+    """What a call holds."""
+
+    def lost(self, error: MaxDurationExceeded) -> None: ...
 
 
 class Watched:
@@ -158,6 +166,21 @@ def test_heartbeats_of_what_a_call_left_behind_do_nothing(watched: Watched) -> N
     assert watched.reports == []
 
 
+def test_a_call_that_has_ended_leaves_nothing_to_the_garbage_collector(watched: Watched) -> None:
+    """What it held, a payload and a context above all, goes with it: nothing refers to itself by way of the watch."""
+    gc.disable()
+    try:
+        held = Held()
+        gone = ref(held)
+        watched.watch.begin(work(), Lifeline(), MINUTE, held.lost, is_async=False)
+        del held
+        assert gone() is not None
+        watched.watch.end(work(), "its handler returned")
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 def test_only_the_calls_of_a_run_are_told_that_it_ends(watched: Watched) -> None:
     """All of those, and they go on: their ends count."""
     first, second, other = (watched.begin(one)[0] for one in (work(1), work(2), work(1, OTHER)))
@@ -222,6 +245,8 @@ class Body:
             self._ended.put(self._loop.run_until_complete(self._watched.watch.in_time(self._body(), self._call)))
         except BaseException as error:
             self._ended.put(error)
+        finally:
+            self._loop.close()
 
     def let_go(self) -> None:
         self._loop.call_soon_threadsafe(self._let_go.set)
