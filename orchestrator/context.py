@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Protocol, cast, overload
 
 from typing_extensions import TypeVar
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 LONGEST_KEY = 500
 """Characters of a key of the shared value."""
+
+LARGEST_PROGRESS = 64 * 1024
+"""Bytes, in UTF-8, of the JSON text of what a handler reports of its progress."""
 
 T = TypeVar("T", default=Any)
 L = TypeVar("L", default=Any)
@@ -131,6 +134,43 @@ class Context(ABC, Generic[T, L]):
         """
         return make_expectation(collateral, key=key, timeout=timeout, on_timeout=on_timeout)
 
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def deadline(self) -> datetime | None:
+        """When the run is to have ended, an aware datetime; None when nobody said, and within one process."""
+
+    @property
+    @abstractmethod
+    def cancelled(self) -> bool:
+        """Whether the handler's work is of no use any more: the run is being ended, or this try has lost its claim.
+
+        It is told of within a few seconds; within one process it says whether ``abort_signal`` is set. Nothing stops
+        a handler that does not look: one that looks can return early.
+        """
+
+    @property
+    @abstractmethod
+    def progress(self) -> Any:
+        """What ``heartbeat`` was told last for this activation, in this try or an earlier one; None when nothing was.
+
+        It is a copy of its own each time. Of what a try reported in its last second before its worker died, some may be
+        missing.
+        """
+
+    @abstractmethod
+    def heartbeat(self, progress: Any = None) -> None:
+        """Say that the handler lives: its ``max_duration`` counts from here on. Any thread may.
+
+        ``progress`` is any value that is exactly JSON, of at most 64 KB, and shows in ``cnstra.activations`` within about a
+        second; None leaves it as it was. It is no part of the hop's transaction: what a try reported stays, also when it
+        failed, and the next try finds it in ``ctx.progress``.
+
+        Raises ``ContextError`` for a progress that cannot be kept, and, in a durable run, ``MaxDurationExceeded`` when it
+        comes too late: the claim is lost, and what the handler does from here on is dropped.
+        """
+
     # -- within one process only ---------------------------------------------------------------------------------
 
     @property
@@ -213,6 +253,20 @@ class PlacedLog(logging.LoggerAdapter[logging.Logger]):
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         return f"{cast('Mapping[str, Any]', self.extra)['where']}: {msg}", kwargs
+
+
+def progress_text(progress: Any, where: str) -> str | None:
+    """The JSON text of a progress; None for none. Raises ContextError for what cannot be kept, naming path and type."""
+    if progress is None:
+        return None
+    where = f"progress of {where}"
+    text = values.dump(progress, where=where, error=ContextError)
+    if len(text) * 4 > LARGEST_PROGRESS and (size := len(text.encode())) > LARGEST_PROGRESS:
+        raise ContextError(
+            f"{where}: is {size:,} bytes of JSON, above the limit of {LARGEST_PROGRESS:,}; report where the work is, and "
+            "keep the work itself elsewhere"
+        )
+    return text
 
 
 def checked_key(key: Any) -> str:

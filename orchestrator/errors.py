@@ -145,7 +145,7 @@ class HopLimitReached(CnstraError):
 
 
 class MaxDurationExceeded(CnstraError):
-    """A handler took longer than its ``max_duration``, and was cancelled."""
+    """A handler took longer than its ``max_duration``: an async one was cancelled, of a sync one nothing is taken any more."""
 
 
 class DeadlineExceeded(CnstraError):

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, cast
 
 from typing_extensions import TypeVar
 
 from cnstra.orchestrator import slots, values
-from cnstra.orchestrator.context import Context, Local, PlacedLog, ValueType, checked_key
+from cnstra.orchestrator.context import Context, Local, PlacedLog, ValueType, checked_key, progress_text
 from cnstra.orchestrator.errors import ContextError
 from cnstra.orchestrator.slots import Slot, Snapshot
 from cnstra.orchestrator.view import View
@@ -32,6 +33,28 @@ class Identity:
     attempt: int
     try_number: int
     undo: bool = False
+
+
+class Lifeline:
+    """What ties a call under way to the worker that watches it: it tells of heartbeats, and is told when the work is of no
+    use any more. Any thread may use it; before anybody listens, heartbeats go nowhere.
+    """
+
+    __slots__ = ("_hears", "cancelled")
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self._hears: Callable[[str | None], None] = lambda _: None
+
+    def heard_by(self, hears: Callable[[str | None], None]) -> None:
+        """From here on, ``hears`` is told of each heartbeat, with the text of its progress; what it raises goes to the
+        handler.
+        """
+        self._hears = hears
+
+    def beat(self, progress: str | None) -> None:
+        """The handler lives."""
+        self._hears(progress)
 
 
 class RunLocal(Local[L]):
@@ -57,7 +80,7 @@ class RunLocal(Local[L]):
 class RunContext(Context[T, L]):
     """The run's shared context as one handler sees it, and the handler's place in the run."""
 
-    __slots__ = ("_identity", "_local", "_log", "_services", "_type", "_view")
+    __slots__ = ("_deadline", "_identity", "_lifeline", "_local", "_log", "_progress", "_services", "_type", "_view")
 
     def __init__(
         self,
@@ -67,6 +90,8 @@ class RunContext(Context[T, L]):
         services: Any = None,
         context_type: ValueType | None = None,
         local_type: ValueType | None = None,
+        deadline: datetime | None = None,
+        progress: str | None = None,
     ) -> None:
         what = f"the compensation of {identity.neuron}" if identity.undo else identity.neuron
         where = f"run {identity.run_id}, activation {identity.activation_id} ({what})"
@@ -75,6 +100,9 @@ class RunContext(Context[T, L]):
         self._view = View(snapshot, where)
         self._local: Local[L] = RunLocal(self._view, slots.local(identity.neuron), local_type)
         self._services = services
+        self._deadline = deadline
+        self._progress = progress
+        self._lifeline = Lifeline()
         self._log = PlacedLog(logging.getLogger("cnstra.handler"), {"where": where})
 
     @property
@@ -112,6 +140,26 @@ class RunContext(Context[T, L]):
     @property
     def version(self) -> int:
         return self._view.version
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> datetime | None:
+        return self._deadline
+
+    @property
+    def cancelled(self) -> bool:
+        return self._lifeline.cancelled
+
+    @property
+    def progress(self) -> Any:
+        return None if self._progress is None else values.load(self._progress)
+
+    def heartbeat(self, progress: Any = None) -> None:
+        text = progress_text(progress, self._view.where)
+        self._lifeline.beat(text)
+        if text is not None:
+            self._progress = text
 
     # -- the shared value ----------------------------------------------------------------------------------------
 
@@ -213,6 +261,11 @@ class RunContext(Context[T, L]):
 
     def __repr__(self) -> str:
         return f"<context of {self._view.where} at version {self.version}>"
+
+
+def lifeline_of(context: RunContext[Any, Any]) -> Lifeline:
+    """What ties the handler to whoever watches it."""
+    return context._lifeline
 
 
 def view_of(context: RunContext[Any, Any]) -> View:

@@ -121,7 +121,8 @@ class Work:
 
     ``run_elapsed`` and ``run_idled`` count from the run's start, ``elapsed`` and ``idled`` from the first try of this
     attempt: what policies are asked with. ``policy`` is the run's own, as data. ``place`` is where its context is kept.
-    ``undo`` says that the compensation is to be called, ``emitted`` what the call that it undoes had emitted.
+    ``undo`` says that the compensation is to be called, ``emitted`` what the call that it undoes had emitted. ``deadline`` is
+    the run's. ``progress`` is the text of what the activation's handler reported last, in whichever try.
     """
 
     run_id: UUID
@@ -144,6 +145,7 @@ class Work:
     deadline: datetime | None = None
     undo: bool = False
     emitted: tuple[Output, ...] = ()
+    progress: str | None = None
 
     @property
     def activation_id(self) -> int:
@@ -231,11 +233,21 @@ READMITTED_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldClaim:
-    """A claim that the store believes a worker to hold. ``ending``: nothing will follow on it, as its run ends."""
+    """A claim that the store believes a worker to hold. ``ending`` says that its run is being ended: nobody waits for what
+    its handler does any more."""
 
     run_id: UUID
     fence: Claimed
     ending: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the holder of a claim reports of its handler's progress, as a JSON text."""
+
+    run_id: UUID
+    fence: Claimed
+    progress: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -391,6 +403,10 @@ class Operations(Protocol):
 
     def suspects_wait(self, request: ClaimRequest) -> Operation[bool]:
         """Whether a claim for suspects would find one."""
+        ...
+
+    def report(self, reports: Sequence[Report]) -> Operation[list[Report]]:
+        """Keep progress, one report a claim, where the claim still stands; answers those that were refused."""
         ...
 
     def apply(self, events: Sequence[RunEvent]) -> Operation[AppliedBatch]:

@@ -147,6 +147,8 @@ class Caller:
             services=self._cns.services,
             context_type=self._cns.context_payload,
             local_type=dendrite.neuron.local_payload,
+            deadline=work.deadline,
+            progress=work.progress,
         )
 
     # -- after the call ----------------------------------------------------------------------------------------

@@ -46,18 +46,28 @@ def _size(settlement: Settlement) -> int:
     return size_of(settlement.event) if isinstance(settlement.event, Succeeded) else 0
 
 
+Before = Callable[[Sequence[Settlement]], None]
 Settled = Callable[[Settlement, Applied], None]
 Refused = Callable[[Settlement, DataRefused], None]
 
 
 class Committer:
-    """Settles hops in batches, on a thread of its own."""
+    """Settles hops in batches, on a thread of its own. ``before`` is done before each batch, again where that is tried
+    again."""
 
     def __init__(
-        self, store: Store, bell: Bell, *, settled: Settled, refused: Refused, rung: Callable[[], None]
+        self,
+        store: Store,
+        bell: Bell,
+        *,
+        before: Before,
+        settled: Settled,
+        refused: Refused,
+        rung: Callable[[], None],
     ) -> None:
         self._store = store
         self._bell = bell
+        self._before = before
         self._settled = settled
         self._refused = refused
         self._rung = rung
@@ -105,6 +115,7 @@ class Committer:
         pause = _PAUSE
         while not self._abandoned.is_set():
             try:
+                self._before(batch)
                 applied = self._store.run(self._store.apply(events))
             except StoreUnavailable as error:
                 if not self._away:

@@ -1,9 +1,10 @@
 """The life of a hop, top to bottom: doorbell → claim → call → settle → ring.
 
 One ``Hops`` serves one graph in one process. A doorbell (or a nudge) makes the claiming thread claim as much as there is
-room for. Sync handlers are called on a pool of threads, async ones on one event loop. What they come to is settled by the
-committer in batches; a thread does not wait for its own commit. The commit's answer rings for what became ready elsewhere,
-and a single successor that stayed here goes straight on to its call.
+room for. Sync handlers are called on a pool of threads, async ones on one event loop; the watch sees how long they take, and
+takes the claims of those that take too long. What they come to is settled by the committer in batches; a thread does not
+wait for its own commit. The commit's answer rings for what became ready elsewhere, and a single successor that stayed here
+goes straight on to its call.
 """
 
 from __future__ import annotations
@@ -11,11 +12,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,20 +25,24 @@ from cnstra.orchestrator.errors import CnstraError, ContextLost, DataRefused, Ma
 from cnstra.orchestrator.graph import CNS
 from cnstra.orchestrator.machine.records import BlobRef, Claimed, FailedTry, Failure, Returned, Succeeded, Verdict
 from cnstra.orchestrator.ports import Bell, Entropy
-from cnstra.orchestrator.run_context import view_of
+from cnstra.orchestrator.run_context import lifeline_of, view_of
 from cnstra.orchestrator.slots import Slot, Snapshot
-from cnstra.orchestrator.store import Applied, ClaimRequest, Store, Work
+from cnstra.orchestrator.store import Applied, ClaimRequest, Report, Store, Work
 from cnstra.workers.calling import Call, Caller
 from cnstra.workers.committing import Committer, Settlement
+from cnstra.workers.coroutines import Coroutines
 from cnstra.workers.keeping import Found, Keeper
+from cnstra.workers.progress import Reports
 from cnstra.workers.quarantine import Quarantine
 from cnstra.workers.settings import WorkerSettings
+from cnstra.workers.threads import Seat, Threads
+from cnstra.workers.watching import Clock, SystemClock, UnderWay, Watch
 
 _log = logging.getLogger("cnstra.worker")
 
 _CLAIM_PAUSE = 0.25  # seconds between two claims while the store is away
-_LONGEST_CANCEL = 0.5  # seconds for cancelled coroutines to clean up
 _LONGEST_ANSWER = 5.0  # seconds that a doorbell is kept waiting for its claim
+_REPORT_EVERY = 1.0  # seconds between two writes of progress, unless the lease is renewed more often
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Hops:
         entropy: Entropy,
         worker: Callable[[], UUID],
         contexts: Sequence[Blobs] = (),
+        clock: Clock | None = None,
     ) -> None:
         self.queues = settings.queues or cns.queues
         self.dendrites = tuple(
@@ -85,14 +89,26 @@ class Hops:
         self._entropy = entropy
         self._worker = worker
         self._caller = Caller(cns, queues=frozenset(self.queues), poison_limit=settings.poison_limit)
-        self._committer = Committer(store, bell, settled=self._settled, refused=self._refused, rung=self.nudge)
+        self._threads = Threads(settings.threads)
+        self._reports = Reports(store, min(_REPORT_EVERY, settings.lease.total_seconds() / 3), self._report_refused)
+        self._watch = Watch(
+            clock or SystemClock(), settings.most_stuck, reported=self._reports.put, shut_changed=self.nudge
+        )
+        self._committer = Committer(
+            store,
+            bell,
+            before=self._about_to_settle,
+            settled=self._settled,
+            refused=self._refused,
+            rung=self.nudge,
+        )
         self._keepers = {
             blobs.place: Keeper(blobs, litter_after=settings.litter_after, back=self.nudge) for blobs in contexts
         }
         self.places = tuple(self._keepers)
         self._held: set[tuple[UUID, Claimed]] = set()
         self._set_down: set[tuple[UUID, Claimed]] = set()  # of these, what waits for a store of contexts
-        self._waiting: dict[tuple[UUID, Claimed], _Job] = {}  # for a thread
+        self._waiting: dict[tuple[UUID, Claimed], _Job] = {}  # for a thread, or the event loop
         self._waited: set[tuple[UUID, Claimed]] = set()  # of these, what the last renewal of the lease found waiting
         self._ahead = settings.threads  # how much may wait
         self._sync_held = 0
@@ -104,15 +120,9 @@ class Hops:
         self._quarantine = Quarantine()
         self._claiming = True
         self._calling = True
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._call_loop, name=f"cnstra-call-{number}", daemon=True)
-            for number in range(settings.threads)
-        ]
         self._claimer = threading.Thread(target=self._claim_loop, name="cnstra-claimer", daemon=True)
-        self._loop = asyncio.new_event_loop()
-        self._loop_thread = threading.Thread(target=self._run_loop, name="cnstra-loop", daemon=True)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._coroutines = Coroutines()
+        self._loop_hangs = False  # async handlers cannot even begin: one of them holds the event loop up
 
     # -- 1. the doorbell ---------------------------------------------------------------------------------------
 
@@ -167,7 +177,8 @@ class Hops:
     def _room(self) -> int:
         sync = self._settings.threads + self._ahead - self._sync_held
         coroutines = self._settings.coroutines - self._async_held
-        rooms = [coroutines] * (True in self._kinds) + [sync] * (False in self._kinds)
+        kinds = self._kinds - self._shut()
+        rooms = [coroutines] * (True in kinds) + [sync] * (False in kinds)
         return max(min(rooms, default=0), 0)
 
     def _has_room(self) -> bool:
@@ -178,6 +189,15 @@ class Hops:
         callee = dendrite.compensation if dendrite is not None and undo else dendrite
         return callee is not None and callee.is_async
 
+    def _shut(self) -> frozenset[bool]:
+        """The kinds of handlers, async or not, that this process cannot call for the moment: too many are stuck."""
+        return self._watch.shut | {True} if self._loop_hangs else self._watch.shut
+
+    def _callable(self, ours: tuple[tuple[str, str], ...], *, undo: bool) -> tuple[tuple[str, str], ...]:
+        """Those of our dendrites, or of their compensations, that are of the other kinds."""
+        shut = self._shut()
+        return tuple(one for one in ours if self._is_async(*one, undo) not in shut) if shut else ours
+
     def _request(self, limit: int, *, suspects: bool) -> ClaimRequest:
         return ClaimRequest(
             worker=self._worker(),
@@ -185,11 +205,11 @@ class Hops:
             graph=self._cns.durable_name,
             graph_version=self._cns.version,
             queues=self.queues,
-            dendrites=self.dendrites,
+            dendrites=self._callable(self.dendrites, undo=False),
             limit=limit,
             suspects=suspects,
             places=tuple(keeper.place for keeper in self._keepers.values() if keeper.reachable),
-            compensations=self.compensations,
+            compensations=self._callable(self.compensations, undo=True),
         )
 
     def _claim(self, limit: int, *, suspects: bool) -> int | None:
@@ -238,56 +258,36 @@ class Hops:
 
     def _send(self, job: _Job) -> None:
         """To a thread, or to the event loop."""
-        if self._is_async(job.work.neuron, job.work.collateral, job.work.undo):
-            self._loop.call_soon_threadsafe(self._spawn, job)
-            return
         with self._change:
             self._waiting[job.work.run_id, job.work.fence] = job
-        self._calls.put(lambda: self._call(job))
+        if self._is_async(job.work.neuron, job.work.collateral, job.work.undo):
+            self._coroutines.put(partial(self._call_async, job), f"cnstra {job.work}")
+        else:
+            self._threads.put(partial(self._call, job))
 
     # -- 3. the call -------------------------------------------------------------------------------------------
 
-    def _call_loop(self) -> None:
-        while (job := self._calls.get()) is not None:
-            try:
-                job()
-            except Exception:  # the thread must live on, whatever a handler left behind
-                _log.exception("a call's end could not be taken in")
-
     def _call(self, job: _Job) -> None:
-        with self._change:
-            if self._waiting.pop((job.work.run_id, job.work.fence), None) is None:
-                return  # it has waited too long, and was given back
-            self._ahead = self._settings.threads
-        if not self._calling:
-            self._give_back(job)
-            return
         call = self._begin(job)
         if call is None:
             return
+        under_way = self._watched(job, call, self._threads.seat())
         try:
             returned = call.begin()
             if inspect.isawaitable(returned):
-                returned = asyncio.run_coroutine_threadsafe(_in_time(returned, call), self._loop).result()
+                returned = self._coroutines.wait_for(self._watch.in_time(returned, under_way))
         except BaseException as error:  # a handler may raise anything, and the thread must live on
             self._failed(job, call, error)
         else:
             self._returned(job, call, returned)
 
-    def _spawn(self, job: _Job) -> None:
-        task = self._loop.create_task(self._call_async(job), name=f"cnstra {job.work}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def _call_async(self, job: _Job) -> None:
-        if not self._calling:
-            self._give_back(job)
-            return
         call = self._begin(job)
         if call is None:
             return
+        under_way = self._watched(job, call)
         try:
-            returned = await _in_time(call.begin(), call)
+            returned = await self._watch.in_time(call.begin(), under_way)
         except asyncio.CancelledError as error:
             if not self._calling:  # the worker stops, and did not wait any longer: the claim runs out
                 raise
@@ -300,6 +300,19 @@ class Hops:
             self._returned(job, call, returned)
 
     def _begin(self, job: _Job) -> Call | None:
+        """What the handler is to be called with; None where it is not to be called."""
+        asynchronous = self._is_async(job.work.neuron, job.work.collateral, job.work.undo)
+        if asynchronous and self._loop_hangs:
+            self._loop_hangs = False
+            self.nudge()
+        with self._change:
+            if self._waiting.pop((job.work.run_id, job.work.fence), None) is None:
+                return None  # it has waited too long, and was given back
+            if not asynchronous:
+                self._ahead = self._settings.threads
+        if not self._calling:
+            self._give_back(job)
+            return None
         try:
             begun = self._caller.begin(job.work)
         except BaseException as error:  # types and policies are users' code, too
@@ -310,14 +323,33 @@ class Hops:
             return None
         return begun
 
+    def _watched(self, job: _Job, call: Call, seat: Seat | None = None) -> UnderWay:
+        """The call begins, and with it its time. ``seat`` is the thread that it is made on; None is the event loop."""
+        return self._watch.begin(
+            job.work,
+            lifeline_of(call.context),
+            call.callee.max_duration,
+            partial(self._lost, job, call, seat),
+            is_async=seat is None,
+        )
+
     def _returned(self, job: _Job, call: Call, returned: Any) -> None:
+        if not self._watch.stands(job.work):  # what was a generator must not even begin
+            self._watch.end(job.work, "its handler returned")
+            return
         seconds = time.monotonic() - job.claimed
         for name in view_of(call.context).unassigned():
             _log.warning("%s was changed in place and not assigned: the change is lost", name)
         event = self._caller.conclude(call, returned, seconds=seconds, stay=self._stays(job.streak))
+        if not self._watch.end(job.work, "its handler returned"):
+            return
         self._settle(Settlement(work=job.work, event=event, call=call, seconds=seconds, streak=job.streak))
 
     def _failed(self, job: _Job, call: Call, error: BaseException) -> None:
+        if self._watch.end(job.work, f"its handler raised {type(error).__name__}"):
+            self._settle_failure(job, call, error)
+
+    def _settle_failure(self, job: _Job, call: Call, error: BaseException) -> None:
         seconds = time.monotonic() - job.claimed
         event = self._caller.failed(job.work, error, dendrite=call.dendrite, seconds=seconds)
         _log.info(
@@ -330,7 +362,38 @@ class Hops:
         self._committer.put(Settlement(work=job.work, event=event))
 
     def _stays(self, streak: int) -> bool:
-        return self._claiming and not self._quarantine.open and streak < self._settings.streak
+        calm = self._claiming and not self._quarantine.open and not self._shut()
+        return calm and streak < self._settings.streak
+
+    # -- calls that take too long ------------------------------------------------------------------------------
+
+    def _lost(self, job: _Job, call: Call, seat: Seat | None, error: MaxDurationExceeded) -> None:
+        """A call goes on beyond its ``max_duration``: it has failed, and somebody else takes its thread's place."""
+        if seat is not None:
+            if stack := seat.stack():
+                error.add_note(f"Its thread, when its time was over:\n{stack}")
+            self._threads.replace(seat)
+        stuck = self._watch.stuck(is_async=seat is None)
+        _log.warning(
+            "%s, try %d: still in its handler after its max_duration of %s; its claim is given up, %s; %d stuck by now",
+            job.work,
+            job.work.try_number,
+            call.callee.max_duration,
+            "and it did not end when it was cancelled" if seat is None else "and its thread is replaced",
+            stuck,
+        )
+        self._settle_failure(job, call, error)
+
+    def cancel(self, run_id: UUID) -> None:
+        """The run is being ended: say so to those of its handlers that run here, by ``ctx.cancelled``."""
+        self._watch.cancel(run_id)
+
+    def _report_refused(self, report: Report) -> None:
+        run_id, fence = report.run_id, report.fence
+        _log.info(
+            "run %s, activation %d: its claim was taken away, so its progress was refused", run_id, fence.activation_id
+        )
+        self._watch.disown(run_id, fence)
 
     # -- 4. the settlement, and its answer ---------------------------------------------------------------------
 
@@ -363,6 +426,9 @@ class Hops:
 
         keeper.put(blob, str(work), settle, waits=partial(self._make_room, work))
 
+    def _about_to_settle(self, settlements: Sequence[Settlement]) -> None:
+        self._reports.write_before((one.work.run_id, one.work.fence) for one in settlements)
+
     def _settled(self, settlement: Settlement, applied: Applied) -> None:
         work = settlement.work
         match applied.verdict:
@@ -389,7 +455,7 @@ class Hops:
             if isinstance(newest, StoreUnavailable | ContextLost):
                 self._context_lost(settlement, newest)
             else:
-                self._calls.put(lambda: self._take_in(settlement, newest))
+                self._threads.put(lambda: self._take_in(settlement, newest))
 
         if work.place is None:
             found(dict(applied.newest))
@@ -472,17 +538,20 @@ class Hops:
             self._change.notify_all()
 
     def _return_waiting(self) -> None:
-        """Give back what waits for a thread, and did so at the last call of this already: other workers may be free.
+        """Give back what waits to be called, and did so at the last call of this already: other workers may be free.
 
-        Until a thread is free, nothing more is claimed to wait.
+        Until a thread is free, nothing more is claimed to wait; until the event loop goes on, nothing that needs it.
         """
         with self._change:
             overdue = [self._waiting.pop(key) for key in self._waited & self._waiting.keys()]
             self._waited = set(self._waiting)
-            if overdue:
-                self._ahead = 0
+            for job in overdue:
+                if self._is_async(job.work.neuron, job.work.collateral, job.work.undo):
+                    self._loop_hangs = True
+                else:
+                    self._ahead = 0
         for job in overdue:
-            _log.info("%s: no thread was free for it; given back", job.work)
+            _log.info("%s: no thread was free for it, or a handler holds the event loop up; given back", job.work)
             self._give_back(job)
 
     def holds(self, run_id: UUID, fence: Claimed) -> bool:
@@ -494,8 +563,11 @@ class Hops:
 
     def start(self) -> None:
         """Begin to claim and to call."""
-        for thread in [*self._threads, self._claimer, self._loop_thread]:
-            thread.start()
+        self._threads.start()
+        self._coroutines.start()
+        self._claimer.start()
+        self._watch.start()
+        self._reports.start()
         self._committer.start()
         for keeper in self._keepers.values():
             keeper.start()
@@ -512,64 +584,14 @@ class Hops:
             self._calling = False
             self._change.notify_all()
         self._claimer.join(_LONGEST_ANSWER)
-        self._empty_calls()
+        self._threads.empty()  # given back: each thread may be in a handler until the time to drain is over
         with self._change:
             drained = self._change.wait_for(lambda: not self._held, max(until - time.monotonic(), 0.0))
         for keeper in self._keepers.values():
             keeper.stop()
         self._committer.stop(max(until - time.monotonic(), 1.0))
-        for _ in self._threads:
-            self._calls.put(None)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._loop_thread.join(1.0)
+        self._watch.stop()
+        self._reports.stop(1.0)
+        self._threads.stop()
+        self._coroutines.stop()
         return drained
-
-    def _empty_calls(self) -> None:
-        """Give back what waits for a thread: each may be in a handler until the time to drain is over."""
-        with suppress(queue.Empty):
-            while True:
-                job = self._calls.get_nowait()
-                if job is not None:
-                    job()
-
-    def _run_loop(self) -> None:
-        try:
-            while not self._loop_ran():
-                pass
-        finally:  # handlers that did not end in time are cancelled; their claims run out
-            left = asyncio.all_tasks(self._loop)  # and what they had begun
-            for task in left:
-                task.cancel()
-            if left:
-                self._loop.run_until_complete(asyncio.wait(left, timeout=_LONGEST_CANCEL))
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.close()
-
-    def _loop_ran(self) -> bool:
-        """Run the loop until it is stopped; False when it was a handler, or a task of one, that stopped it."""
-        try:
-            self._loop.run_forever()
-        except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets these two through, out of any task
-            _log.error("a task that a handler had begun raised %s; the worker goes on", type(error).__name__)
-        return not self._calling  # else a handler has stopped it, and others are on it
-
-
-async def _in_time(awaitable: Any, call: Call) -> Any:
-    """What a handler's async part returns. One that takes longer than its ``max_duration`` is cancelled, and has failed with
-    ``MaxDurationExceeded``, whatever it makes of that.
-    """
-    longest = call.callee.max_duration
-    if longest is None:
-        return await awaitable
-    exceeded = MaxDurationExceeded(f"{call.work}: it took longer than its max_duration of {longest}, and was cancelled")
-    limit = asyncio.timeout(longest.total_seconds())
-    try:
-        async with limit:
-            returned = await awaitable
-    except BaseException as error:
-        if limit.expired():
-            raise exceeded from error
-        raise
-    if limit.expired():
-        raise exceeded
-    return returned

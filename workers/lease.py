@@ -28,6 +28,7 @@ _BREATH = 0.01
 _WAIT = 1.0
 
 Holds = Callable[[UUID, Claimed], bool]
+Ending = Callable[[UUID], None]
 
 
 class Lease:
@@ -43,6 +44,7 @@ class Lease:
         self._missing: set[tuple[UUID, Claimed]] = set()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._ending: Ending = lambda _: None
 
     def worker(self) -> UUID:
         """The id of the present incarnation."""
@@ -82,8 +84,10 @@ class Lease:
                 if not self._stopped.wait(_WAIT):  # else the store was closed
                     _log.warning("worker %s could not take up yet what nobody knew: %s", info.worker, error)
 
-    def start(self, holds: Holds, renewed: Callable[[], None] = lambda: None) -> None:
-        """Renew, on a thread, three times a lease; tell of each time by ``renewed``."""
+    def start(self, holds: Holds, renewed: Callable[[], None] = lambda: None, ending: Ending = lambda _: None) -> None:
+        """Renew, on a thread, three times a lease; tell of each time by ``renewed``, and by ``ending`` of runs that are
+        being ended while claims of theirs are held here."""
+        self._ending = ending
         self._thread = threading.Thread(target=self._run, args=(holds, renewed), name="cnstra-lease", daemon=True)
         self._thread.start()
 
@@ -118,7 +122,10 @@ class Lease:
         self._reconcile(held, holds)
 
     def _reconcile(self, held: list[HeldClaim], holds: Holds) -> None:
-        """Give back claims that were not here at two renewals in a row: one that is on its way here is left alone."""
+        """Tell of runs that are being ended. Give back claims that were not here at two renewals in a row: one that is on
+        its way here is left alone."""
+        for run_id in sorted({claim.run_id for claim in held if claim.ending}):
+            self._ending(run_id)
         missing = {(claim.run_id, claim.fence) for claim in held if not holds(claim.run_id, claim.fence)}
         stuck = sorted(missing & self._missing, key=lambda claim: (claim[0], claim[1].activation_id))
         self._missing = missing - set(stuck)

@@ -17,8 +17,9 @@ class WorkerSettings:
     lost ``poison_limit`` workers has failed with ``Poisoned``. The supervisor looks around every ``look_every`` and rings
     again for what nobody has claimed for ``unclaimed_after``; ``expire_every`` is how often it has deleted what the store's
     rules no longer keep. A single successor goes on in the same process for at most
-    ``streak`` hops before others get their turn. A blob of a context that turned out to be nobody's is deleted from its
-    store ``litter_after`` so long a time.
+    ``streak`` hops before others get their turn. From ``most_stuck`` handlers on, sync or async, that went beyond their
+    ``max_duration`` and do not come back, the process claims no more work for such handlers. A blob of a context that
+    turned out to be nobody's is deleted from its store ``litter_after`` so long a time.
     """
 
     queues: tuple[str, ...] | None = None
@@ -33,10 +34,11 @@ class WorkerSettings:
     unclaimed_after: timedelta = timedelta(seconds=1)
     expire_every: timedelta = timedelta(minutes=1)
     streak: int = 100
+    most_stuck: int = 32
     litter_after: timedelta = timedelta(minutes=1)
 
     def __post_init__(self) -> None:
-        for name in ("threads", "coroutines", "poison_limit"):
+        for name in ("threads", "coroutines", "poison_limit", "most_stuck"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"a worker's {name} is {getattr(self, name)}; it must be at least 1")
         for name in ("lease", "look_every", "supervisor_lease", "unclaimed_after", "expire_every"):

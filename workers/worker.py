@@ -16,6 +16,7 @@ from cnstra.workers.lease import Lease
 from cnstra.workers.retention import Retention
 from cnstra.workers.settings import WorkerSettings
 from cnstra.workers.supervisor import Supervisor
+from cnstra.workers.watching import Clock, SystemClock
 
 
 class Listener(Protocol):
@@ -29,7 +30,8 @@ OpenListener = Callable[[tuple[str, ...], Callable[[str, Iterable[tuple[UUID, in
 
 
 class Worker:
-    """Serves one graph until it is stopped. ``contexts`` are the stores, beside that of runs, that keep contexts."""
+    """Serves one graph until it is stopped. ``contexts`` are the stores, beside that of runs, that keep contexts; by
+    ``clock`` it sees how long handlers take."""
 
     def __init__(
         self,
@@ -40,11 +42,12 @@ class Worker:
         settings: WorkerSettings,
         entropy: Entropy,
         contexts: Sequence[Blobs] = (),
+        clock: Clock | None = None,
     ) -> None:
         self._store = store
         self._settings = settings
         self._lease = Lease(cns, store, bell, settings, entropy)
-        self._hops = Hops(cns, store, bell, settings, entropy, self._lease.worker, contexts)
+        self._hops = Hops(cns, store, bell, settings, entropy, self._lease.worker, contexts, clock or SystemClock())
         self._retention = Retention(store, settings.expire_every)
         self._supervisor = Supervisor(
             store,
@@ -62,7 +65,7 @@ class Worker:
         self._store.run(self._store.check_schema())
         self._lease.register(self._hops.queues, self._hops.dendrites, self._hops.places, self._hops.compensations)
         self._hops.start()
-        self._lease.start(self._hops.holds, self._hops.renewed)
+        self._lease.start(self._hops.holds, self._hops.renewed, self._hops.cancel)
         self._retention.start()
         self._supervisor.start()
         self._listener.start()

@@ -8,10 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import ref
 
-from cnstra.orchestrator.context import AbortSignal, Context, Local, PlacedLog, ValueType, checked_key
+from cnstra.orchestrator import values
+from cnstra.orchestrator.context import (
+    AbortSignal,
+    Context,
+    Local,
+    PlacedLog,
+    ValueType,
+    checked_key,
+    progress_text,
+)
 from cnstra.orchestrator.contexts import InMemoryContextStore
 from cnstra.orchestrator.errors import ContextError
 from cnstra.orchestrator.graph import AfferentPath, Modality
@@ -67,7 +77,10 @@ class StimulationLocal(Local[L]):
 class StimulationContext(Context[T, L]):
     """The context of one call. ``set`` and its like write through to the store."""
 
-    __slots__ = ("_number", "_route", "_stimulation")
+    __slots__ = ("_number", "_progress", "_route", "_stimulation")
+
+    _progress: str
+    """Of the last heartbeat that had one; not there before, as it would cost every call."""
 
     def __init__(self, stimulation: Stimulation, route: Route) -> None:
         self._stimulation = stimulation
@@ -120,6 +133,27 @@ class StimulationContext(Context[T, L]):
     @property
     def abort_signal(self) -> AbortSignal | None:
         return self._stimulation.options.abort_signal
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> datetime | None:
+        return None
+
+    @property
+    def cancelled(self) -> bool:
+        abort = self.abort_signal
+        return abort is not None and abort.is_set()
+
+    @property
+    def progress(self) -> Any:
+        return values.load(getattr(self, "_progress", "null"))
+
+    def heartbeat(self, progress: Any = None) -> None:
+        text = progress_text(progress, self._where)
+        self._stimulation._hear()
+        if text is not None:
+            self._progress = text
 
     @property
     def _where(self) -> str:

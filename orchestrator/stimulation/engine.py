@@ -388,6 +388,14 @@ class Engine(Turns):
             body.timer = loop.call_later(seconds, body.stop, task)
         task.add_done_callback(self._body_ended, context=self._context)
 
+    def hear(self) -> None:
+        """A heartbeat: where the task is that of a handler, its ``max_duration`` counts from here on."""
+        loop = running_loop()
+        task = None if loop is None else asyncio.current_task(loop)
+        body = None if task is None else self.frontier.bodies.get(task)
+        if loop is not None and body is not None:
+            body.heard = loop.time()
+
     def _body_ended(self, task: asyncio.Task[Any]) -> None:
         self._open_turn()
         try:

@@ -76,15 +76,20 @@ class Frontier:
 class Body:
     """An async handler that has suspended."""
 
-    __slots__ = ("item", "overdue", "timer")
+    __slots__ = ("heard", "item", "overdue", "timer")
 
     def __init__(self, item: Item) -> None:
         self.item = item
         self.overdue = False
+        self.heard = 0.0
         self.timer: asyncio.TimerHandle | None = None
 
     def stop(self, task: asyncio.Task[Any]) -> None:
-        """Its ``max_duration`` is over."""
+        """Its ``max_duration`` is over, unless it was heard of since."""
+        loop, seconds = task.get_loop(), self.item[0].seconds or 0.0
+        if self.heard and self.heard + seconds > loop.time():
+            self.timer = loop.call_at(self.heard + seconds, self.stop, task)
+            return
         self.overdue = True
         task.cancel()
 

@@ -152,6 +152,11 @@ class Stimulation:
         if self._engine is not None:
             self._engine.notice_abort()
 
+    def _hear(self) -> None:
+        """A heartbeat of a handler."""
+        if self._engine is not None:
+            self._engine.hear()
+
     def _count_call(self) -> int:
         """The number of the call that is about to be made, from 1."""
         self._calls += 1

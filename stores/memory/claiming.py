@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT
 from cnstra.orchestrator.machine.records import Claimed
 from cnstra.orchestrator.machine.states import ACTIVATION_MOVES, ActivationMove, ActivationStatus, move
-from cnstra.orchestrator.store import READMITTED_AT_ONCE, ClaimRequest, HeldClaim, Work, WorkerInfo
+from cnstra.orchestrator.store import READMITTED_AT_ONCE, ClaimRequest, HeldClaim, Report, Work, WorkerInfo
 from cnstra.stores.memory.operations import operation
 from cnstra.stores.memory.state import ActivationRow, State, WorkerRow
 
@@ -68,6 +68,17 @@ class Claiming:
             for row in claimed:
                 state.put(row)
         return [work_of(state, row, now) for row in claimed]
+
+    @operation
+    def report(self, state: State, reports: Sequence[Report]) -> list[Report]:
+        refused = []
+        for one in reports:
+            row = state.activation((one.run_id, one.fence.activation_id))
+            if row is None or row.activation.status is not ActivationStatus.RUNNING or fence_of(row) != one.fence:
+                refused.append(one)
+            else:
+                state.put(replace(row, progress=one.progress))
+        return refused
 
     @operation
     def suspects_wait(self, state: State, request: ClaimRequest) -> bool:
@@ -181,4 +192,5 @@ def work_of(state: State, row: ActivationRow, now: datetime) -> Work:
         deadline=kept.run.deadline_at,
         undo=activation.undo,
         emitted=tuple(state.signals_of(row)) if activation.undo else (),
+        progress=row.progress,
     )

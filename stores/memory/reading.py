@@ -183,7 +183,7 @@ def _activation_row(state: State, row: ActivationRow) -> Row:
         "context_version_read": activation.version_read,
         "context_version_written": activation.version_written,
         "group_id": activation.path[-1][0] if activation.path else None,
-        "progress": None,
+        "progress": None if row.progress is None else json.loads(row.progress),
         "undo": activation.undo,
         "member": activation.path[-1][1] if activation.path else None,
         "gathers_group_id": activation.gathers,

@@ -50,8 +50,8 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivationRow:
-    """An activation: what it is for, and where transitions have brought it. ``done_at`` is when it had finished, once it is
-    being undone.
+    """An activation: what it is for, where transitions have brought it, and what it reported of its progress, as text.
+    ``done_at`` is when it had finished, once it is being undone.
     """
 
     run_id: UUID
@@ -62,6 +62,7 @@ class ActivationRow:
     activation: Activation
     done_at: datetime | None = None
     origin: Origin = Origin.EMITTED
+    progress: str | None = None
 
     @property
     def key(self) -> Key:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator.machine.records import Claimed
-from cnstra.orchestrator.store import READMITTED_AT_ONCE, ClaimRequest, HeldClaim, Work, WorkerInfo
+from cnstra.orchestrator.store import READMITTED_AT_ONCE, ClaimRequest, HeldClaim, Report, Work, WorkerInfo
 from cnstra.stores.postgres.rows import works_of
 from cnstra.stores.postgres.transactions import Ask, Rows, Steps, operation
 
@@ -56,6 +57,21 @@ class Claiming:
             holder = {"worker": request.worker, "nonce": request.nonce, "limit": request.limit}
             claimed = yield Ask("claim_suspects" if request.suspects else "claim", holder | _able(request))
         return (yield from load_works(claimed))
+
+    @operation
+    def report(self, _repeated: bool, reports: Sequence[Report]) -> Steps[list[Report]]:
+        rows = yield Ask(
+            "report_progress",
+            {
+                "run_ids": [one.run_id for one in reports],
+                "activation_ids": [one.fence.activation_id for one in reports],
+                "epochs": [one.fence.epoch for one in reports],
+                "nonces": [one.fence.nonce for one in reports],
+                "progress": [one.progress for one in reports],
+            },
+        )
+        kept = set(rows)
+        return [one for one in reports if (one.run_id, one.fence.activation_id) not in kept]
 
     @operation
     def suspects_wait(self, _repeated: bool, request: ClaimRequest) -> Steps[bool]:

@@ -128,6 +128,7 @@ def works_of(claims: Rows, facts: Rows, contexts: Rows, emitted: Rows) -> list[W
             policy=of_run[row[0]][3],
             snapshot=replace(snapshots.get(row[0], EMPTY), place=of_run[row[0]][4]),
             place=of_run[row[0]][4],
+            progress=row[15],
         )
         for row in claims
     ]

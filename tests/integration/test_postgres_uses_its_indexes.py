@@ -113,7 +113,8 @@ def test_every_index_names_statements_that_there_are(connection: psycopg.Connect
 
 
 @pytest.mark.parametrize(
-    "statement", ["lock_runs", "load_activations", "load_heads", "update_runs", "update_activations"]
+    "statement",
+    ["lock_runs", "load_activations", "load_heads", "update_runs", "update_activations", "report_progress"],
 )
 def test_a_hop_reads_no_table_from_end_to_end(connection: psycopg.Connection[Any], statement: str) -> None:
     """Whatever their statistics say, the statements of a settlement reach each row by its key."""

@@ -21,6 +21,8 @@ POINTS = (
     "claim.done",  # it is committed, its reply is not taken in
     "call.begin",  # before the handler
     "call.inside",  # where the handler says so
+    "call.stuck",  # where it is to be beyond its max_duration
+    "call.reported",  # where it has reported its progress; the number is that of the row
     "call.end",  # it has returned, its settlement is not made
     "keep.begin",  # before a hop's blob is put, where its context is kept elsewhere
     "keep.done",  # it is put, and nothing refers to it yet

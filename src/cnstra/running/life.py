@@ -141,7 +141,3 @@ def _unenforced(cns: CNS) -> Iterator[str]:
     for neuron in cns.neurons.values():
         if neuron.concurrency is not None:
             yield f"neuron {neuron.name!r}: concurrency={neuron.concurrency} is not enforced by workers yet"
-        for name, dendrite in neuron.dendrites.items():
-            if dendrite.max_duration is not None and not dendrite.is_async:
-                where = f"neuron {neuron.name!r}, dendrite on {name!r}"
-                yield f"{where}: max_duration={dendrite.max_duration} of a sync handler is not enforced by workers yet"

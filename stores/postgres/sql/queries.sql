@@ -104,7 +104,7 @@ set status = 'running', epoch = a.epoch + 1, nonce = %(nonce)s, worker = %(worke
 from candidate c
 where a.run_id = c.run_id and a.activation_id = c.activation_id
 returning a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
-          a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo
+          a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo, a.progress::text
 
 -- name: claim_suspects
 -- The same for poison suspects, which only a worker that runs nothing else may have. There are few of them, so that those of
@@ -131,7 +131,7 @@ set status = 'running', epoch = a.epoch + 1, nonce = %(nonce)s, worker = %(worke
 from candidate c
 where a.run_id = c.run_id and a.activation_id = c.activation_id
 returning a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
-          a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo
+          a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo, a.progress::text
 
 -- name: suspects_wait
 -- Whether a claim for suspects would find one.
@@ -145,17 +145,32 @@ select exists (
 -- name: claims_of_nonce
 -- The claims that a worker was given under one nonce: what a claim whose reply was lost had answered.
 select a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
-       a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo
+       a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo, a.progress::text
 from cnstra.activation a
 where a.worker = %(worker)s and a.nonce = %(nonce)s and a.status = 'running'
 
 -- name: claims_of_ids
 -- These activations as claims; only those that the worker holds.
 select a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
-       a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo
+       a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo, a.progress::text
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[]) k (run_id, activation_id)
 join cnstra.activation a on a.run_id = k.run_id and a.activation_id = k.activation_id
 where a.status = 'running'
+
+-- name: report_progress
+-- Keep what running handlers report of their progress, where their claims still stand; what is in no index, so that the row
+-- stays on its page. It is no change to a run, and locks none: only rows of the reporting worker's own, in order.
+update cnstra.activation a
+set progress = h.progress
+from (select c.run_id, c.activation_id, n.progress
+      from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(epochs)s::int[], %(nonces)s::bigint[], %(progress)s::jsonb[])
+           n (run_id, activation_id, epoch, nonce, progress)
+      join cnstra.activation c on c.run_id = n.run_id and c.activation_id = n.activation_id
+      where c.status = 'running' and c.epoch = n.epoch and c.nonce = n.nonce
+      order by c.run_id, c.activation_id
+      for no key update of c) h
+where a.run_id = h.run_id and a.activation_id = h.activation_id
+returning a.run_id, a.activation_id
 
 -- name: children_held
 -- The successors of an activation that its own worker kept when it was settled.

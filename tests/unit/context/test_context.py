@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from cnstra.orchestrator import values
 from cnstra.orchestrator.errors import ContextError
-from cnstra.orchestrator.run_context import Identity, RunContext, view_of
+from cnstra.orchestrator.run_context import Identity, RunContext, lifeline_of, view_of
 from cnstra.orchestrator.slots import EMPTY, WHOLE, OnStale, Slot, Snapshot, local, resolve, shared
 
 WHO = Identity(run_id="018f0000-0000-7000-8000-000000000001", activation_id=7, neuron="bank", attempt=2, try_number=3)
@@ -296,3 +297,69 @@ def test_a_key_that_was_removed_from_a_value_that_has_no_keys_any_more_is_a_conf
     heads = {WHOLE: 1}
     assert resolve(view_of(ctx).changes(OnStale.CONFLICT), heads, read=0).conflict == (WHOLE,)
     assert resolve(view_of(ctx).changes(OnStale.OVERWRITE), heads, read=0).entries == ((shared("a"), None),)
+
+
+# -- time ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_handler_reads_what_was_reported_last() -> None:
+    """An earlier try's at first, then its own; each time a copy of its own, and None before there was any."""
+    assert seen_by().progress is None
+    ctx = RunContext[Any, Any](EMPTY, WHO, progress='{"rows":[1]}')
+    ctx.progress["rows"].append(2)
+    assert ctx.progress == {"rows": [1]}
+    ctx.heartbeat({"rows": [3]})
+    ctx.heartbeat()
+    assert ctx.progress == {"rows": [3]}
+
+
+def test_heartbeats_go_to_whoever_listens() -> None:
+    """With the text of the progress, if they have one; before anybody listens they go nowhere."""
+    heard: list[str | None] = []
+    ctx = seen_by()
+    ctx.heartbeat("before")
+    lifeline_of(ctx).heard_by(heard.append)
+    ctx.heartbeat()
+    ctx.heartbeat({"done": 0.5})
+    assert heard == [None, '{"done":0.5}']
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"a": [1, (2,)]}, "$.a[1] is a builtins.tuple"),
+        (float("nan"), "$ is nan"),
+        ({1: 2}, "$ has a key 1 of type int"),
+        ("a\0b", "U+0000"),
+        ("x" * 65_536, "65,538 bytes of JSON, above the limit of 65,536"),
+        ("é" * 32_768, "65,538 bytes of JSON, above the limit of 65,536"),
+    ],
+)
+def test_bad_progress_is_refused_with_its_path_and_type(bad: Any, says: str) -> None:
+    """Nobody hears of it, and what was reported before stays."""
+    heard: list[str | None] = []
+    ctx = seen_by()
+    ctx.heartbeat("good")
+    lifeline_of(ctx).heard_by(heard.append)
+    with pytest.raises(ContextError) as refusal:
+        ctx.heartbeat(bad)
+    assert f"progress of run {WHO.run_id}, activation 7 (bank): " in str(refusal.value)
+    assert says in str(refusal.value)
+    assert (heard, ctx.progress) == ([], "good")
+
+
+def test_a_progress_of_64_kb_is_taken() -> None:
+    """The limit counts bytes of its text."""
+    ctx = seen_by()
+    ctx.heartbeat("é" * 32_767)
+    assert len(ctx.progress) == 32_767
+
+
+def test_a_handler_knows_its_deadline_and_whether_it_is_wanted() -> None:
+    """The run's; None where nobody said. Cancelled from the moment on at which the worker is told."""
+    at = datetime(2030, 1, 1, tzinfo=UTC)
+    ctx = RunContext[Any, Any](EMPTY, WHO, deadline=at)
+    assert (ctx.deadline, seen_by().deadline) == (at, None)
+    assert ctx.cancelled is False
+    lifeline_of(ctx).cancelled = True
+    assert ctx.cancelled is True
