@@ -38,12 +38,15 @@ from support.worlds import (
     attempt_due,
     cancel_asked,
     deadline_due,
+    expects,
     failed,
     lost,
     pause_asked,
     resume_asked,
     retry_asked,
     returned,
+    scatter,
+    sent,
     succeeded,
     target,
 )
@@ -102,6 +105,7 @@ def test_every_pair_of_the_tables_comes_about(moved: set[tuple[Any, Any]]) -> No
 
     starts |= _end_runs_early(world, worker)
     _undo_runs(world, worker)
+    starts |= _wait_and_scatter(world, worker)
 
     assert moved == set(RUN_MOVES) | set(ACTIVATION_MOVES)
     assert starts == {status.value for status in ACTIVATION_STARTS}
@@ -152,6 +156,19 @@ def _undo_runs(world: MemoryWorld, worker: Worker) -> None:
     world.clock.advance(5)
     world.apply(deadline_due(too_late))
     assert (world.status(nothing), world.status(too_late)) == ("cancelled", "failed")
+
+
+def _wait_and_scatter(world: MemoryWorld, worker: Worker) -> set[str]:
+    """Signals come, do not come in time, and are not waited for any more; answers where what waits for them began."""
+    run_id = world.submit("stock")
+    waits = [expects("ship"), expects("bank", timeout=timedelta(seconds=1)), expects("report")]
+    world.apply(succeeded(worker.claim_one(), expected=waits, scattered=[scatter("1")]))
+    starts = {row["status"] for row in world.activations(run_id).values() if row["neuron"] == "ship"}
+    world.apply(sent(run_id))
+    world.clock.advance(1)
+    world.fire_everything(worker)
+    world.apply(cancel_asked(run_id))
+    return starts
 
 
 @TABLES
