@@ -3,4 +3,4 @@
 
 create index activation_gathers on cnstra.activation (run_id, path) where status = 'waiting' and gathers is not null;   -- abandon
 create index scatter_open on cnstra.scatter (run_id, path) where not closed and path is not null;                       -- abandon
-create index activation_by_parent on cnstra.activation (run_id, parent_activation_id);                                  -- emitted, children_held, cnstra.activations
+create index activation_by_parent on cnstra.activation (run_id, parent_activation_id);                                  -- emitted, children_held, activation_rows
