@@ -139,9 +139,7 @@ def test_g1_g11_hundreds_of_members_survive_workers_broker_and_database(
             doomed_servers.restart_postgres("immediate")
         crew.append((app, stage.start(app, **options)))
         blows += 1
-        most = stage.row(
-            "select max(running) as most from cnstra.scatter where run_id = %s", limited.id
-        )["most"]
+        most = stage.row("select max(running) as most from cnstra.scatter where run_id = %s", limited.id)["most"]
         assert most is None or most <= 5
     stage.all_completed(runs)
     assert blows > 3

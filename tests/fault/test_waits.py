@@ -100,7 +100,9 @@ def test_g8_of_a_signal_and_a_timeout_that_meet_one_wins(stage: Stage) -> None:
         [graphs.put_question.create_signal({"seconds": 0.2 + place / 20}) for place in range(2 * _DOZEN)]
     )
     eventually(
-        lambda: stage.row("select count(*) as late from cnstra.run where finished_at is not null")["late"] >= _DOZEN // 2,
+        lambda: (
+            stage.row("select count(*) as late from cnstra.run where finished_at is not null")["late"] >= _DOZEN // 2
+        ),
         PATIENCE,
         what="the first timeouts fire",
     )

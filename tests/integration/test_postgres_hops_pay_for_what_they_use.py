@@ -45,7 +45,6 @@ class CountingWorld(PostgresWorld):
         sent, self.sent = self.sent, []
         return sent
 
-
     def brought(self, *statements: str) -> list[int]:
         """How many rows these statements brought when they were sent last."""
         return [self._rows[statement] for statement in statements]

@@ -48,14 +48,16 @@ cross join generate_series(1, 4) n
 cross join lateral (select abs(hashtext(r.run_id::text || n)) % 10 + 1 as at) s;
 
 insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordinal, graph, pin, neuron, dendrite, collateral,
-                               payload, queue, priority, attempt, status, created_at, available_at, finished_at, path, gathers)
-select r.run_id, 4 + n, 1, 0, r.graph, '', 'n', 'd', 'c', '1', 'q0', 0, 1, case when n % 5 = 0 then 'waiting' else 'done' end, now(),
+                               payload, queue, priority, attempt, status, created_at, available_at, finished_at, path,
+                               gathers)
+select r.run_id, 4 + n, 1, 0, r.graph, '', 'n', 'd', 'c', '1', 'q0', 0, 1, case when n % 5 = 0 then 'waiting' else 'done' end,
+       now(),
        now(), case when n % 5 > 0 then now() end, array[1, n], case when n % 5 = 0 then 2 + n end
 from (select * from cnstra.run limit 100) r
 cross join generate_series(1, 50) n;
 
-insert into cnstra.scatter (run_id, group_id, parent, ordinal, collateral, size, path, targets, gathers, started, running, ended,
-                            closed)
+insert into cnstra.scatter (run_id, group_id, parent, ordinal, collateral, size, path, targets, gathers, started, running,
+                            ended, closed)
 select r.run_id, n, 1, 0, 'c', 1, case when n > 1 then array[1, n] end, '[]', '[]', 1, 0, 1, n % 5 > 0
 from (select * from cnstra.run limit 100) r
 cross join generate_series(1, 50) n;

@@ -36,7 +36,9 @@ def waits_are_kept(state: State, run: Run) -> None:
     assert len(keys) == len(set(keys)), "a signal was kept twice"
     assert [row.letter.number for row in letters] == list(range(1, run.last_letter + 1))
     wanted = {one.collateral for one in expectations}
-    assert not [row for row in letters if row.taken_by is None and row.letter.sent.collateral in wanted], "it waits in vain"
+    assert not [row for row in letters if row.taken_by is None and row.letter.sent.collateral in wanted], (
+        "it waits in vain"
+    )
     graph = state.runs[run.run_id].submission.graph
     wanted_by_key = {(graph, one.key, one.collateral) for one in expectations if one.key is not None}
     for posted in state.posted.values():
@@ -141,7 +143,9 @@ def gathers_have_all_results(state: State, run: Run) -> None:
             assert _is_gone(groups, group)
             assert any(groups[place[0]].takes_failures for place in group.path)
         elif group.closed:
-            failures = next(one.failures for one in group.gatherings if one.activation_id == row.activation.activation_id)
+            failures = next(
+                one.failures for one in group.gatherings if one.activation_id == row.activation.activation_id
+            )
             assert json.loads(row.target.payload) == _results(state, rows, group, groups, failures=failures)
 
 

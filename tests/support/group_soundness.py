@@ -46,7 +46,9 @@ def assert_groups_are_counted(stage: Stage, run: dict[str, Any], activations: li
     for member in members:
         place = (member["group_id"], member["member"])
         within = [one for one in activations if place in paths[one["activation_id"]]]
-        failed = [one for one in within if one["status"] == "failed" and _counts_in(paths[one["activation_id"]], place, takes)]
+        failed = [
+            one for one in within if one["status"] == "failed" and _counts_in(paths[one["activation_id"]], place, takes)
+        ]
         group = groups[member["group_id"]]
         assert (member["outstanding"], member["failed"]) == (0, len(failed)), member
         assert member["ended"] == (bool(within) and (not failed or takes[member["group_id"]])), member
@@ -54,7 +56,7 @@ def assert_groups_are_counted(stage: Stage, run: dict[str, Any], activations: li
     for group in groups.values():
         ended = sum(one["ended"] for one in members if one["group_id"] == group["group_id"])
         assert (group["running"], group["ended"]) == (0, ended), group
-        assert not ended == group["size"] or group["closed"], group
+        assert ended != group["size"] or group["closed"], group
         assert run["status"] != "completed" or group["closed"], group
 
 

@@ -111,7 +111,9 @@ MOODS = {
         size=24,
     ),
     "everything": Mood(
-        weights=_WORK | _PEOPLE | {"answer": 5, "post": 3, "too late to answer": 2, "race": 1, "strangers": 1, "late": 1},
+        weights=_WORK
+        | _PEOPLE
+        | {"answer": 5, "post": 3, "too late to answer": 2, "race": 1, "strangers": 1, "late": 1},
         runs=2,
         expects=0.25,
         scatters=0.3,

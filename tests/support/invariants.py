@@ -119,7 +119,6 @@ def counts_are_those_of_the_rows(run: Run, rows: dict[int, Activation]) -> None:
 
 
 def the_status_says_what_there_is(run: Run, rows: dict[int, Activation]) -> None:
-    statuses = {row.status for row in rows.values()}
     assert (run.finished_at is not None) == (run.status in ENDED)
     assert run.status not in ENDED or run.outstanding == 0
     assert run.ending is None or run.next_retry_at is None

@@ -531,7 +531,7 @@ class PostgresWorld(World):
         )
         with self.connect() as connection:
             return {
-                row[0]: Counted(*row[1:5], [tuple(pair) for pair in row[5]])
+                row[0]: Counted(row[1], row[2], row[3], row[4], [tuple(pair) for pair in row[5]])
                 for row in connection.execute(query, [run_id])
             }
 
