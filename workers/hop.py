@@ -259,7 +259,7 @@ class Hops:
         try:
             returned = call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context)
             if inspect.isawaitable(returned):
-                returned = asyncio.run_coroutine_threadsafe(_in_time(returned, call), self._loop).result()
+                returned = asyncio.run_coroutine_threadsafe(in_time(returned, call), self._loop).result()
         except BaseException as error:  # a handler may raise anything, and the thread must live on
             self._failed(job, call, error)
         else:
@@ -278,7 +278,7 @@ class Hops:
         if call is None:
             return
         try:
-            returned = await _in_time(call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context), call)
+            returned = await in_time(call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context), call)
         except asyncio.CancelledError as error:
             if not self._calling:  # the worker stops, and did not wait any longer: the claim runs out
                 raise
@@ -545,7 +545,7 @@ class Hops:
         return not self._calling  # else a handler has stopped it, and others are on it
 
 
-async def _in_time(awaitable: Any, call: Call) -> Any:
+async def in_time(awaitable: Any, call: Call) -> Any:
     """What a handler's async part returns. One that takes longer than its ``max_duration`` is cancelled, and has failed with
     ``MaxDurationExceeded``, whatever it makes of that.
     """

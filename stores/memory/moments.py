@@ -1,0 +1,39 @@
+"""When something next happens of itself: for a clock that stands still until then.
+
+Beyond the port of stores: only who moves the clock of a store in memory asks. Whatever waits for a time is named here, or that
+clock would pass over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from uuid import UUID
+
+from cnstra.orchestrator.machine.states import ActivationStatus
+from cnstra.stores.memory.operations import operation
+from cnstra.stores.memory.state import State
+
+
+class Moments:
+    """The operation of who moves the clock."""
+
+    @operation
+    def next_moment(self, state: State, renewed: Collection[UUID]) -> datetime | None:
+        """The first moment at which a supervisor finds something to do, also one that has passed; None when that is never.
+
+        ``renewed`` are workers whose leases never run out, because somebody renews them.
+        """
+        return min(_moments(state, renewed), default=None)
+
+
+def _moments(state: State, renewed: Collection[UUID]) -> Iterator[datetime]:
+    for row in state.with_status(ActivationStatus.SCHEDULED):
+        yield row.activation.available_at or row.created_at
+    for run in state.runs.values():
+        if run.run.next_retry_at is not None:
+            yield run.run.next_retry_at
+    for lease in state.workers.values():
+        if lease.info.worker not in renewed and state.claims_of(lease.info.worker):
+            # A lease is there up to its last moment, and is lost with the next one that a clock can show.
+            yield lease.lost_at or lease.expires_at + datetime.resolution
