@@ -71,7 +71,7 @@ class Bench:
         call_limit: int,
     ) -> None:
         self.faults = Faults(cns)
-        self.journal = Journal()
+        self.journal = Journal(cns)
         self.weather: Weather = Calm()
         self.blows: list[str] = []
         self._store = store

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from cnstra.orchestrator import values
-from cnstra.orchestrator.graph import Neuron
+from cnstra.orchestrator.graph import CNS, Neuron
 from cnstra.orchestrator.graph.dendrites import Dendrite
 from cnstra.orchestrator.machine.records import FailedTry, Succeeded, Verdict
 from cnstra.testing.errors import LabError
@@ -69,25 +69,39 @@ def outcome_of(event: Succeeded | FailedTry, verdict: Verdict) -> CallOutcome:
             return "committed" if isinstance(event, Succeeded) else "failed"
 
 
+def check(cns: CNS, which: Which) -> None:
+    """Raises ``LabError`` for what is not in the graph: to look for its calls would find none, and prove nothing."""
+    match which:
+        case None:
+            return
+        case Neuron():
+            known = cns.neurons.get(which.name) is which
+        case Dendrite():
+            known = cns.dendrite(which.neuron.name, which.collateral.name) is which
+        case _:
+            known = isinstance(which, str) and which in cns.neurons
+    if not known:
+        raise LabError(
+            f"{which!r} is not in the graph; give a neuron, its name, or a dendrite: {', '.join(sorted(cns.neurons))}"
+        )
+
+
 def is_of(call: HandlerCall, which: Which) -> bool:
     """Whether a call is one of a neuron's, or of a dendrite's."""
     match which:
-        case None:
-            return True
-        case str():
-            return call.neuron == which
         case Neuron():
             return call.neuron == which.name
         case Dendrite():
             return (call.neuron, call.collateral) == (which.neuron.name, which.collateral.name)
         case _:
-            raise LabError(f"{which!r} is no neuron: give one, its name, or a dendrite")
+            return which in (None, call.neuron)
 
 
 class Journal:
     """All calls of a lab."""
 
-    def __init__(self) -> None:
+    def __init__(self, cns: CNS) -> None:
+        self._cns = cns
         self._calls: list[HandlerCall] = []
 
     def write(self, call: HandlerCall) -> int:
@@ -102,4 +116,6 @@ class Journal:
         self._calls[place] = replace(self._calls[place], error=error)
 
     def calls(self, which: Which = None, run_id: UUID | None = None) -> list[HandlerCall]:
+        """Those of a neuron or a dendrite, of a run; or all. Raises ``LabError`` for what is not in the graph."""
+        check(self._cns, which)
         return [call for call in self._calls if is_of(call, which) and run_id in (None, call.run_id)]

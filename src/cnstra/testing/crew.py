@@ -49,6 +49,7 @@ class Crew:
     def __init__(
         self, cns: CNS, store: MemoryStore, clock: LabClock, entropy: Entropy, settings: WorkerSettings
     ) -> None:
+        self._graph = cns.durable_name
         self._cns = cns
         self._store = store
         self._clock = clock
@@ -85,7 +86,7 @@ class Crew:
             worker=worker,
             host=socket.gethostname(),
             pid=os.getpid(),
-            graph=self._cns.durable_name,
+            graph=self._graph,
             graph_version=self._cns.version,
             queues=self._cns.queues,
             dendrites=self._dendrites,
@@ -100,7 +101,7 @@ class Crew:
                 ClaimRequest(
                     worker=hand.worker,
                     nonce=self._entropy.nonce(),
-                    graph=self._cns.durable_name,
+                    graph=self._graph,
                     graph_version=self._cns.version,
                     queues=self._cns.queues,
                     dendrites=self._dendrites,

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from cnstra.orchestrator.graph import CNS, Neuron
-from cnstra.orchestrator.graph.dendrites import Dendrite
-from cnstra.testing.calls import HandlerCall, Which, is_of
+from cnstra.orchestrator.graph import CNS
+from cnstra.testing.calls import HandlerCall, Which, check, is_of
 from cnstra.testing.errors import LabError
 
 CrashPoint = Literal["before_call", "after_call", "after_commit"]
@@ -61,7 +60,7 @@ class Faults:
 
     def add(self, which: Which, what: Doom | Failing, *, nth: int, times: int, when: When | None) -> None:
         """Raises ``LabError`` for what can never strike."""
-        self._check(which)
+        check(self._cns, which)
         for name, number in (("nth", nth), ("times", times)):
             if number < 1:
                 raise LabError(f"{name}={number} must be at least 1: calls are counted from 1")
@@ -73,16 +72,3 @@ class Faults:
         """What goes wrong with a call that is about to be made."""
         striking = [fault.what for fault in self._faults if fault.strikes(call)]
         return striking[0] if striking else None
-
-    def _check(self, which: Which) -> None:
-        match which:
-            case None:
-                return
-            case Neuron():
-                known = self._cns.neurons.get(which.name) is which
-            case Dendrite():
-                known = self._cns.dendrite(which.neuron.name, which.collateral.name) is which
-            case _:
-                known = which in self._cns.neurons
-        if not known:
-            raise LabError(f"{which!r} is not in the graph; its neurons are {', '.join(sorted(self._cns.neurons))}")

@@ -118,7 +118,7 @@ class _Controls:
         """
         self._bench.faults.add(which, "stall", nth=nth, times=times, when=when)
 
-    def storm(self, seed: int | None = None, *, crash: float = 0.2, stall: float = 0.05) -> None:
+    def storm(self, seed: int | None = None, *, crash: float = 0.2, stall: float = 0.1) -> None:
         """From now on several workers run hops in any order, and die and stall at random; until ``calm``.
 
         ``crash`` and ``stall`` are chances in each call. The same seed is the same storm; without one a new one is drawn. An

@@ -10,6 +10,8 @@ from cnstra.testing.faults import CRASH_POINTS, Doom
 
 _HANDS = 3
 _ROOM = 3
+_WEIGHTS = {"before_call": 1, "after_call": 2, "after_commit": 1}
+"""How likely each point is: it is the second call of a handler that finds what is wrong with a saga."""
 
 
 class Weather(Protocol):
@@ -70,7 +72,7 @@ class Storm:
     def doom(self) -> Doom | None:
         drawn = self._chance.random()
         if drawn < self._crash:
-            return self._chance.choice(CRASH_POINTS)
+            return self._chance.choices(CRASH_POINTS, [_WEIGHTS[point] for point in CRASH_POINTS])[0]
         return "stall" if drawn < self._crash + self._stall else None
 
     def stays(self) -> bool:
