@@ -1,4 +1,4 @@
-"""A lab's time, which only the lab moves; and its ids, which a seed makes the same each time."""
+"""A lab's time, which only the lab moves; and its ids, whose order is the same each time."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class LabClock:
         return (self._now - self.began) / timedelta(seconds=1)
 
 
-class SeededEntropy:
-    """Ids and nonces out of a seed. Run ids sort by when they were made, also where the clock stands."""
+class LabEntropy:
+    """Ids and nonces. Run ids sort by when they were made, also where the clock stands: chance decides no order."""
 
     def __init__(self, chance: random.Random, clock: LabClock) -> None:
         self._chance = chance

@@ -120,7 +120,7 @@ class BlockingDriver:
 
     def _called(self, call: Call) -> Ended:
         try:
-            returned = call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context)
+            returned = _call(call)
             if inspect.isawaitable(returned):
                 if self._runner is None:
                     self._runner = asyncio.Runner()
@@ -168,7 +168,7 @@ class AsyncDriver:
 
     async def _called(self, call: Call) -> Ended:
         try:
-            returned = call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context)
+            returned = _call(call)
             if inspect.isawaitable(returned):
                 returned = await in_time(returned, call)
         except KeyboardInterrupt:
@@ -186,6 +186,11 @@ class AsyncDriver:
 
     def close(self) -> None:
         self._closed = True
+
+
+def _call(call: Call) -> Any:
+    """Call the handler; what is async in it has not begun then."""
+    return call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context)
 
 
 def _has_async(cns: CNS) -> bool:

@@ -2,7 +2,7 @@
 
 ``Lab`` and ``AsyncLab`` are clients, of the same names and types as ``Orchestrator`` and ``AsyncOrchestrator``, and the workers,
 the supervisor and the time in one. Nothing runs by itself: no thread, no server, no real time. What happens depends on the
-graph, the test and the seed alone.
+graph, the test and the seeds alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cnstra.orchestrator.submitting import ListOptions, ManyOptions, SubmitOptio
 from cnstra.stores.memory import MemoryStore
 from cnstra.testing.bench import Bench
 from cnstra.testing.calls import HandlerCall, Which
-from cnstra.testing.clock import LabClock, SeededEntropy
+from cnstra.testing.clock import LabClock, LabEntropy
 from cnstra.testing.crew import Crew
 from cnstra.testing.driving import AsyncDriver, BlockingDriver, Drive
 from cnstra.testing.errors import LabError
@@ -45,7 +45,7 @@ class _Controls:
         self,
         cns: CNS,
         services: Any,
-        seed: int,
+        seed: int | None,
         start: datetime | None,
         lease: timedelta,
         crash_backoff: timedelta,
@@ -55,7 +55,7 @@ class _Controls:
         settings = WorkerSettings(lease=lease, crash_backoff=crash_backoff, poison_limit=poison_limit)
         self._cns = with_services(cns, services)
         self._clock = LabClock(start)
-        self._entropy = SeededEntropy(random.Random(seed), self._clock)
+        self._entropy = LabEntropy(random.SystemRandom() if seed is None else random.Random(seed), self._clock)
         self._memory = MemoryStore(self._clock.now)
         self._memory.run(self._memory.set_retention(dict.fromkeys(RULES)))
         crew = Crew(self._cns, self._memory, self._clock, self._entropy, settings)
@@ -150,9 +150,10 @@ class _Controls:
 class Lab(_Controls, Orchestrator):
     """Durable runs of a graph in memory, driven by the test; a client like ``Orchestrator``, in whose place it may stand.
 
-    ``services`` take the place of the graph's own. ``seed`` makes ids and the jitter of backoffs the same each time. The clock
-    stands at ``start``, an aware datetime, by default now, until ``advance`` or ``wait`` moves it. ``lease``,
-    ``crash_backoff`` and ``poison_limit`` are those of workers. ``call_limit`` ends a graph that never comes to rest.
+    ``services`` take the place of the graph's own. ``seed`` is that of ids and of the jitter of backoffs; without one, ids are
+    new in each lab, so that several may share what remembers idempotency keys, and all else is the same. The clock stands at
+    ``start``, an aware datetime, by default now, until ``advance`` or ``wait`` moves it. ``lease``, ``crash_backoff`` and
+    ``poison_limit`` are those of workers. ``call_limit`` ends a graph that never comes to rest.
 
     Handlers are called in the test's own thread, async ones on an event loop of the lab; where a loop runs already, that is for
     ``AsyncLab``. Use it in a ``with``, or ``close`` it. Not to be shared by threads.
@@ -165,7 +166,7 @@ class Lab(_Controls, Orchestrator):
         cns: CNS,
         *,
         services: Any = OWN,
-        seed: int = 0,
+        seed: int | None = None,
         start: datetime | None = None,
         lease: timedelta = timedelta(seconds=15),
         crash_backoff: timedelta = timedelta(seconds=1),
@@ -239,7 +240,7 @@ class AsyncLab(_Controls, AsyncOrchestrator):
         cns: CNS,
         *,
         services: Any = OWN,
-        seed: int = 0,
+        seed: int | None = None,
         start: datetime | None = None,
         lease: timedelta = timedelta(seconds=15),
         crash_backoff: timedelta = timedelta(seconds=1),

@@ -19,7 +19,7 @@ ORDERS = [Order("1", 10), Order("2", 20, ("pen",)), Order("3", 30)]
 
 def weathered(seed: int, bank: Bank, **chances: float) -> tuple[Lab, list[LabRun]]:
     """A lab in which three orders have come through a storm."""
-    with Lab(cns, services=bank, start=START) as lab:
+    with Lab(cns, services=bank, start=START, seed=0) as lab:
         lab.storm(seed, **chances)
         runs = lab.submit_many([order_placed.create_signal(order) for order in ORDERS])
         for run in runs:
@@ -74,6 +74,25 @@ def test_the_same_seed_is_the_same_storm() -> None:
 
     assert [story(seed) for seed in range(5)] == stories
     assert len({repr(one) for one in stories}) == 5
+
+
+def test_without_a_seed_ids_are_new_and_all_else_is_the_same() -> None:
+    """What keeps idempotency keys, such as a database, can be shared by labs; and a storm is still the same storm."""
+
+    def told(seed: int | None) -> tuple[list[Any], set[Any]]:
+        with Lab(cns, services=Bank(), start=START, seed=seed) as lab:
+            lab.storm(3)
+            runs = lab.submit_many([order_placed.create_signal(order) for order in ORDERS])
+            for run in runs:
+                run.wait()
+        calls = [(call.payload.id, call.neuron, call.try_number, call.at, call.outcome) for call in lab.calls()]
+        return calls, {run.id for run in runs}
+
+    (calls, ids), (calls_again, others) = told(None), told(None)
+
+    assert calls == calls_again
+    assert not ids & others
+    assert told(5) == told(5) != told(6)
 
 
 def test_a_storm_finds_the_step_that_is_not_safe_to_repeat() -> None:
