@@ -37,16 +37,16 @@ counter = neuron("counter", CounterAxon)
 
 
 @counter.dendrite(begun)
-def count(number: int, axon: CounterAxon):
-    return axon.counted.create_signal(number + 1)
+def count(number: int, axon: CounterAxon, ctx):
+    return axon.counted.create_signal(number + ctx.services)
 
 
-cns = CNS([counter], name="counting")
+cns = CNS([counter], name="counting", services=100)
 
 
 @pytest.mark.parametrize("number", range(4))
 def test_a_run_on_real_servers(cnstra_worker, cnstra_orchestrator, cnstra_database_url, number):
-    stop = cnstra_worker(cns, threads=2, lease=timedelta(seconds=30))
+    stop = cnstra_worker(cns, services=1, threads=2, lease=timedelta(seconds=30))
     orchestrator = cnstra_orchestrator(cns)
     result = orchestrator.submit(begun.create_signal(number)).wait(timeout=60)
     assert [signal.payload for signal in result.outputs] == [number + 1]

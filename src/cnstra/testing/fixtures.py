@@ -20,6 +20,7 @@ from cnstra.client import Orchestrator
 from cnstra.orchestrator.stimulation import CNS
 from cnstra.servers import HeldServers, hold
 from cnstra.testing import fresh
+from cnstra.testing.services import OWN, with_services
 from cnstra.testing.serving import WorkerOptions, serving
 
 _home = pytest.StashKey[Path]()
@@ -95,10 +96,10 @@ def cnstra_orchestrator(cnstra_database_url: str, cnstra_broker_url: str) -> Ite
 
 class StartWorker(Protocol):
     """Starts a worker of a graph in this process, on the servers of the test; it drains when the test ends, or when what this
-    gives is called.
+    gives is called. ``services`` take the place of the graph's own.
     """
 
-    def __call__(self, cns: CNS, **options: Unpack[WorkerOptions]) -> StopWorker: ...
+    def __call__(self, cns: CNS, *, services: Any = OWN, **options: Unpack[WorkerOptions]) -> StopWorker: ...
 
 
 class StopWorker(Protocol):
@@ -112,9 +113,10 @@ def cnstra_worker(cnstra_database_url: str, cnstra_broker_url: str) -> Iterator[
     """Starts workers: ``cnstra_worker(cns, threads=2)``; see ``WorkerOptions``."""
     with ExitStack() as stack:
 
-        def start(cns: CNS, **options: Unpack[WorkerOptions]) -> StopWorker:
+        def start(cns: CNS, *, services: Any = OWN, **options: Unpack[WorkerOptions]) -> StopWorker:
             worker = stack.enter_context(ExitStack())  # its close may be called early, and does nothing the second time
-            worker.enter_context(serving(cns, cnstra_database_url, cnstra_broker_url, **options))
+            graph = with_services(cns, services)
+            worker.enter_context(serving(graph, cnstra_database_url, cnstra_broker_url, **options))
             return worker.close
 
         yield start
