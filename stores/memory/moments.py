@@ -6,9 +6,8 @@ clock would pass over it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from uuid import UUID
 
 from cnstra.orchestrator.machine.states import ActivationStatus
 from cnstra.stores.memory.operations import operation
@@ -19,21 +18,21 @@ class Moments:
     """The operation of who moves the clock."""
 
     @operation
-    def next_moment(self, state: State, renewed: Collection[UUID]) -> datetime | None:
+    def next_moment(self, state: State) -> datetime | None:
         """The first moment at which a supervisor finds something to do, also one that has passed; None when that is never.
 
-        ``renewed`` are workers whose leases never run out, because somebody renews them.
+        The leases of workers that hold something count, whether somebody would renew them or not.
         """
-        return min(_moments(state, renewed), default=None)
+        return min(_moments(state), default=None)
 
 
-def _moments(state: State, renewed: Collection[UUID]) -> Iterator[datetime]:
+def _moments(state: State) -> Iterator[datetime]:
     for row in state.with_status(ActivationStatus.SCHEDULED):
         yield row.activation.available_at or row.created_at
     for run in state.runs.values():
         if run.run.next_retry_at is not None:
             yield run.run.next_retry_at
     for lease in state.workers.values():
-        if lease.info.worker not in renewed and state.claims_of(lease.info.worker):
+        if state.claims_of(lease.info.worker):
             # A lease is there up to its last moment, and is lost with the next one that a clock can show.
             yield lease.lost_at or lease.expires_at + datetime.resolution

@@ -174,8 +174,7 @@ class Bench:
     def _fault(self, hop: _Hop, asked: Doom | Failing | None) -> Doom | Failing | None:
         """What was asked for, or what the weather brings: it spares who would then have failed with ``Poisoned``."""
         brought = self.weather.doom()
-        losses = max(held.work.crashes for held in self._held if held.hand is hop.hand)
-        spared = losses + 1 >= self._settings.poison_limit or not hop.hand.alive
+        spared = hop.work.crashes + 1 >= self._settings.poison_limit or not hop.hand.alive
         return asked or (None if spared else brought)
 
     def _count(self, hop: _Hop) -> None:

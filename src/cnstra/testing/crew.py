@@ -67,11 +67,11 @@ class Crew:
     # -- workers -----------------------------------------------------------------------------------------------
 
     def resize(self, count: int) -> None:
-        """Have so many workers. Those that are too many end in peace."""
+        """Have so many workers. Those that are too many claim no more, and keep what they hold."""
         while len(self.hands) < count:
             self.hands.append(self._born())
         for hand in self.hands[count:]:
-            self._store.run(self._store.leave(hand.worker))
+            hand.alive = False
         del self.hands[count:]
 
     def lose(self, hand: Hand) -> None:
@@ -126,8 +126,11 @@ class Crew:
         raise LabError(f"at {self._clock.now()} something stays due, however often the supervisor looks")
 
     def next_moment(self) -> datetime | None:
-        """When time alone next moves something: a timer, a backoff, an attempt, a lost worker. None is never."""
-        return self._store.run(self._store.next_moment([hand.worker for hand in self.hands]))
+        """When time alone next moves something: a timer, a backoff, an attempt, a lost worker. None is never.
+
+        Where nothing can run any more, a worker that lives holds nothing, so that its lease is no such time.
+        """
+        return self._store.run(self._store.next_moment())
 
     def _expire(self) -> None:
         """Delete what the store's rules no longer keep. A lab begins with rules that keep everything."""

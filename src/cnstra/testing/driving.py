@@ -44,7 +44,7 @@ class Drive:
         """Let time pass until then: whatever falls due on the way does so at its own time, in its order."""
         self._bench.rest()
         yield from self._bench.until_idle()
-        while (next_moment := self._crew.next_moment()) is not None and next_moment <= moment:
+        while (next_moment := self._crew.next_moment()) is not None and next_moment < moment:
             yield from self._at(next_moment)
         yield from self._at(moment)
 

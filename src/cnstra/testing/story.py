@@ -8,7 +8,8 @@ from typing import Any
 Row = Mapping[str, Any]
 
 _LONGEST = 200
-_MOST = 50
+_FIRST = 10
+_LAST = 40
 _OVER = frozenset({"done", "failed", "cancelled", "compensated"})
 
 
@@ -17,10 +18,10 @@ def told(run: Row, activations: Sequence[Row]) -> str:
     done = sum(activation["status"] == "done" for activation in activations)
     head = f"run {run['run_id']} of {run['graph']}: {run['status']}, attempt {run['attempt']}, {done} of {len(activations)} done"
     lines = [head + _error(run)]
-    lines += [f"  {_name(activation)}: {_state(activation)}" for activation in activations[:_MOST]]
-    if len(activations) > _MOST:
-        lines.append(f"  … and {len(activations) - _MOST} more activations")
-    return "\n".join(lines)
+    told = [f"  {_name(activation)}: {_state(activation)}" for activation in activations]
+    if len(told) > _FIRST + _LAST:
+        told[_FIRST:-_LAST] = [f"  … {len(told) - _FIRST - _LAST} more …"]
+    return "\n".join([*lines, *told])
 
 
 def what_it_waits_for(run: Row, activations: Sequence[Row]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 import threading
 import warnings
@@ -32,6 +33,7 @@ from cnstra import (
 from cnstra.orchestrator.machine.records import Target
 from cnstra.orchestrator.store import Submission
 from cnstra.testing import AsyncLab, AsyncLabRun, Lab, LabError, LabRun, UnassignedChange
+from cnstra.testing.clock import LabClock
 from support.shop import REMINDED_AFTER, Bank, Order, cns, order_placed, payment, remind, reserve, stock
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -308,6 +310,16 @@ def test_wait_says_when_what_a_run_waits_for_never_comes() -> None:
             lab.get_run(submission.run_id).wait()
 
 
+def test_a_clock_begins_on_a_whole_second_and_never_goes_back() -> None:
+    """So that fractions of a millisecond decide no order of ids."""
+    clock = LabClock(START + timedelta(microseconds=999))
+    assert clock.now() == START
+    clock.move_to(START + DAY)
+    clock.move_to(START)
+
+    assert (clock.now(), clock.seconds()) == (START + DAY, 86_400.0)
+
+
 def test_time_does_not_go_back_and_a_start_has_a_time_zone() -> None:
     """Both would make runs that cannot be."""
     with Lab(cns) as lab, pytest.raises(LabError, match="time does not go back"):
@@ -335,7 +347,7 @@ def test_backoffs_are_of_the_labs_time_and_their_jitter_is_of_its_seed() -> None
     first = seconds(1)
     drawn = random.random()
 
-    assert len(first) == 3
+    assert len(first) == len({round(one % 1, 6) for one in first}) == 3
     assert [1 <= first[0] <= 2, 2 <= first[1] <= 3, 4 <= first[2] <= 5] == [True] * 3
     assert seconds(1) == first != seconds(2)
     random.seed(7)
@@ -423,16 +435,59 @@ def test_the_async_lab_does_the_same_on_the_loop_of_the_test() -> None:
 
 
 def test_tasks_that_wait_in_one_async_lab_take_turns() -> None:
-    """Each handler is called once, though two drive."""
+    """Each handler is called once, though two drive, also while one of its calls waits for something."""
+    slow = neuron("slow", {"next": begun})
+
+    @slow.dendrite(begun)
+    async def take(number: int, axon: Any) -> Any:
+        await asyncio.sleep(0)
+        return axon.next.create_signal(number - 1) if number else None
 
     async def test() -> None:
-        async with AsyncLab(cns, services=Bank()) as lab:
-            first, second = await lab.submit_many([order_placed.create_signal(Order(id)) for id in "12"])
+        async with AsyncLab(small(slow)) as lab:
+            first, second = await lab.submit_many([begun.create_signal(3), begun.create_signal(3)])
             results = await asyncio.gather(first.wait(), second.wait())
             assert [result.status for result in results] == ["completed"] * 2
             assert len(lab.calls()) == 8
 
     asyncio.run(test())
+
+
+def test_a_handler_may_not_drive_an_async_lab_either() -> None:
+    """It would wait for itself."""
+    nested = neuron("nested")
+
+    @nested.dendrite(begun, retry=Retrying(stop=stop_after_attempt(1)))
+    async def take(number: int, axon: Axon, ctx: Context) -> None:
+        await ctx.services[0].run_until_idle()
+
+    async def test() -> None:
+        labs: list[AsyncLab] = []
+        async with AsyncLab(small(nested), services=labs) as lab:
+            labs.append(lab)
+            run = await lab.submit(begun.create_signal(1))
+            result = await asyncio.wait_for(run.wait(), 60)
+            assert "cannot drive the lab" in (result.error or "")
+
+    asyncio.run(test())
+
+
+def test_async_handlers_see_the_context_variables_of_the_test() -> None:
+    """As they are when the lab is driven, each time."""
+    tenant = contextvars.ContextVar[str]("tenant")
+    seen: list[str] = []
+    taker = neuron("taker")
+
+    @taker.dendrite(begun)
+    async def take(number: int) -> None:
+        seen.append(tenant.get())
+
+    with Lab(small(taker)) as lab:
+        for name in ("one", "two"):
+            tenant.set(name)
+            lab.submit(begun.create_signal(1)).wait()
+
+    assert seen == ["one", "two"]
 
 
 def test_a_cancelled_async_test_ends_and_a_handler_that_cancels_itself_has_failed() -> None:
@@ -565,6 +620,20 @@ def test_a_graph_that_does_not_come_to_rest_is_stopped_and_named() -> None:
             run.wait()
         assert len(run.calls()) == 1000
 
+    rests = neuron("rests", {"again": begun})
+
+    @rests.dendrite(begun)
+    def rest(number: int, axon: Any) -> Any:
+        return axon.again.create_signal(number + 1, delay=DAY if number == 600 else None)
+
+    with Lab(small(rests), call_limit=1000) as lab:  # each drive begins to count anew
+        run = lab.submit(begun.create_signal(0))
+        lab.run_until_idle()
+        assert len(run.calls()) == 601
+        with pytest.raises(LabError, match="does not come to rest"):
+            lab.advance(DAY)
+        assert len(run.calls()) == 1601
+
     stubborn = neuron("stubborn")
 
     @stubborn.dendrite(begun, retry=Retrying(stop=stop_never, wait=wait_fixed(1)))
@@ -606,6 +675,20 @@ def test_a_run_tells_its_story() -> None:
         "  1 stock on order.placed: done → stock.reserved\n"
         "  2 payment on stock.reserved: failed, 3 tries: ConnectionError: the bank>"
     )
+
+
+def test_a_long_story_leaves_out_its_middle() -> None:
+    """How it began, and how it stands."""
+    cycle = neuron("cycle", {"again": begun})
+    cycle.dendrite(begun)(lambda left, axon: axon.again.create_signal(left - 1) if left else None)
+    with Lab(small(cycle)) as lab:
+        run = lab.submit(begun.create_signal(99))
+        run.wait()
+
+    lines = repr(run).splitlines()
+    assert len(lines) == 1 + 10 + 1 + 40
+    assert (lines[10], lines[11]) == ("  10 cycle on begun: done → begun", "  … 50 more …")
+    assert (lines[12], lines[-1]) == ("  61 cycle on begun: done → begun", "  100 cycle on begun: done>")
 
 
 def test_two_labs_of_one_graph_know_nothing_of_each_other() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +9,19 @@ import pytest
 
 from cnstra import CNS, Context, collateral, neuron
 from cnstra.testing import CrashPoint, HandlerCall, Lab, LabError
-from support.shop import Bank, Order, charge, cns, order_placed, payment, remind, reserve, shipping, stock
+from support.shop import (
+    REMINDED_AFTER,
+    Bank,
+    Order,
+    charge,
+    cns,
+    order_placed,
+    payment,
+    remind,
+    reserve,
+    shipping,
+    stock,
+)
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
 LEASE = timedelta(seconds=15)
@@ -180,6 +191,23 @@ def test_a_step_that_loses_too_many_workers_is_poison(lab: Lab, bank: Bank) -> N
     assert len(bank.charged) == 2
 
 
+def test_a_poison_suspect_takes_nobody_along(lab: Lab) -> None:
+    """A worker that holds it holds nothing beside it: the loss that makes it poison is its own alone."""
+    for seed in range(20):
+        with Lab(cns, services=Bank(), start=START) as lab:
+            lab.crash(stock, times=5, when=lambda call: call.payload.id == "bad")
+            bad = lab.submit(order_placed.create_signal(Order("bad")))
+            while bad.activations()[0]["tries"] < 4 or bad.activations()[0]["status"] != "scheduled":
+                lab.advance(SECOND)
+            again = bad.activations()[0]["available_at"] - lab.now
+            lab.storm(seed, crash=0, stall=0)
+            others = lab.submit_many([order_placed.create_signal(Order("good"))] * 6, delay=again)
+            assert bad.wait().error_type == "cnstra.Poisoned"
+            for other in others:
+                other.wait()
+            assert {call.try_number for other in others for call in other.calls()} == {1}
+
+
 def test_the_limits_of_workers_can_be_set() -> None:
     """``lease``, ``crash_backoff`` and ``poison_limit``."""
     minute = timedelta(minutes=1)
@@ -190,11 +218,8 @@ def test_the_limits_of_workers_can_be_set() -> None:
         assert [call.at for call in run.calls()] == [START, START + 2 * minute + timedelta(microseconds=1)]
 
 
-def test_a_stalled_worker_comes_back_and_can_commit_nothing(
-    lab: Lab, bank: Bank, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_stalled_worker_comes_back_and_can_commit_nothing(lab: Lab, bank: Bank) -> None:
     """It was taken for lost, and another has done the step by then, under the same key."""
-    caplog.set_level(logging.CRITICAL, "cnstra")
     lab.stall(charge)
     run = lab.submit(order_placed.create_signal(ORDER))
     lab.run_until_idle()
@@ -205,6 +230,16 @@ def test_a_stalled_worker_comes_back_and_can_commit_nothing(
     assert [call.outcome for call in run.calls(charge)] == ["refused", "committed"]
     assert bank.asked == {f"{run.id}:2:do": 2}
     assert [written.neuron for written in run.history()] == ["stock", "payment", "shipping", "payment"]
+
+
+def test_a_worker_that_has_lived_for_long_stalls_for_a_lease_of_its_own(lab: Lab) -> None:
+    """Its lease was renewed, so it is lost only after it has stalled for that long."""
+    lab.stall(remind)
+    run = lab.submit(order_placed.create_signal(ORDER))
+    result = run.wait()
+
+    assert [call.outcome for call in run.calls(remind)] == ["refused", "committed"]
+    assert result.context["reminders"] == 1
 
 
 def test_a_crash_may_take_an_await_along() -> None:
@@ -219,6 +254,8 @@ def test_a_crash_may_take_an_await_along() -> None:
         lab.crash(remind, "before_call", when=looks)
         lab.fail(remind, ValueError())
         run = lab.submit(order_placed.create_signal(ORDER))
+        lab.advance(REMINDED_AFTER)
+        assert [row["status"] for row in run.activations()] == ["done", "done", "done", "running"]
         assert run.wait().status == "completed"
 
         assert [call.try_number for call in seen] == [1, 2]

@@ -50,17 +50,19 @@ def test_storms_bring_everything_that_they_say() -> None:
     """Workers die at each point and stall, and hops of different runs are under way at the same time."""
     blows: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
-    turns = 0
+    turns, moves = 0, 0
     for seed in range(20):
-        lab, _ = weathered(seed, Bank())
+        lab, runs = weathered(seed, Bank())
         blows.update(blow.split()[0] for blow in lab._bench.blows)
         outcomes.update(call.outcome for call in lab.calls())
         order = [call.run_id for call in lab.calls()]
+        moves += sum(len({row["worker"] for row in run.activations()}) > 1 for run in runs)
         turns += sum(one != other for one, other in pairwise(order))
 
     assert set(blows) == {"before_call", "after_call", "after_commit", "stall"}
     assert {"committed", "lost", "refused"} <= set(outcomes)
     assert turns > 100
+    assert moves > 0
 
 
 def test_the_same_seed_is_the_same_storm() -> None:
@@ -116,12 +118,13 @@ def test_a_storm_finds_the_step_that_is_not_safe_to_repeat() -> None:
 
 def test_no_storm_is_so_heavy_that_a_step_is_given_up() -> None:
     """Each call kills its worker, until the next one would be too many."""
-    with Lab(cns, services=Bank()) as lab:
-        lab.storm(1, crash=1.0, stall=0.0)
-        run = lab.submit(order_placed.create_signal(ORDERS[0]))
+    for seed in range(20):
+        with Lab(cns, services=Bank()) as lab:
+            lab.storm(seed, crash=1.0, stall=0.0)
+            runs = lab.submit_many([order_placed.create_signal(order) for order in ORDERS])
 
-        assert run.wait().status == "completed"
-        assert max(call.try_number for call in run.calls()) == 5
+            assert [run.wait().status for run in runs] == ["completed"] * 3
+            assert max(call.try_number for call in lab.calls()) == 5
 
 
 def test_an_error_that_leaves_the_lab_names_the_storm() -> None:

@@ -11,14 +11,12 @@ HOUR = timedelta(hours=1)
 
 
 def test_nothing_happens_of_itself_where_nothing_waits() -> None:
-    """What is ready, and what a worker that lives has, waits for no time."""
+    """What is ready waits for no time, and the lease of a worker that holds nothing is of no interest."""
     world = MemoryWorld()
     world.submit("stock")
-    worker = world.worker()
-    assert world.store.run(world.memory.next_moment([])) is None
-    worker.claim()
+    world.worker()
 
-    assert world.store.run(world.memory.next_moment([worker.info.worker])) is None
+    assert world.store.run(world.memory.next_moment()) is None
 
 
 def test_the_first_of_timers_backoffs_attempts_and_leases_is_next() -> None:
@@ -30,7 +28,7 @@ def test_the_first_of_timers_backoffs_attempts_and_leases_is_next() -> None:
     works = {work.run_id: work for work in doomed.claim()}
 
     def next_moment() -> object:
-        return world.store.run(world.memory.next_moment([]))
+        return world.store.run(world.memory.next_moment())
 
     lost_at = START + timedelta(seconds=LEASE, microseconds=1)
     assert next_moment() == lost_at
@@ -56,4 +54,4 @@ def test_claims_of_a_worker_that_left_are_due_at_once() -> None:
     world.clock.advance(5)
     world.store.run(world.store.leave(worker.info.worker))
 
-    assert world.store.run(world.memory.next_moment([])) == world.clock.now()
+    assert world.store.run(world.memory.next_moment()) == world.clock.now()
