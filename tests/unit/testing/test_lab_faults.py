@@ -236,6 +236,9 @@ def test_a_worker_that_has_lived_for_long_stalls_for_a_lease_of_its_own(lab: Lab
     """Its lease was renewed, so it is lost only after it has stalled for that long."""
     lab.stall(remind)
     run = lab.submit(order_placed.create_signal(ORDER))
+    lab.advance(REMINDED_AFTER)
+    lab.run_until_idle()
+    assert [call.outcome for call in run.calls(remind)] == ["called"]
     result = run.wait()
 
     assert [call.outcome for call in run.calls(remind)] == ["refused", "committed"]
