@@ -614,25 +614,25 @@ def test_a_graph_that_does_not_come_to_rest_is_stopped_and_named() -> None:
     """A cycle without an end, and a retry without one."""
     cycle = neuron("cycle", {"again": begun})
     cycle.dendrite(begun)(lambda number, axon: axon.again.create_signal(number + 1))
-    with Lab(small(cycle), call_limit=1000) as lab:
+    with Lab(small(cycle), call_limit=200) as lab:
         run = lab.submit(begun.create_signal(0))
-        with pytest.raises(LabError, match=rf"run {run.id}, activation \d+ .*cycle on begun.*1,000 calls"):
+        with pytest.raises(LabError, match=rf"run {run.id}, activation \d+ .*cycle on begun.*200 calls"):
             run.wait()
-        assert len(run.calls()) == 1000
+        assert len(run.calls()) == 200
 
     rests = neuron("rests", {"again": begun})
 
     @rests.dendrite(begun)
     def rest(number: int, axon: Any) -> Any:
-        return axon.again.create_signal(number + 1, delay=DAY if number == 600 else None)
+        return axon.again.create_signal(number + 1, delay=DAY if number == 150 else None)
 
-    with Lab(small(rests), call_limit=1000) as lab:  # each drive begins to count anew
+    with Lab(small(rests), call_limit=200) as lab:  # each drive begins to count anew
         run = lab.submit(begun.create_signal(0))
         lab.run_until_idle()
-        assert len(run.calls()) == 601
+        assert len(run.calls()) == 151
         with pytest.raises(LabError, match="does not come to rest"):
             lab.advance(DAY)
-        assert len(run.calls()) == 1601
+        assert len(run.calls()) == 351
 
     stubborn = neuron("stubborn")
 
@@ -640,7 +640,7 @@ def test_a_graph_that_does_not_come_to_rest_is_stopped_and_named() -> None:
     def fail(number: int) -> None:
         raise ValueError
 
-    with Lab(small(stubborn), call_limit=1000) as lab, pytest.raises(LabError, match="does not come to rest"):
+    with Lab(small(stubborn), call_limit=200) as lab, pytest.raises(LabError, match="does not come to rest"):
         lab.submit(begun.create_signal(0)).wait()
 
 

@@ -95,8 +95,8 @@ def test_a_storm_that_ends_while_much_is_under_way_leaves_nothing_behind() -> No
             with pytest.raises(UnassignedChange):
                 lab.run_until_idle()
             lab.calm()
-            lab.crash(changer, times=8)
-            lab.fail(changer, ValueError(), nth=9)
+            lab.crash(changer, times=4)
+            lab.fail(changer, ValueError(), nth=5)
             for number, run in enumerate(runs):
                 assert run.wait().context == {"list": [number]}
 
@@ -154,7 +154,7 @@ def test_a_storm_finds_the_step_that_is_not_safe_to_repeat() -> None:
 
 def test_no_storm_is_so_heavy_that_a_step_is_given_up() -> None:
     """Each call kills its worker, until the next one would be too many."""
-    for seed in range(20):
+    for seed in range(6):
         with Lab(cns, services=Bank()) as lab:
             began = lab.now
             lab.storm(seed, crash=1.0, stall=0.0)
