@@ -62,8 +62,9 @@ def test_a_run_on_real_servers(cnstra_worker, cnstra_orchestrator, cnstra_databa
     print("database", name)
 
 
-def test_servers(cnstra_servers):
-    print("home", cnstra_servers)
+@pytest.mark.parametrize("number", range(8))
+def test_servers(cnstra_servers, number, worker_id):
+    print("servers of", worker_id, cnstra_servers)
 """
 
 
@@ -124,6 +125,7 @@ def test_servers_are_started_for_who_names_none_and_end_with_the_session(tmp_pat
     """One pair for all processes; their folder is gone afterwards."""
     printed = session(tmp_path, "-n", "2")
 
+    assert len(set(re.findall(r"^servers of (\w+)", printed, re.MULTILINE))) == 2
     [url] = set(re.findall(r"database_url='postgresql://[^@]*@([^']*)'", printed))
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(f"postgresql://anybody@{url}", connect_timeout=5).close()
