@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from typing_extensions import Unpack
@@ -336,7 +336,7 @@ class Orchestrator:
         self._store.close()
         self._bell.close()
 
-    def __enter__(self) -> Orchestrator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -427,7 +427,7 @@ class AsyncOrchestrator:
         await self._store.close()
         self._bell.close()
 
-    async def __aenter__(self) -> AsyncOrchestrator:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
