@@ -30,8 +30,7 @@ class Moments:
 def _moments(state: State) -> Iterator[datetime]:
     for row in state.with_status(ActivationStatus.SCHEDULED):
         yield row.activation.available_at or row.created_at
-    for row in state.runs.values():
-        run = row.run
+    for run in [kept.run for kept in state.runs.values()]:
         if run.next_retry_at is not None and run.status is RunStatus.WAITING:
             yield run.next_retry_at
         if run.deadline_at is not None and may_pass(run):

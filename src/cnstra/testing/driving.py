@@ -216,7 +216,7 @@ async def _in_time(awaitable: Any, call: Call) -> Any:
 
 def _has_async(cns: CNS) -> bool:
     return any(
-        callee.is_async
+        any(dendrite.is_async for dendrite in neuron.dendrites.values())
+        or any(compensation.is_async for compensation in neuron.compensations.values())
         for neuron in cns.neurons.values()
-        for callee in (*neuron.dendrites.values(), *neuron.compensations.values())
     )
