@@ -60,6 +60,10 @@ def test_a_fresh_runs_row(world: World) -> None:
         "parent_run_id": None,
         "blocked": "unknown",
         "context_place": None,
+        "ending": None,
+        "compensation_error": None,
+        "compensation_error_type": None,
+        "cloned_from": None,
     }
 
 
@@ -100,6 +104,7 @@ def test_an_activations_row(world: World) -> None:
         "context_version_written": 1,
         "group_id": None,
         "progress": None,
+        "undo": False,
     }
     assert ready == done | {
         "activation_id": 2,

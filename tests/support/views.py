@@ -5,11 +5,12 @@ from __future__ import annotations
 _COLUMNS = """
 runs: run_id, graph, graph_version, status, attempt, entry_collateral, entry_payload, outputs, error, error_type,
     context_version, outstanding, submitted_at, started_at, finished_at, next_retry_at, deadline_at, priority, tags,
-    idempotency_key, gate, parent_run_id, blocked, context_place
+    idempotency_key, gate, parent_run_id, blocked, context_place, ending, compensation_error, compensation_error_type,
+    cloned_from
 activations: run_id, activation_id, parent_activation_id, attempt, neuron, dendrite, collateral, payload, outputs, status,
     tries, epoch, queue, worker, error, error_type, created_at, available_at, started_at, finished_at,
-    context_version_read, context_version_written, group_id, progress
-tries: run_id, activation_id, try_number, worker, started_at, finished_at, error, error_type, error_traceback
+    context_version_read, context_version_written, group_id, progress, undo
+tries: run_id, activation_id, try_number, worker, started_at, finished_at, error, error_type, error_traceback, undo
 context: run_id, version, data, local, updated_at, expires_at
 context_history: run_id, version, activation_id, neuron, written, removed, at
 context_blobs: run_id, version, context_place, key, slots
