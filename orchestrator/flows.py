@@ -373,8 +373,8 @@ class Flows:
             because = ": it has passed its deadline" if ending and status not in ENDED else ""
             raise RunStateError(f"run {run_id} is {status}{because}; it cannot be cancelled any more")
         if undone != compensate and status not in (RunStatus.CANCELLED, RunStatus.FAILED, RunStatus.PAUSED):
-            how = "with" if undone else "without"
-            raise RunStateError(f"run {run_id} is being cancelled already, {how} compensation")
+            how = f"{'was' if status in ENDED else 'is being'} cancelled already, {'with' if undone else 'without'}"
+            raise RunStateError(f"run {run_id} {how} compensation")
 
     def pause(self, run_id: uuid.UUID) -> Flow[None]:
         """Let nothing of a run be claimed until it is resumed. Raises ``RunStateError`` for one that has ended, or is ending."""
