@@ -76,6 +76,17 @@ def test_cancel_says_that_what_runs_comes_to_its_end(
     assert shown.rstrip().endswith(f"cnstra clone APP {run.id}")
 
 
+def test_who_waits_for_a_run_that_was_cancelled_is_told_so(both: Servers, agency: Orchestrator) -> None:
+    """It has no error, and did not complete."""
+    run = agency.submit(trip(), idempotency_key="k")
+    run.cancel()
+
+    ended = cnstra("submit", APP, "trip.planned", "{}", "--idempotency-key", "k", "--wait", servers=both)
+
+    assert (ended.code, ended.out.split()) == (3, [str(run.id), "cancelled"])
+    assert ended.complaint == f"cnstra: run {run.id} is cancelled; see cnstra show {run.id}"
+
+
 def test_many_are_cancelled_by_what_they_are(both: Servers, agency: Orchestrator) -> None:
     """By status, graph, tag and age; a dry run only says which; a second time there are none left."""
     runs = agency.submit_many([trip(), trip()], tags={"to": "rome"})

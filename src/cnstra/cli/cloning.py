@@ -62,9 +62,10 @@ def clone(
     database, broker = places.database(database_url), places.broker(broker_url)
     reach(database)
     with Orchestrator(cns, database=database, broker=broker) as orchestrator:
-        cloned = orchestrator.get_run(run).clone(**options)
+        original = orchestrator.get_run(run)
+        cloned = original.clone(**options)
         if as_json:
-            say_json({"run_id": cloned.id, "status": cloned.status(), "cloned_from": run})
+            say_json({"run_id": cloned.id, "status": cloned.status(), "cloned_from": original.id})
         else:
             say(str(cloned.id))
     return Exit.DONE

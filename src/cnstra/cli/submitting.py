@@ -106,9 +106,8 @@ def _await(run: Run, timeout: float | None, *, as_json: bool) -> Exit:
     if late:
         note(f"cnstra: {late}")
     elif found["status"] != "completed":
-        note(
-            f"cnstra: run {run.id} is {found['status']}: {found['error_type']}: {found['error']}; see cnstra show {run.id}"
-        )
+        why = f": {found['error_type']}: {found['error']}" if found["error_type"] else ""
+        note(f"cnstra: run {run.id} is {found['status']}{why}; see cnstra show {run.id}")
     return Exit.DONE if found["status"] == "completed" else Exit.NOT_COMPLETED
 
 

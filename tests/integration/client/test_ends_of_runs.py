@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import redis
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from cnstra import (
@@ -30,6 +31,7 @@ from cnstra import (
     collateral,
     neuron,
 )
+from cnstra.stores.blobs import RedisBlobStore
 from support.serving import serving
 from support.waiting import eventually
 
@@ -310,9 +312,21 @@ def test_many_runs_are_cancelled_by_what_they_are(orchestrator: Orchestrator) ->
     assert wien.status() == "waiting"
 
 
+def test_many_runs_are_undone(served: Orchestrator, shop: Shop) -> None:
+    """Each as by itself."""
+    run = served.submit(order(stop="bank"))
+    assert shop.at_the_gate.wait(PATIENCE)
+    assert [found.id for found in served.cancel_runs(graph="shop", compensate=True)] == [run.id]
+    assert run.status() == "compensating"
+    shop.gate.set()
+    assert run.wait(PATIENCE).status == "compensated"
+    assert shop.said("o-1")[2:] == ["refund ['o-1']", "release o-1"]
+
+
 def test_more_runs_than_a_page_are_cancelled_each_once(orchestrator: Orchestrator) -> None:
     """Page by page, in transactions of their own."""
     runs = orchestrator.submit_many(order(f"o-{n}") for n in range(250))
+    assert len(orchestrator.cancel_runs(graph="shop", dry_run=True)) == 250
     cancelled = orchestrator.cancel_runs(graph="shop")
     assert [run.id for run in cancelled] == sorted(run.id for run in runs)
     assert len(orchestrator.list_runs(status="cancelled", limit=1_000)) == 250
@@ -391,6 +405,19 @@ def test_a_clone_has_the_deadline_that_was_a_length_of_time(orchestrator: Orches
     assert deadline(dated.clone(deadline=2 * HOUR)) == 2 * HOUR
     changed = long.clone(priority=-1, tags={"c": "d"}).describe()
     assert (changed["priority"], changed["tags"], long.clone(tags=None).describe()["tags"]) == (-1, {"c": "d"}, {})
+
+
+def test_a_clones_context_is_kept_where_the_originals_is(graph: CNS, database_url: str, broker_url: str) -> None:
+    """Whichever store the client was given that clones it."""
+    servers = {"database": database_url, "broker": broker_url}
+    with (
+        Orchestrator(graph, **servers) as plain,
+        redis.Redis.from_url(broker_url) as client,
+        Orchestrator(graph, **servers, context=RedisBlobStore(client), context_name="vault") as vault,
+    ):
+        here, there = plain.submit(order()), vault.submit(order())
+        clones = [plain.get_run(there.id).clone(), vault.get_run(here.id).clone()]
+        assert [clone.describe()["context_place"] for clone in clones] == ["vault", None]
 
 
 def test_a_clone_under_an_id_of_ones_own_is_made_once(orchestrator: Orchestrator) -> None:
