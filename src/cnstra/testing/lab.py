@@ -17,6 +17,7 @@ from uuid import UUID
 from typing_extensions import Unpack
 
 from cnstra.client import AsyncOrchestrator, Orchestrator
+from cnstra.orchestrator.choosing import ChoiceOptions, OpenChoiceOptions
 from cnstra.orchestrator.graph import Signal
 from cnstra.orchestrator.retention import RULES
 from cnstra.orchestrator.stimulation import CNS
@@ -216,9 +217,15 @@ class Lab(_Controls, Orchestrator):
         """The newest runs that fit, newest first."""
         return [self._run(run.id) for run in super().list_runs(**which)]
 
-    def retry_failed(self, *, graph: str | None = None, tag: str | tuple[str, str] | None = None) -> list[LabRun]:  # type: ignore[override]
-        """Begin the next attempt of every run that is failed now."""
-        return [self._run(run.id) for run in super().retry_failed(graph=graph, tag=tag)]
+    def retry_failed(self, *, dry_run: bool = False, **which: Unpack[ChoiceOptions]) -> list[LabRun]:  # type: ignore[override]
+        """Begin the next attempt of every run that is failed now, of those that are meant."""
+        return [self._run(run.id) for run in super().retry_failed(dry_run=dry_run, **which)]
+
+    def cancel_runs(  # type: ignore[override]
+        self, *, compensate: bool = False, dry_run: bool = False, **which: Unpack[OpenChoiceOptions]
+    ) -> list[LabRun]:
+        """Cancel every run that has not ended, of those that are meant."""
+        return [self._run(run.id) for run in super().cancel_runs(compensate=compensate, dry_run=dry_run, **which)]
 
     def _run(self, run_id: UUID) -> LabRun:
         return LabRun(run_id, self._flows, self._memory, self._bench.journal)
@@ -287,10 +294,17 @@ class AsyncLab(_Controls, AsyncOrchestrator):
         return [self._run(run.id) for run in await super().list_runs(**which)]
 
     async def retry_failed(  # type: ignore[override]
-        self, *, graph: str | None = None, tag: str | tuple[str, str] | None = None
+        self, *, dry_run: bool = False, **which: Unpack[ChoiceOptions]
     ) -> list[AsyncLabRun]:
-        """Begin the next attempt of every run that is failed now."""
-        return [self._run(run.id) for run in await super().retry_failed(graph=graph, tag=tag)]
+        """Begin the next attempt of every run that is failed now, of those that are meant."""
+        return [self._run(run.id) for run in await super().retry_failed(dry_run=dry_run, **which)]
+
+    async def cancel_runs(  # type: ignore[override]
+        self, *, compensate: bool = False, dry_run: bool = False, **which: Unpack[OpenChoiceOptions]
+    ) -> list[AsyncLabRun]:
+        """Cancel every run that has not ended, of those that are meant."""
+        cancelled = await super().cancel_runs(compensate=compensate, dry_run=dry_run, **which)
+        return [self._run(run.id) for run in cancelled]
 
     def _run(self, run_id: UUID) -> AsyncLabRun:
         return AsyncLabRun(run_id, self._flows, self._memory, self._bench.journal)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from typing_extensions import Unpack
+
 from cnstra.client import AsyncRun, Run
+from cnstra.orchestrator.cloning import CloneOptions
 from cnstra.orchestrator.flows import Flows
 from cnstra.stores.memory import MemoryStore
 from cnstra.testing.calls import HandlerCall, Journal, Which
@@ -44,6 +47,10 @@ class LabRun(_Observed, Run):
         super().__init__(run_id, flows)
         self._store, self._journal = store, journal
 
+    def clone(self, **options: Unpack[CloneOptions]) -> LabRun:
+        """Start a new run from the same entry signal, as ``Run.clone`` does."""
+        return LabRun(super().clone(**options).id, self._flows, self._store, self._journal)
+
 
 class AsyncLabRun(_Observed, AsyncRun):
     """One run in an ``AsyncLab``. ``wait`` drives the lab; its timeout is in seconds of the lab's time."""
@@ -51,3 +58,7 @@ class AsyncLabRun(_Observed, AsyncRun):
     def __init__(self, run_id: UUID, flows: Flows, store: MemoryStore, journal: Journal) -> None:
         super().__init__(run_id, flows)
         self._store, self._journal = store, journal
+
+    async def clone(self, **options: Unpack[CloneOptions]) -> AsyncLabRun:
+        """Start a new run from the same entry signal, as ``AsyncRun.clone`` does."""
+        return AsyncLabRun((await super().clone(**options)).id, self._flows, self._store, self._journal)
