@@ -175,6 +175,57 @@ def test_g14_a_worker_with_the_store_claims_in_the_order_of_the_index(elsewhere:
     assert A_FEW_PAGES < pages < 20 * _CLAIM["limit"]
 
 
+# -- sagas -----------------------------------------------------------------------------------------------------------
+
+_PAUSED = """
+update cnstra.run
+set status = 'paused', deadline_at = now() - interval '1 hour', next_retry_at = now() - interval '1 hour'
+where status = 'running' and pinned;
+update cnstra.run set deadline_at = now() + interval '1 day' where status = 'completed';
+update cnstra.run set deadline_at = now() - interval '1 hour', ending = 'failed' where status = 'failed'
+"""
+
+_LONG = f"""
+insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
+                        last_activation, submitted_at, ending, undoable)
+select '00000000-0000-0000-0000-000000000001', 'shop', 'v1', false, 'order', '1', 'compensating', 0, 0, {BACKLOG}, now(),
+       'failed', {BACKLOG};
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue,
+                               priority, attempt, status, created_at, available_at, finished_at, finish, undoable, tries)
+select '00000000-0000-0000-0000-000000000001', n, 0, 'shop', '', 'stock', 'handle', 'order', '1', 'default', 0, 1, 'done',
+       now(), now(), now(), n, true, 1
+from generate_series(1, {BACKLOG}) n
+"""
+
+
+@contextmanager
+def within(connection: psycopg.Connection[Any], *statements_of_it: str) -> Iterator[None]:
+    """Other rows, for a while; with the statistics that there were before, as after a burst."""
+    with connection.transaction(force_rollback=True):
+        for statement in statements_of_it:
+            connection.execute(statement.encode())
+        yield
+
+
+@pytest.mark.parametrize("statement", ["find_deadlines_due", "find_attempts_due"])
+def test_g14_paused_runs_whose_time_has_come_are_not_read(connection: psycopg.Connection[Any], statement: str) -> None:
+    """Nor those that have ended, or end: each look of the supervisor finds nothing, in one step of the index."""
+    with within(connection, *_PAUSED.split(";")):
+        pages, in_vain = cost(connection, statement, {"limit": 500})
+    assert in_vain == 0
+    assert pages < 2 * A_FEW_PAGES
+
+
+@pytest.mark.parametrize("statement", ["note_done", "undo"])
+def test_g14_what_is_undone_next_is_found_in_the_index(connection: psycopg.Connection[Any], statement: str) -> None:
+    """However much a run has done: each of its compensations costs the same."""
+    with within(connection, *_LONG.split(";")):
+        which = {"run_ids": ["00000000-0000-0000-0000-000000000001"], "now": datetime.now(UTC)}
+        pages, in_vain = cost(connection, statement, which)
+    assert in_vain == 0
+    assert pages < A_FEW_PAGES
+
+
 # -- retention -----------------------------------------------------------------------------------------------------
 
 
