@@ -593,9 +593,10 @@ where a.status = 'done'
 
 -- name: undo
 -- Of what is to be undone, the one that finished last becomes ready for its compensation. It keeps the nonce, by which who
--- settled it is known until it is claimed anew.
+-- settled it is known until it is claimed anew. The run is no part of the join: through it, all of its activations were read.
 update cnstra.activation a
-set status = 'ready', undo = true, undoable = false, attempt = r.attempt, failures = 0, idled = 0, conflicts = 0, crashes = 0,
+set status = 'ready', undo = true, undoable = false,
+    attempt = (select r.attempt from cnstra.run r where r.run_id = a.run_id), failures = 0, idled = 0, conflicts = 0, crashes = 0,
     first_try_at = null, blocked = null, available_at = %(now)s, done_at = a.finished_at, finished_at = null,
     error = null, error_type = null
 from unnest(%(run_ids)s::uuid[]) k (run_id)
@@ -604,7 +605,6 @@ cross join lateral (
     where u.run_id = k.run_id and u.undoable
     order by u.finish desc
     limit 1) l
-join cnstra.run r on r.run_id = l.run_id
 where a.run_id = l.run_id and a.activation_id = l.activation_id
 returning a.queue, a.run_id, a.activation_id
 
