@@ -106,6 +106,17 @@ class Context(ABC, Generic[T, L]):
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
         """A log whose lines name the run, the activation and the neuron."""
 
+    @property
+    def connection(self) -> Any:
+        """The handler's own psycopg connection, where its dendrite says ``transaction=True``: what is done there commits
+        with the hop, or not at all. A ``psycopg.Connection``, in an async handler a ``psycopg.AsyncConnection``.
+
+        Raises ContextError everywhere else, and once the handler has ended.
+        """
+        raise ContextError(
+            "ctx.connection is there in a durable run only, for a handler whose dendrite says transaction=True"
+        )
+
     # -- within one process only ---------------------------------------------------------------------------------
 
     @property

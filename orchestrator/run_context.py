@@ -56,7 +56,7 @@ class RunLocal(Local[L]):
 class RunContext(Context[T, L]):
     """The run's shared context as one handler sees it, and the handler's place in the run."""
 
-    __slots__ = ("_identity", "_local", "_log", "_services", "_type", "_view")
+    __slots__ = ("_connection", "_identity", "_local", "_log", "_services", "_type", "_view")
 
     def __init__(
         self,
@@ -73,6 +73,7 @@ class RunContext(Context[T, L]):
         self._view = View(snapshot, where)
         self._local: Local[L] = RunLocal(self._view, slots.local(identity.neuron), local_type)
         self._services = services
+        self._connection: Any = None
         self._log = PlacedLog(logging.getLogger("cnstra.handler"), {"where": where})
 
     @property
@@ -86,6 +87,15 @@ class RunContext(Context[T, L]):
     @property
     def services(self) -> Any:
         return self._services
+
+    @property
+    def connection(self) -> Any:
+        if self._connection is None:
+            raise ContextError(
+                f"context of {self._view.where}: ctx.connection is there for a handler whose dendrite says "
+                "transaction=True, and until it has ended"
+            )
+        return self._connection
 
     @property
     def run_id(self) -> str:
@@ -212,3 +222,8 @@ class RunContext(Context[T, L]):
 def view_of(context: RunContext[Any, Any]) -> View:
     """What the handler read and wrote: for whoever settles the hop."""
     return context._view
+
+
+def lend_connection(context: RunContext[Any, Any], connection: Any) -> None:
+    """Let the handler have a connection; None takes it away."""
+    context._connection = connection

@@ -15,6 +15,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,6 +35,7 @@ from cnstra.workers.committing import Committer, Settlement
 from cnstra.workers.keeping import Found, Keeper
 from cnstra.workers.quarantine import Quarantine
 from cnstra.workers.settings import WorkerSettings
+from cnstra.workers.transacting import Ended, Transacting, carried_out, transactions_of
 
 _log = logging.getLogger("cnstra.worker")
 
@@ -79,6 +81,8 @@ class Hops:
         self._worker = worker
         self._caller = Caller(cns, queues=frozenset(self.queues), poison_limit=settings.poison_limit)
         self._committer = Committer(store, bell, settled=self._settled, refused=self._refused, rung=self.nudge)
+        transactions = transactions_of(cns, store, self.dendrites, settings.transactions or settings.threads)
+        self._transacting = Transacting(transactions, entropy, worker, lambda: self._calling) if transactions else None
         self._keepers = {
             blobs.place: Keeper(blobs, litter_after=settings.litter_after, back=self.nudge) for blobs in contexts
         }
@@ -256,14 +260,21 @@ class Hops:
         call = self._begin(job)
         if call is None:
             return
+        if call.dendrite.transaction:
+            carried_out(self._transact(job, call, asynchronous=False))
+            return
         try:
-            returned = call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context)
-            if inspect.isawaitable(returned):
-                returned = asyncio.run_coroutine_threadsafe(_in_time(returned, call), self._loop).result()
+            returned = self._invoke(call)
         except BaseException as error:  # a handler may raise anything, and the thread must live on
-            self._failed(job, call, error)
+            self._settle(self._failed(job, call, error))
         else:
-            self._returned(job, call, returned)
+            self._settle(self._returned(job, call, returned))
+
+    def _invoke(self, call: Call) -> Any:
+        returned = call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context)
+        if inspect.isawaitable(returned):
+            returned = asyncio.run_coroutine_threadsafe(_in_time(returned, call), self._loop).result()
+        return returned
 
     def _spawn(self, job: _Job) -> None:
         task = self._loop.create_task(self._call_async(job), name=f"cnstra {job.work}")
@@ -277,18 +288,40 @@ class Hops:
         call = self._begin(job)
         if call is None:
             return
+        if call.dendrite.transaction:
+            await self._transact(job, call, asynchronous=True)
+            return
         try:
-            returned = await _in_time(call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context), call)
-        except asyncio.CancelledError as error:
-            if not self._calling:  # the worker stops, and did not wait any longer: the claim runs out
-                raise
-            cancelled = RuntimeError("the handler was cancelled from inside")
-            cancelled.__cause__ = error
-            self._failed(job, call, cancelled)
+            returned = await self._await(call)
+        except asyncio.CancelledError:  # the worker stops, and did not wait any longer: the claim runs out
+            raise
         except BaseException as error:
-            self._failed(job, call, error)
+            self._settle(self._failed(job, call, error))
         else:
-            self._returned(job, call, returned)
+            self._settle(self._returned(job, call, returned))
+
+    async def _await(self, call: Call) -> Any:
+        try:
+            return await _in_time(call.dendrite.call(call.payload, call.dendrite.neuron.axon, call.context), call)
+        except asyncio.CancelledError as error:
+            if not self._calling:
+                raise
+            raise RuntimeError("the handler was cancelled from inside") from error
+
+    async def _transact(self, job: _Job, call: Call, *, asynchronous: bool) -> None:
+        """Call and settle in one transaction with the handler's own statements; see ``transacting``."""
+        assert self._transacting is not None, "the graph has such a dendrite"
+        ending: Settlement | Ended
+        try:
+            ending = await self._transacting.hop(call, _Ways(self, job, asynchronous=asynchronous))
+        except Exception as error:
+            _log.exception("%s: its transaction could not be carried out", job.work)
+            ending = self._failed(job, call, error)
+        if isinstance(ending, Settlement):
+            self._settle(ending)
+        else:
+            self._settled(ending.settlement, ending.applied)
+            self._committer.ring(ending.rings)
 
     def _begin(self, job: _Job) -> Call | None:
         try:
@@ -301,14 +334,14 @@ class Hops:
             return None
         return begun
 
-    def _returned(self, job: _Job, call: Call, returned: Any) -> None:
+    def _returned(self, job: _Job, call: Call, returned: Any) -> Settlement:
         seconds = time.monotonic() - job.claimed
         for name in view_of(call.context).unassigned():
             _log.warning("%s was changed in place and not assigned: the change is lost", name)
         event = self._caller.conclude(call, returned, seconds=seconds, stay=self._stays(job.streak))
-        self._settle(Settlement(work=job.work, event=event, call=call, seconds=seconds, streak=job.streak))
+        return Settlement(work=job.work, event=event, call=call, seconds=seconds, streak=job.streak)
 
-    def _failed(self, job: _Job, call: Call, error: BaseException) -> None:
+    def _failed(self, job: _Job, call: Call, error: BaseException) -> Settlement:
         seconds = time.monotonic() - job.claimed
         event = self._caller.failed(job.work, error, dendrite=call.dendrite, seconds=seconds)
         _log.info(
@@ -318,7 +351,7 @@ class Hops:
             event.failure.error_type,
             "failed for good" if event.retry_after is None else f"again in {event.retry_after:.3f} s",
         )
-        self._committer.put(Settlement(work=job.work, event=event))
+        return Settlement(work=job.work, event=event)
 
     def _stays(self, streak: int) -> bool:
         return self._claiming and not self._quarantine.open and streak < self._settings.streak
@@ -326,31 +359,40 @@ class Hops:
     # -- 4. the settlement, and its answer ---------------------------------------------------------------------
 
     def _settle(self, settlement: Settlement) -> None:
-        """Commit how a hop ended; by way of a blob, where it wrote to a context that is kept elsewhere."""
+        """Commit how a hop ended."""
+        self._keep(settlement, self._committer.put, partial(self._refused, settlement))
+
+    def _keep(
+        self,
+        settlement: Settlement,
+        kept: Callable[[Settlement], None],
+        refused: Callable[[DataRefused], None],
+    ) -> None:
+        """The settlement on its way; by way of a blob, where it wrote to a context that is kept elsewhere."""
         work, event = settlement.work, settlement.event
         if settlement.wasted and isinstance(event, Succeeded | FailedTry):
             event = replace(event, wasted=settlement.wasted)
             settlement = replace(settlement, event=event)
         keeper = None if work.place is None else self._keepers[work.place]
         if keeper is None or not isinstance(event, Succeeded):
-            self._committer.put(settlement)
+            kept(settlement)
             return
         try:
             blob = blob_of(work.run_id, work.fence, settlement.turn, event.changes)
         except DataRefused as refusal:
-            self._refused(settlement, refusal)
+            refused(refusal)
             return
         if blob is None:
-            self._committer.put(settlement)
+            kept(settlement)
             return
         reference = BlobRef(place=keeper.place, key=blob.key)
-        kept = replace(settlement, event=replace(event, changes=referring(event.changes, blob), blob=reference))
+        refers = replace(settlement, event=replace(event, changes=referring(event.changes, blob), blob=reference))
 
         def settle(refusal: DataRefused | None) -> None:
             if refusal is None:
-                self._committer.put(kept)
+                kept(refers)
             else:
-                self._refused(settlement, refusal)
+                refused(refusal)
 
         keeper.put(blob, str(work), settle, waits=partial(self._make_room, work))
 
@@ -380,8 +422,11 @@ class Hops:
             if isinstance(newest, StoreUnavailable | ContextLost):
                 self._context_lost(settlement, newest)
             else:
-                self._calls.put(lambda: self._take_in(settlement, newest))
+                self._calls.put(lambda: self._settle(self._take_in(settlement, newest)))
 
+        self._load_newest(work, applied, found)
+
+    def _load_newest(self, work: Work, applied: Applied, found: Callable[[Found], None]) -> None:
         if work.place is None:
             found(dict(applied.newest))
         else:
@@ -389,13 +434,13 @@ class Hops:
                 applied.newest, str(work), found, waits=partial(self._make_room, work), patient=True
             )
 
-    def _take_in(self, settlement: Settlement, newest: Mapping[str, Slot]) -> None:
-        """Take others' values in, and settle again."""
+    def _take_in(self, settlement: Settlement, newest: Mapping[str, Slot]) -> Settlement:
+        """The settlement again, with others' values taken in."""
         call, seconds = settlement.call, settlement.seconds
         if call is None or not isinstance(settlement.event, Succeeded):
             raise RuntimeError(f"{settlement.work}: stale values for a hop that wrote none")
         event = self._caller.take_in(call, newest, seconds=seconds, stay=self._stays(settlement.streak))
-        self._settle(replace(settlement, event=event, turn=settlement.turn + 1))
+        return replace(settlement, event=event, turn=settlement.turn + 1)
 
     def _context_lost(self, settlement: Settlement, error: CnstraError) -> None:
         """Nothing can be made of a part that is gone: the activation has failed, and waits for the blob and a retry."""
@@ -407,9 +452,7 @@ class Hops:
         work = settlement.work
         _log.warning("%s: %s", work, error)
         if isinstance(settlement.event, Succeeded) and settlement.call is not None:
-            event = self._caller.failed(work, error, dendrite=settlement.call.dendrite, seconds=settlement.seconds)
-            put = () if settlement.event.blob is None else (settlement.event.blob,)
-            event = replace(event, wasted=(*settlement.wasted, *put))
+            event = self._refusal(settlement, settlement.call, error)
         elif isinstance(settlement.event, FailedTry) and settlement.event.failure.traceback is not None:
             kind = settlement.event.failure.error_type
             event = replace(
@@ -421,6 +464,11 @@ class Hops:
             self._let_go(work)
             return
         self._committer.put(Settlement(work=work, event=event))
+
+    def _refusal(self, settlement: Settlement, call: Call, error: DataRefused) -> FailedTry:
+        event = self._caller.failed(settlement.work, error, dendrite=call.dendrite, seconds=settlement.seconds)
+        blob = settlement.event.blob if isinstance(settlement.event, Succeeded) else None
+        return replace(event, wasted=settlement.wasted if blob is None else (*settlement.wasted, blob))
 
     def _let_go(self, work: Work) -> None:
         """The claim is settled. Only this one: the activation may have been claimed here again meanwhile."""
@@ -511,6 +559,8 @@ class Hops:
         self._committer.stop(max(until - time.monotonic(), 1.0))
         for _ in self._threads:
             self._calls.put(None)
+        if self._transacting is not None:
+            self._transacting.close(self._loop)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._loop_thread.join(1.0)
         return drained
@@ -543,6 +593,51 @@ class Hops:
         except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets these two through, out of any task
             _log.error("a task that a handler had begun raised %s; the worker goes on", type(error).__name__)
         return not self._calling  # else a handler has stopped it, and others are on it
+
+
+class _Ways:
+    """What a hop in its own transaction does like all others, at the hand of ``Hops``; see ``transacting.Ways``."""
+
+    def __init__(self, hops: Hops, job: _Job, *, asynchronous: bool) -> None:
+        self._hops = hops
+        self._job = job
+        self.asynchronous = asynchronous
+
+    async def invoke(self, call: Call) -> Any:
+        return await self._hops._await(call) if self.asynchronous else self._hops._invoke(call)
+
+    def returned(self, call: Call, returned: Any) -> Settlement:
+        return self._hops._returned(self._job, call, returned)
+
+    def failed(self, call: Call, error: BaseException) -> Settlement:
+        return self._hops._failed(self._job, call, error)
+
+    def failed_for_good(self, work: Work, error: Exception) -> Settlement:
+        return Settlement(work=work, event=self._hops._caller.given_up(work, error))
+
+    def refused(self, settlement: Settlement, call: Call, error: DataRefused) -> Settlement:
+        _log.warning("%s: %s", settlement.work, error)
+        return Settlement(work=settlement.work, event=self._hops._refusal(settlement, call, error))
+
+    def keep(self, settlement: Settlement) -> Future[Settlement]:
+        future: Future[Settlement] = Future()
+        self._hops._keep(settlement, future.set_result, future.set_exception)
+        return future
+
+    def newest(self, settlement: Settlement, applied: Applied) -> Future[Mapping[str, Slot]]:
+        future: Future[Mapping[str, Slot]] = Future()
+
+        def found(newest: Found) -> None:
+            if isinstance(newest, StoreUnavailable | ContextLost):
+                future.set_exception(newest)
+            else:
+                future.set_result(newest)
+
+        self._hops._load_newest(settlement.work, applied, found)
+        return future
+
+    def take_in(self, settlement: Settlement, newest: Mapping[str, Slot]) -> Settlement:
+        return self._hops._take_in(settlement, newest)
 
 
 async def _in_time(awaitable: Any, call: Call) -> Any:

@@ -18,12 +18,14 @@ class WorkerSettings:
     again for what nobody has claimed for ``unclaimed_after``; ``expire_every`` is how often it has deleted what the store's
     rules no longer keep. A single successor goes on in the same process for at most
     ``streak`` hops before others get their turn. A blob of a context that turned out to be nobody's is deleted from its
-    store ``litter_after`` so long a time.
+    store ``litter_after`` so long a time. Of the handlers of each kind with ``transaction=True`` so many as ``transactions``
+    may have their connection at once; None is as many as ``threads``.
     """
 
     queues: tuple[str, ...] | None = None
     threads: int = 8
     coroutines: int = 200
+    transactions: int | None = None
     lease: timedelta = timedelta(seconds=15)
     drain: timedelta = timedelta(seconds=25)
     crash_backoff: timedelta = timedelta(seconds=1)
@@ -39,6 +41,8 @@ class WorkerSettings:
         for name in ("threads", "coroutines", "poison_limit"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"a worker's {name} is {getattr(self, name)}; it must be at least 1")
+        if self.transactions is not None and self.transactions < 1:
+            raise ConfigurationError(f"a worker's transactions is {self.transactions}; it must be at least 1")
         for name in ("lease", "look_every", "supervisor_lease", "unclaimed_after", "expire_every"):
             if getattr(self, name) <= timedelta(0):
                 raise ConfigurationError(f"a worker's {name} is {getattr(self, name)}; it must be longer than nothing")

@@ -21,6 +21,7 @@ from cnstra.orchestrator.machine.records import (
     Event,
     FailedTry,
     Failure,
+    GaveWay,
     Lost,
     NewActivation,
     Plan,
@@ -111,6 +112,8 @@ class _Events(Folding):
                 return self.held(event.fence) or self.succeeded(event)
             case FailedTry():
                 return self.held(event.fence) or self.failed_try(event)
+            case GaveWay():
+                return self.held(event.fence) or self.gave_way(event)
             case Returned():
                 return self.held(event.fence) or self.returned(event)
             case Lost():
@@ -137,7 +140,9 @@ class _Events(Folding):
         if resolution.stale:
             return Answer(verdict=Verdict.STALE, stale=resolution.stale)
         if resolution.conflict:
-            return self.conflicted(activation, resolution.conflict)
+            slots = ", ".join(sorted(resolution.conflict))
+            said = f"another activation wrote {slots} meanwhile; this one runs again"
+            return self.conflicted(activation, Failure(error_type=_CONFLICT, error=said))
         version = self.write(activation, resolution.entries) if resolution.entries else None
         self.finish(
             replace(
@@ -152,15 +157,9 @@ class _Events(Folding):
         kept = self.start(activation, event.targets)
         return Answer(verdict=Verdict.APPLIED, kept=kept, version=self.plan.run.context_version)
 
-    def conflicted(self, activation: Activation, slots: tuple[str, ...]) -> Answer:
+    def conflicted(self, activation: Activation, failure: Failure) -> Answer:
         conflicts = activation.conflicts + 1
-        self.note_try(
-            activation,
-            Failure(
-                error_type=_CONFLICT,
-                error=f"another activation wrote {', '.join(sorted(slots))} meanwhile; this one runs again",
-            ),
-        )
+        self.note_try(activation, failure)
         alone = conflicts >= CONFLICTS_BEFORE_ALONE and self.plan.run.alone in (
             None,
             activation.activation_id,
@@ -181,6 +180,14 @@ class _Events(Folding):
             self.back_off(replace(activation, idled=activation.idled + event.retry_after), event.retry_after)
         else:
             self.fail(activation, event.failure, event.revive_after)
+        return Answer(verdict=Verdict.APPLIED)
+
+    def gave_way(self, event: GaveWay) -> Answer:
+        activation = self.activations[event.fence.activation_id]
+        if event.backoff is None:
+            return self.conflicted(activation, event.failure)
+        self.note_try(activation, event.failure)
+        self.back_off(activation, event.backoff)
         return Answer(verdict=Verdict.APPLIED)
 
     def returned(self, event: Returned) -> Answer:

@@ -38,6 +38,7 @@ from cnstra.orchestrator.errors import (
     StoreUnavailable,
     SubmitError,
     TimerError,
+    TransactionError,
     UnknownDendrite,
     WorkerLost,
 )
@@ -107,6 +108,7 @@ __all__ = [
     "SubmitError",
     "Task",
     "TimerError",
+    "TransactionError",
     "UnknownDendrite",
     "WorkerLost",
     "Written",
