@@ -7,6 +7,7 @@ Nested ``with connection.transaction():`` blocks are savepoints, and fine.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, NoReturn
 
 import psycopg
@@ -91,7 +92,11 @@ class LentConnection(_Lent, psycopg.Connection[TupleRow]):  # type: ignore[misc]
     def take_back(self) -> bool:
         """The handler has ended; False where something of it is still under way on the connection."""
         self.over = True
-        free = self.lock.acquire(blocking=False)
+        return self.quiet(0.0)
+
+    def quiet(self, seconds: float) -> bool:
+        """Wait until nothing is under way; False where that takes longer."""
+        free = self.lock.acquire(timeout=seconds)
         if free:
             self.lock.release()
         return free
@@ -116,6 +121,14 @@ class LentAsyncConnection(_Lent, psycopg.AsyncConnection[TupleRow]):  # type: ig
         """The handler has ended; False where something of it is still under way on the connection."""
         self.over = True
         return not self.lock.locked()
+
+    async def quiet(self, seconds: float) -> bool:
+        """Wait until nothing is under way; False where that takes longer."""
+        try:
+            async with asyncio.timeout(seconds), self.lock:
+                return True
+        except TimeoutError:
+            return False
 
 
 def lend(

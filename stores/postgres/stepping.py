@@ -212,6 +212,10 @@ class PostgresStep:
         if self._gone:
             return
         free = self._lent.take_back()
+        if not free:  # a thread or a task of the handler's own: it is to let go
+            with suppress(psycopg.Error):
+                await _done(self._connection.cancel_safe(timeout=_WAIT))
+            free = await _done(self._lent.quiet(_WAIT))
         if free and self._connection.pgconn.pipeline_status == PipelineStatus.OFF:
             with suppress(psycopg.Error):
                 await _done(self._connection.rollback())

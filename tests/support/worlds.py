@@ -25,6 +25,7 @@ from cnstra.orchestrator.machine.records import (
     Due,
     FailedTry,
     Failure,
+    GaveWay,
     Lost,
     Output,
     RetryAsked,
@@ -64,6 +65,7 @@ QUEUE = "default"
 EVERYTHING = (("stock", "order"), ("bank", "order"), ("ship", "order"), ("report", "order"))
 LEASE = 10.0
 BOOM = Failure(error_type="shop.Boom", error="it broke", traceback="Traceback: it broke")
+UNDONE = Failure(error_type="cnstra.StoreUnavailable", error="its transaction was undone")
 GONE = Failure(error_type="cnstra.WorkerLost", error="its worker died")
 
 _random = count(1)
@@ -171,6 +173,11 @@ def failed(work: Work, *, retry_after: float | None = None, revive_after: float 
     """The handler raised: ``retry_after`` is what its policy decided, ``revive_after`` what the run's did."""
     event = FailedTry(fence=work.fence, failure=BOOM, retry_after=retry_after, revive_after=revive_after)
     return RunEvent(run_id=work.run_id, event=event)
+
+
+def gave_way(work: Work, *, backoff: float | None = None) -> RunEvent:
+    """The handler's own transaction was undone: by a conflict, or, with a backoff, by what passes."""
+    return RunEvent(run_id=work.run_id, event=GaveWay(fence=work.fence, failure=UNDONE, backoff=backoff))
 
 
 def returned(work: Work) -> RunEvent:
