@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -42,6 +43,7 @@ _SHORTEST_BACKOFF = (
     0.05  # seconds before a handler whose transaction was undone is called again; then twice that, and so on
 )
 _LONGEST_BACKOFF = 5.0
+_PAUSE = 0.1  # seconds before the next try at a connection
 _LONGEST_FAREWELL = 2.0  # seconds for connections of async handlers to be closed
 
 
@@ -139,6 +141,7 @@ class Transacting:
                 if not waited:
                     _log.info("%s; it waits for one", error)
                 waited = True
+                await _pause(ways)
         return None
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -168,10 +171,11 @@ class Transacting:
 
     def _again(self, work: Work, error: BaseException, wasted: tuple[BlobRef, ...] = ()) -> Settlement:
         """The handler is called again after a while, and this was no failed try; unless it had been committed after all."""
-        _log.info("%s: its transaction was undone, and it runs again: %s", work, error)
+        failure = failure_of(error)  # its message may quote data, and is stored only
+        _log.info("%s: its transaction was undone (%s), and it runs again", work, failure.error_type)
         longest = min(_SHORTEST_BACKOFF * 2.0 ** min(work.try_number, 10), _LONGEST_BACKOFF)
         backoff = longest * (0.5 + self._entropy.nonce() % 1000 / 2000)
-        event = GaveWay(fence=work.fence, failure=failure_of(error), backoff=backoff, wasted=wasted)
+        event = GaveWay(fence=work.fence, failure=failure, backoff=backoff, wasted=wasted)
         return Settlement(work=work, event=event)
 
     # -- it returned -------------------------------------------------------------------------------------------
@@ -234,6 +238,13 @@ def _put_by(settlement: Settlement) -> tuple[BlobRef, ...]:
     """The blobs that were put for a settlement that is not committed, where contexts are kept elsewhere."""
     blob = settlement.event.blob if isinstance(settlement.event, Succeeded) else None
     return settlement.wasted if blob is None or blob in settlement.wasted else (*settlement.wasted, blob)
+
+
+async def _pause(ways: Ways) -> None:
+    if ways.asynchronous:
+        await asyncio.sleep(_PAUSE)
+    else:
+        time.sleep(_PAUSE)
 
 
 async def _of(future: Future[T], ways: Ways) -> T:

@@ -87,6 +87,23 @@ def test_g2_g4_a_worker_that_is_killed_leaves_the_effect_once(
 
 
 @pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("point", ["keep.begin", "keep.done", "settle.commit", "settle.done"])
+def test_g2_g4_a_worker_that_is_killed_while_contexts_are_kept_elsewhere(stage: Stage, point: str, colour: str) -> None:
+    """The blob is put before the settlement, with the handler's transaction open; all three are there once."""
+    stage.contexts_url = stage.broker_url
+    doomed = stage.launch(graphs.bank, Fault(point=point, action="kill", activation=TELLER))
+    run = _submit(stage, colour, wrong="conflict")
+    doomed.reached(point)
+    assert doomed.died() == -signal.SIGKILL
+    stage.lose(doomed)
+
+    stage.start(graphs.bank)
+
+    _assert_booked_once(stage, run)
+    assert run.context() == {"turn": 1}
+
+
+@pytest.mark.parametrize("colour", COLOURS)
 @pytest.mark.parametrize("point", ["call.inside", "call.end", "settle.begin", "settle.commit"])
 def test_g3_a_worker_that_stalls_past_its_lease_commits_nothing_and_holds_up_nobody(
     stage: Stage, point: str, colour: str

@@ -395,35 +395,78 @@ def test_what_the_handler_leaves_under_way_is_ended_and_fails_it(
         assert connection.execute("select balance from account").fetchone() == (0,)
 
 
+class Crowd:
+    """A handler of either colour that stays inside until it is let go."""
+
+    def __init__(self, colour: str) -> None:
+        self.inside = 0
+        self._lock = threading.Lock()
+        self._go = threading.Event()
+        self.handler: Callable[..., Any] = self._stay_async if colour == "async" else self._stay
+
+    def _enter(self) -> None:
+        with self._lock:
+            self.inside += 1
+
+    def _stay(self, payload: str, axon: Any, ctx: Context) -> Any:
+        self._enter()
+        assert self._go.wait(PATIENCE)
+        return axon.done.create_signal(ctx.try_number)
+
+    async def _stay_async(self, payload: str, axon: Any, ctx: Context) -> Any:
+        self._enter()
+        assert await asyncio.to_thread(self._go.wait, PATIENCE)
+        await ctx.connection.execute("select 1")
+        return axon.done.create_signal(ctx.try_number)
+
+    def let_go(self) -> None:
+        self._go.set()
+
+
 @pytest.mark.parametrize("colour", ["sync", "async"])
-def test_who_finds_no_connection_free_waits_for_one(outcome: Any, colour: str) -> None:
-    """Of four handlers two have theirs at a time, and all of them end; the event loop goes on meanwhile."""
-    most, now, lock = [0], [0], threading.Lock()
-    pair = threading.Barrier(2)
-    pairs: list[asyncio.Barrier] = []
+def test_who_finds_no_connection_free_waits_for_one(
+    database_url: str, broker_url: str, colour: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of four handlers two have theirs; the others are called when these have ended, and as if nothing had been."""
+    caplog.set_level("INFO", "cnstra.worker")
+    crowd = Crowd(colour)
+    cns = _graph(crowd.handler)
+    with (
+        Orchestrator(cns, database=database_url, broker=broker_url) as client,
+        serving(cns, database_url, broker_url, transactions=2),
+    ):
+        runs = client.submit_many([go.create_signal("") for _ in range(4)])
+        eventually(lambda: caplog.text.count("it waits for one") == 2, PATIENCE, what="two wait")
+        assert crowd.inside == 2
+        crowd.let_go()
+        outputs = [output.payload for run in runs for output in run.wait(PATIENCE).outputs]
 
-    def enter(change: int) -> None:
-        with lock:
-            now[0] += change
-            most[0] = max(most[0], now[0])
+    assert outputs == [1] * 4
 
-    def handler(payload: str, axon: Any, ctx: Context) -> Any:
-        enter(1)
-        pair.wait(PATIENCE)
-        enter(-1)
-        return axon.done.create_signal(1)
 
-    async def handler_async(payload: str, axon: Any, ctx: Context) -> Any:
-        enter(1)
-        if not pairs:
-            pairs.append(asyncio.Barrier(2))
-        await pairs[0].wait()
-        enter(-1)
-        return axon.done.create_signal(1)
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_who_still_waits_when_the_worker_stops_is_given_back_uncalled(
+    database_url: str, broker_url: str, colour: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another worker has it at once, and it was no try."""
+    caplog.set_level("INFO", "cnstra.worker")
+    crowd = Crowd(colour)
+    cns = _graph(crowd.handler)
+    with Orchestrator(cns, database=database_url, broker=broker_url) as client:
+        with serving(cns, database_url, broker_url, transactions=1) as worker:
+            runs = client.submit_many([go.create_signal("") for _ in range(2)])
+            eventually(lambda: "it waits for one" in caplog.text, PATIENCE, what="one waits")
+            stopping = threading.Thread(target=worker.stop)
+            stopping.start()
+            with psycopg.connect(database_url, autocommit=True) as connection:
+                given_back = "select tries from cnstra.activations where status = 'ready'"
+                eventually(lambda: connection.execute(given_back).fetchone() == (0,), PATIENCE, what="it is given back")
+            crowd.let_go()
+            stopping.join()
+        with serving(cns, database_url, broker_url):
+            outputs = [output.payload for run in runs for output in run.wait(PATIENCE).outputs]
 
-    given = handler if colour == "sync" else handler_async
-    assert outcome(given, "1", "2", "3", "4", transactions=2) == [1] * 4
-    assert most[0] == 2
+    assert outputs == [1, 1]
 
 
 def test_a_run_that_is_submitted_on_it_exists_with_the_hop(database_url: str, broker_url: str) -> None:

@@ -433,6 +433,11 @@ class Threads:
         except BaseException as error:
             self._errors.append(error)
 
+    @property
+    def running(self) -> bool:
+        """Whether any of them still is."""
+        return any(thread.is_alive() for thread in self._threads)
+
     def results(self) -> list[Any]:
         for thread in self._threads:
             thread.join()
