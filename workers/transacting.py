@@ -244,7 +244,7 @@ async def _pause(ways: Ways) -> None:
     if ways.asynchronous:
         await asyncio.sleep(_PAUSE)
     else:
-        time.sleep(_PAUSE)
+        time.sleep(_PAUSE)  # noqa: ASYNC251 - on a thread of its own
 
 
 async def _of(future: Future[T], ways: Ways) -> T:

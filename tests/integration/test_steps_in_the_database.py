@@ -452,17 +452,23 @@ def test_who_still_waits_when_the_worker_stops_is_given_back_uncalled(
     caplog.set_level("INFO", "cnstra.worker")
     crowd = Crowd(colour)
     cns = _graph(crowd.handler)
+    was_given_back = []
+
+    def let_go_when_it_is_given_back() -> None:
+        given_back = "select tries from cnstra.activations where status = 'ready'"
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            eventually(lambda: connection.execute(given_back).fetchone() == (0,), PATIENCE, what="it is given back")
+        was_given_back.append(True)
+        crowd.let_go()
+
     with Orchestrator(cns, database=database_url, broker=broker_url) as client:
-        with serving(cns, database_url, broker_url, transactions=1) as worker:
+        with serving(cns, database_url, broker_url, transactions=1):
             runs = client.submit_many([go.create_signal("") for _ in range(2)])
             eventually(lambda: "it waits for one" in caplog.text, PATIENCE, what="one waits")
-            stopping = threading.Thread(target=worker.stop)
-            stopping.start()
-            with psycopg.connect(database_url, autocommit=True) as connection:
-                given_back = "select tries from cnstra.activations where status = 'ready'"
-                eventually(lambda: connection.execute(given_back).fetchone() == (0,), PATIENCE, what="it is given back")
-            crowd.let_go()
-            stopping.join()
+            letting_go = threading.Thread(target=let_go_when_it_is_given_back)
+            letting_go.start()
+        letting_go.join()
+        assert was_given_back
         with serving(cns, database_url, broker_url):
             outputs = [output.payload for run in runs for output in run.wait(PATIENCE).outputs]
 
