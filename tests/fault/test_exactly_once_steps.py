@@ -12,6 +12,7 @@ import pytest
 
 from cnstra import Run
 from cnstra.stores import PostgresContextStore
+from cnstra.stores.blobs import RedisBlobStore
 from support import bank, graphs
 from support.points import Fault
 from support.proxy import LosesCommitReplies
@@ -49,6 +50,12 @@ def _assert_booked_once(stage: Stage, run: Run) -> None:
     assert _balance(stage) == 5
     assert _bookings(stage) == [{"key": f"{run.id}:{TELLER}:do", "amount": 5}]
     assert_sound(stage, run.id)
+
+
+def _blobs_in_use(stage: Stage, run: Run) -> int:
+    """Those of the run that nobody has noted as litter: what was put for nothing must be."""
+    put = set(RedisBlobStore.from_url(stage.broker_url).keys(str(run.id)))
+    return len(put - {row["key"] for row in stage.rows("select key from cnstra.context_litter")})
 
 
 # -- death ---------------------------------------------------------------------------------------------------------
@@ -176,43 +183,51 @@ def test_g2_a_connection_that_is_cut_before_the_commit_takes_all_of_it_back(stag
 # -- others write the context meanwhile ----------------------------------------------------------------------------
 
 
-def _write_meanwhile(stage: Stage, colour: str, wrong: str) -> Run:
-    """Somebody writes, while the handler is inside, the key that it reads and writes."""
+def _write_meanwhile(stage: Stage, colour: str, wrong: str, *, elsewhere: bool) -> Run:
+    """Another branch of the run writes, while the handler is inside, the key that it reads and writes."""
+    if elsewhere:
+        stage.contexts_url = stage.broker_url
     worker = stage.start(graphs.bank, Fault(point="call.inside", action="block", activation=TELLER))
-    run = _submit(stage, colour, wrong=wrong)
+    run = _submit(stage, colour, wrong=wrong, rival=10)
     worker.reached("call.inside")
-    with psycopg.connect(stage.database_url, autocommit=True) as connection:
-        PostgresContextStore(connection, run.id).update(lambda value: {**(value or {}), "turn": 10})
+    eventually(lambda: stage.activation(run, 3)["status"] == "done", PATIENCE, what="the other branch has written")
     worker.release("call.inside")
     return run
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["context here", "context elsewhere"])
 @pytest.mark.parametrize("colour", COLOURS)
-def test_g6_a_conflict_rolls_the_steps_own_writes_back(stage: Stage, colour: str) -> None:
+def test_g6_a_conflict_rolls_the_steps_own_writes_back(stage: Stage, colour: str, elsewhere: bool) -> None:
     """It runs again on the fresh context; as with others, that is no failed try."""
-    run = _write_meanwhile(stage, colour, "conflict")
+    run = _write_meanwhile(stage, colour, "conflict", elsewhere=elsewhere)
 
     _assert_booked_once(stage, run)
     assert run.context() == {"turn": 11}
-    assert stage.ledger.calls(run.id) == {1: 1, TELLER: 2, 3: 1}
+    assert stage.ledger.calls(run.id) == {1: 1, TELLER: 2, 3: 1, 4: 1}
+    assert not elsewhere or _blobs_in_use(stage, run) == 2
     (tried,) = stage.rows("select error_type from cnstra.tries where error is not null")
     assert tried["error_type"] == "cnstra.ContextConflict"
     row = stage.row("select failures, conflicts from cnstra.activation where activation_id = 2")
     assert row == {"failures": 0, "conflicts": 1}
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["context here", "context elsewhere"])
 @pytest.mark.parametrize("colour", COLOURS)
-def test_g6_an_update_takes_the_newest_value_in_within_the_same_transaction(stage: Stage, colour: str) -> None:
+def test_g6_an_update_takes_the_newest_value_in_within_the_same_transaction(
+    stage: Stage, colour: str, elsewhere: bool
+) -> None:
     """The handler is not called again."""
-    run = _write_meanwhile(stage, colour, "stale")
+    run = _write_meanwhile(stage, colour, "stale", elsewhere=elsewhere)
 
     _assert_booked_once(stage, run)
     assert run.context() == {"turn": 11}
-    assert stage.ledger.calls(run.id) == {1: 1, TELLER: 1, 3: 1}
+    assert stage.ledger.calls(run.id) == {1: 1, TELLER: 1, 3: 1, 4: 1}
+    assert not elsewhere or _blobs_in_use(stage, run) == 2
 
 
 def test_g6_a_step_that_is_in_conflict_over_and_over_runs_alone(stage: Stage) -> None:
     """After three times, as any other activation."""
+    stage.contexts_url = None  # it is written from outside
     blocks = [Fault(point="call.inside", action="block", activation=TELLER) for _ in range(3)]
     worker = stage.start(graphs.bank, *blocks)
     run = _submit(stage, "sync", wrong="conflict")

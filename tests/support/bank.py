@@ -6,7 +6,7 @@ statement done, so that it holds the account's row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from operator import methodcaller
 from typing import Any, TypedDict
@@ -39,12 +39,15 @@ class Order(TypedDict, total=False):
     wrong: str
     tries: int
     colour: str
+    rival: int
+    """What another branch of the run writes where the teller writes, too."""
 
 
 class FrontAxon(Axon):
     to_teller = collateral("bank.to_teller", Order)
     to_async_teller = collateral("bank.to_async_teller", Order)
     to_lazy_teller = collateral("bank.to_lazy_teller", Order)
+    to_rival = collateral("bank.to_rival", int)
 
 
 class TellerAxon(Axon):
@@ -59,17 +62,20 @@ asked = collateral("bank.asked", Order)
 front = neuron("front", FrontAxon)
 teller = neuron("teller", TellerAxon)
 back = neuron("back", BackAxon)
+rival = neuron("rival")
 twice = Retrying(stop=stop_after_attempt(2), wait=wait_fixed(0))
 once = Retrying(stop=stop_after_attempt(1))
 
 
 @front.dendrite(asked)
-def receive(order: Order, axon: FrontAxon, ctx: Context) -> Signal[Order]:
+def receive(order: Order, axon: FrontAxon, ctx: Context) -> Iterator[Signal[Any]]:
     ledger.note(ctx)
     to: Any = getattr(
         axon, {"sync": "to_teller", "async": "to_async_teller"}.get(order.get("colour", ""), "to_lazy_teller")
     )
-    return to.create_signal(order)
+    yield to.create_signal(order)
+    if "rival" in order:
+        yield axon.to_rival.create_signal(order["rival"])
 
 
 def _wrong(order: Order, ctx: Context, what: str) -> bool:
@@ -108,6 +114,12 @@ async def book_async(order: Order, axon: TellerAxon, ctx: Context) -> Signal[int
 def book_lazily(order: Order, axon: TellerAxon, ctx: Context) -> Any:
     """A generator: its body runs after it was called."""
     yield book.handler(order, axon, ctx)
+
+
+@rival.dendrite(FrontAxon.to_rival)
+def write_meanwhile(turn: int, axon: Any, ctx: Context) -> None:
+    ledger.note(ctx)
+    ctx["turn"] = turn
 
 
 @back.dendrite(TellerAxon.booked)
@@ -205,4 +217,4 @@ WRONG_ASYNC: dict[str, Callable[[Any], Any]] = {
 }
 
 
-bank = CNS([front, teller, back], name="bank")
+bank = CNS([front, teller, back, rival], name="bank")
