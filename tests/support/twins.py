@@ -129,7 +129,8 @@ _POSTGRES = {
     "activation": (
         "run_id, activation_id",
         f"{', '.join(_ACTIVATION)}, coalesce(path, '{{}}') as path, error, error_type, "
-        "parent_activation_id as parent, ordinal, neuron, collateral, payload, created_at, first_try_at, done_at, coalesce(outputs, '[]') as outputs",
+        "parent_activation_id as parent, ordinal, neuron, collateral, payload, created_at, first_try_at, done_at, "
+        "coalesce(outputs, '[]') as outputs",
     ),
     "try": (
         "run_id, activation_id, try_number",
