@@ -9,6 +9,7 @@ A failure counts in every member around it, out to the first group that takes fa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from cnstra.orchestrator.machine.folding import Folding
@@ -147,8 +148,7 @@ def scatter(folding: Folding, parent: Activation, scattered: Scattered) -> None:
         member = Member(group_id=group_id, member=number, payload=payload if keeps else None)
         folding.members[group_id, number] = member
         folding.plan.new_members.append(member)
-    for number in range(at_once):
-        _start(folding, group, number, scattered.payloads[number])
+    _start(folding, group, dict(enumerate(scattered.payloads[:at_once])))
     folding.groups[group_id] = replace(group, started=at_once, running=at_once, closed=not size)
     folding.plan.scattered.append(folding.groups[group_id])
 
@@ -176,27 +176,31 @@ def _wait(folding: Folding, parent: Activation, target: Target, group_id: int, *
     return number
 
 
-def _start(folding: Folding, group: Group, member: int, payload: str) -> None:
-    """Begin a member."""
-    place = (group.group_id, member)
-    folding.members.setdefault(place, Member(group_id=group.group_id, member=member))
-    path = (*group.path, place)
-    for target in group.targets:
-        number = folding.plan.run.last_activation + 1
-        folding.plan.created.append(
-            NewActivation(
-                activation_id=number,
-                parent=group.parent,
-                target=replace(target, payload=payload),
-                attempt=folding.plan.run.attempt,
-                status=ActivationStatus.READY,
-                blocked=folding.blocked(),
-                available_at=folding.now,
-                path=path,
+def _start(folding: Folding, group: Group, payloads: Mapping[int, str]) -> None:
+    """Begin members: all that begin at once are counted at once."""
+    number = folding.plan.run.last_activation
+    for member, payload in payloads.items():
+        place = (group.group_id, member)
+        path = (*group.path, place)
+        for target in group.targets:
+            number += 1
+            folding.plan.created.append(
+                NewActivation(
+                    activation_id=number,
+                    parent=group.parent,
+                    target=replace(target, payload=payload),
+                    attempt=folding.plan.run.attempt,
+                    status=ActivationStatus.READY,
+                    blocked=folding.blocked(),
+                    available_at=folding.now,
+                    path=path,
+                )
             )
-        )
-        folding.run(last_activation=number)
-        folding.count(path, outstanding=1, active=1)
+        begun = folding.members.get(place, Member(group_id=group.group_id, member=member))
+        folding.put_member(replace(begun, outstanding=begun.outstanding + len(group.targets)))
+    begun_now = len(payloads) * len(group.targets)
+    folding.run(last_activation=number)
+    folding.count(group.path, outstanding=begun_now, active=begun_now)
 
 
 # -- the ends of members and groups --------------------------------------------------------------------------------
@@ -234,7 +238,7 @@ def _settle_member(folding: Folding, member: Member) -> None:
     if group.limit is not None and group.started < group.size and group.running < group.limit:
         number = group.started
         folding.put_group(replace(group, started=number + 1, running=group.running + 1))
-        _start(folding, group, number, folding.pending[group.group_id, number])
+        _start(folding, group, {number: folding.pending[group.group_id, number]})
     elif group.ended == group.size:
         _fire(folding, group)
 

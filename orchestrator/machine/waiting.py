@@ -81,6 +81,9 @@ def sent(folding: Folding, event: Sent) -> Answer:
     """A signal from outside: to the oldest expectation of it, or kept for the next one."""
     run = folding.plan.run
     known = folding.sent.get(event.idempotency_key)
+    for letter in folding.plan.letters:  # in the same batch: texts of one signal are alike
+        if letter.sent.idempotency_key == event.idempotency_key:
+            known = (letter.sent.collateral, letter.sent.payload) == (event.collateral, event.payload)
     if known is not None:
         return Answer(verdict=Verdict.REPEATED if known else Verdict.REFUSED)
     if run.status in ENDED or run.ending is not None:
@@ -99,7 +102,6 @@ def sent(folding: Folding, event: Sent) -> Answer:
         folding.run(last_letter=number)
         taken_by = None if expectation is None else expectation.expectation_id
         folding.plan.letters.append(NewLetter(number=number, sent=event, taken_by=taken_by))
-        folding.sent[event.idempotency_key] = True
         if expectation is None:
             folding.letters.append(Letter(number=number, collateral=event.collateral, payload=event.payload))
     if expectation is not None:

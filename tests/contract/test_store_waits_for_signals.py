@@ -117,7 +117,9 @@ def test_the_same_signal_again_is_sent_once_and_another_under_its_key_is_refused
     assert world.settle(sent(run_id, "1.0", idempotency_key="a")).verdict is Verdict.REPEATED
     assert world.settle(sent(run_id, "2", idempotency_key="a")).verdict is Verdict.REFUSED
     assert world.settle(sent(run_id, "1", collateral="other", idempotency_key="a")).verdict is Verdict.REFUSED
-    assert [work.neuron for work in worker.claim()] == ["ship"]
+    answers = world.apply(sent(run_id, "3", idempotency_key="b"), sent(run_id, "4", idempotency_key="b")).answers
+    assert [answer.verdict for answer in answers] == [Verdict.APPLIED, Verdict.REFUSED]
+    assert [(work.neuron, work.payload) for work in worker.claim()] == [("ship", "1"), ("bank", "3")]
 
 
 def test_a_run_that_has_ended_or_ends_takes_no_signals(world: World) -> None:

@@ -31,6 +31,7 @@ from cnstra.orchestrator.machine.records import (
 from cnstra.orchestrator.machine.states import RunStatus
 from cnstra.orchestrator.store import AppliedBatch, RunEvent
 from cnstra.stores.memory import MemoryStore
+from cnstra.stores.memory.claiming import UNKNOWN
 from cnstra.stores.memory.state import State
 from support.histories import MOODS, History
 from support.invariants import Watch
@@ -84,14 +85,12 @@ class Watched(History):
         together, apart = self._copy(), self._copy()
         batch = together.run(together.apply(events)).answers
         single = [apart.run(apart.apply([event])).answers[0] for event in events]
-        # What the batch itself takes away again is nobody's when it is answered.
-        gone = {event.event.fence.activation_id for event in events if hasattr(event.event, "fence")}
         for event, one, other in zip(events, batch, single, strict=True):
             refused = {one.verdict, other.verdict} <= {Verdict.FENCED, Verdict.REPEATED}
             assert one.verdict is other.verdict or refused, (event, one.verdict, other.verdict)
-            assert {work.activation_id for work in one.kept} - gone == {
-                work.activation_id for work in other.kept
-            } - gone
+            kept, kept_alone = ({work.activation_id for work in answer.kept} for answer in (one, other))
+            # What was kept is looked up again at the batch's end: another event of it may have taken that away.
+            assert kept == kept_alone or (one.verdict is Verdict.REPEATED and kept < kept_alone)
         for run_id in {event.run_id for event in events}:
             told = [event.event for event in events if event.run_id == run_id]
             one, other = (outcome(store._state, run_id, told) for store in (together, apart))
@@ -153,9 +152,11 @@ def outcome(state: State, run_id: UUID, events: Sequence[Any]) -> Any:
     """The same, without what may differ between a batch and its events one by one.
 
     What a batch both begins and cancels has no place in the order of finishing: it never ran. And where it begins an attempt
-    and ends it, the frontier stays as it had failed, at the place at which it had.
+    and ends it, the frontier stays as it had failed, at the place at which it had. What nobody knows is set aside until a pause
+    lets it go; a pause that a batch begins and ends does not.
     """
     run, rows, *rest = everything(state, run_id)
+    rows = [_known(row) for row in rows]
     if not any(isinstance(event, CancelAsked | DeadlineDue) for event in events):
         return run, *rows, rest
     if any(isinstance(event, RetryAsked | AttemptDue) for event in events):
@@ -168,6 +169,11 @@ def outcome(state: State, run_id: UUID, events: Sequence[Any]) -> Any:
         for row in rows
     ]
     return replace(run, run=replace(run.run, last_finish=0)), *plain, rest
+
+
+def _known(row: Any) -> Any:
+    aside = row.activation.blocked == UNKNOWN
+    return replace(row, activation=replace(row.activation, blocked=None)) if aside else row
 
 
 def _ran(row: Any) -> bool:

@@ -177,7 +177,7 @@ class Stage:
     ) -> WorkerProcess:
         """A worker that takes work. The faults may happen to it from its first claim on; see also its ``arm``.
 
-        The graph must be one of ``support.graphs``; ``changes`` are of the worker's settings. ``contexts`` are the stores of
+        The graph must be one of ``support.graphs`` or ``support.saga_graphs``; ``changes`` are of the worker's settings. ``contexts`` are the stores of
         contexts that it has, by default that of the stage, if there is one.
         """
         worker = self.launch(
@@ -304,7 +304,7 @@ class Stage:
 
     def report(self, run_id: UUID) -> str:
         """All that is known of a run, for whoever has to find out why a test failed."""
-        tables = ("run", "activation", "try", "context_entry")
+        tables = ("run", "activation", "try", "context_entry", "expectation", "letter", "scatter", "member")
         lines = [
             f"{table}: {row['text']}"
             for table in tables
@@ -323,12 +323,15 @@ class Stage:
 
 
 def _name_of(cns: CNS) -> str:
-    from support import graphs
+    from support import graphs, saga_graphs
 
-    for name, value in vars(graphs).items():
-        if value is cns:
-            return f"support.graphs:{name}"
-    raise LookupError(f"{cns} does not stand in support.graphs, where worker processes find their graphs")
+    for module in (graphs, saga_graphs):
+        for name, value in vars(module).items():
+            if value is cns:
+                return f"{module.__name__}:{name}"
+    raise LookupError(
+        f"{cns} does not stand in support.graphs, where worker processes find their graphs, nor beside it"
+    )
 
 
 @contextmanager

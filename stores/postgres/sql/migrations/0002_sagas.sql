@@ -127,10 +127,12 @@ alter table cnstra.retention drop constraint retention_what_check;
 alter table cnstra.retention add check (what in ('completed', 'failed', 'compensated', 'cancelled', 'context', 'sent'));
 insert into cnstra.retention (what, keep) values ('sent', '30 days');   -- signals that were sent by key
 
--- Groups within a member that has failed are closed with it: found by the path that leads into the member.
+-- What large groups cost: groups within a member that has failed are closed with it, found by the path that leads into the
+-- member; and what an activation started is found without looking at all of its run.
 
 create index activation_gathers on cnstra.activation (run_id, path) where status = 'waiting' and gathers is not null;   -- abandon
 create index scatter_open on cnstra.scatter (run_id, path) where not closed and path is not null;                       -- abandon
+create index activation_by_parent on cnstra.activation (run_id, parent_activation_id);                                  -- emitted, children_held, cnstra.activations
 
 -- Clones of runs, and runs that have not ended, to do something to many of them.
 
