@@ -63,7 +63,7 @@ def _day(orders: int, urls: servers.Urls, folder: Path) -> int:
             crew.start()
         print(f"Day {day!r}: {len(planned)} orders, two workers.")
         _play(planned, People(orchestrator, connection, day), connection, crew)
-        return _report(proof.prove(connection, day, planned))
+        return _report(proof.prove(proof.runs_of(connection, day), planned))
 
 
 def _play(planned: list[plan.Planned], people: People, connection: psycopg.Connection, crew: Crew) -> None:

@@ -48,9 +48,13 @@ class Proof:
     wrong: Sequence[str] = field(default=())
 
 
-def prove(connection: psycopg.Connection, day: str, planned: Sequence[Planned]) -> Proof:
-    """Ask all three, and compare."""
-    runs = {key: (status, why) for key, status, why in connection.execute(_RUNS, [day]).fetchall()}
+def runs_of(connection: psycopg.Connection, day: str) -> dict[str, tuple[str, str]]:
+    """How each order's run has ended, and why."""
+    return {key: (status, why) for key, status, why in connection.execute(_RUNS, [day]).fetchall()}
+
+
+def prove(runs: Mapping[str, tuple[str, str]], planned: Sequence[Planned]) -> Proof:
+    """Ask both books, and compare them with what CNStra says."""
     till = provider.book.balances("till")
     road, reserved = warehouse.book.balances("road"), warehouse.book.balances("reserved")
     shelves = {item: sum(warehouse.book.balances(f"shelf of {item}").values()) for item in goods(planned)}
