@@ -54,7 +54,7 @@ class Submission:
     """A run to be kept.
 
     ``place`` is where the run's context is kept, for as long as there is the run: None is beside it; else it names a store
-    of the user's own, and what is kept here of a value is a reference.
+    of the user's own, and what is kept here of a value is a reference. ``cloned_from`` is the run that it repeats.
     """
 
     run_id: UUID
@@ -72,6 +72,12 @@ class Submission:
     at: datetime | None = None
     place: str | None = None
     deadline: timedelta | datetime | None = None
+    cloned_from: UUID | None = None
+
+    @property
+    def deadline_after(self) -> timedelta | None:
+        """Its deadline, where it is given as a time to take."""
+        return self.deadline if isinstance(self.deadline, timedelta) else None
 
     def begins_at(self, now: datetime) -> datetime | None:
         """When its first activations are to be ready; None is now."""
@@ -80,6 +86,20 @@ class Submission:
     def ends_by(self, now: datetime) -> datetime | None:
         """Its deadline, which counts from the submit where it is given as a time to take."""
         return now + self.deadline if isinstance(self.deadline, timedelta) else self.deadline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """What a run was submitted with, for a clone of it. ``deadline`` is a time to take; a moment is the original's alone."""
+
+    graph: str
+    collateral: str
+    payload: str
+    priority: int
+    tags: Mapping[str, str]
+    policy: Mapping[str, Any] | None
+    place: str | None
+    deadline: timedelta | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,6 +352,16 @@ class RunFilter:
     limit: int = 100
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunChoice:
+    """Which runs something is to be done to: of one graph, with one tag, submitted from ``since`` on, or ``before`` a time."""
+
+    graph: str | None = None
+    tag: Tag | None = None
+    since: datetime | None = None
+    before: datetime | None = None
+
+
 class Operations(Protocol):
     """All that the rest of the system asks of a store of runs."""
 
@@ -372,10 +402,18 @@ class Operations(Protocol):
         """What every version of the run's context wrote, where that is kept elsewhere: references to blobs."""
         ...
 
-    def failed_runs(
-        self, graph: str | None, after: UUID | None, limit: int, tag: Tag | None = None
+    def failed_runs(self, which: RunChoice, after: UUID | None, limit: int) -> Operation[list[UUID]]:
+        """Failed runs that can be retried, in the order of their ids, from the one behind ``after`` on."""
+        ...
+
+    def open_runs(
+        self, which: RunChoice, statuses: Sequence[str] | None, after: UUID | None, limit: int
     ) -> Operation[list[UUID]]:
-        """Failed runs in the order of their ids, from the one behind ``after`` on; of one graph, with one tag, or all."""
+        """Runs that nothing has begun to end, in these statuses or in any, likewise."""
+        ...
+
+    def original(self, run_id: UUID) -> Operation[Original | None]:
+        """What a run was submitted with."""
         ...
 
     # workers

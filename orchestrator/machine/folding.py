@@ -313,7 +313,9 @@ class Folding:
             self.go_on_undoing()
         elif run.ending is not None and run.status in _GOING and run.outstanding == 0:
             self.end(RunMove.CANCEL)
-        elif run.status is RunStatus.RUNNING and run.outstanding == 0 and run.next_retry_at is None:
+        elif run.status in _GOING and run.outstanding == 0 and run.next_retry_at is None:
+            if run.status is RunStatus.WAITING:  # the last that it waited for has not come in time
+                self.run(status=move(RUN_MOVES, run.status, RunMove.WAKE))
             self.end_attempt()
         elif run.status is RunStatus.RUNNING and run.active == 0:
             self.run(status=move(RUN_MOVES, run.status, RunMove.IDLE))

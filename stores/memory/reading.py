@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,7 @@ from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT
 from cnstra.orchestrator.machine.records import Failure, Run
 from cnstra.orchestrator.machine.states import ENDED, ActivationStatus, RunStatus
 from cnstra.orchestrator.slots import Slot, Snapshot, shared_key, written_by
-from cnstra.orchestrator.store import Reference, RunFilter, Tag, WorkerInfo
+from cnstra.orchestrator.store import Original, Reference, RunChoice, RunFilter, Tag, WorkerInfo
 from cnstra.stores.memory.claiming import UNKNOWN, knows, reaches, serves
 from cnstra.stores.memory.operations import operation
 from cnstra.stores.memory.state import ActivationRow, RunRow, State
@@ -72,17 +72,53 @@ class Reading:
         return [Reference(version=version, slot=slot, text=entry.text) for (version, slot), entry in entries]
 
     @operation
-    def failed_runs(
-        self, state: State, graph: str | None, after: UUID | None, limit: int, tag: Tag | None = None
+    def failed_runs(self, state: State, which: RunChoice, after: UUID | None, limit: int) -> list[UUID]:
+        return _page(
+            (row for row in _chosen(state, which) if row.run.status is RunStatus.FAILED and row.run.failed),
+            after,
+            limit,
+        )
+
+    @operation
+    def open_runs(
+        self, state: State, which: RunChoice, statuses: Sequence[str] | None, after: UUID | None, limit: int
     ) -> list[UUID]:
-        return sorted(
-            run_id
-            for run_id, row in state.runs.items()
-            if row.run.status is RunStatus.FAILED
-            and (graph is None or row.submission.graph == graph)
-            and (after is None or run_id > after)
-            and _is_tagged(row, tag)
-        )[:limit]
+        unended = (row for row in _chosen(state, which) if row.run.finished_at is None and row.run.ending is None)
+        return _page((row for row in unended if statuses is None or row.run.status in statuses), after, limit)
+
+    @operation
+    def original(self, state: State, run_id: UUID) -> Original | None:
+        row = state.runs.get(run_id)
+        return None if row is None else _original(row)
+
+
+def _chosen(state: State, which: RunChoice) -> Iterable[RunRow]:
+    return (
+        row
+        for row in state.runs.values()
+        if (which.graph is None or row.submission.graph == which.graph)
+        and _is_tagged(row, which.tag)
+        and (which.since is None or row.submitted_at >= which.since)
+        and (which.before is None or row.submitted_at < which.before)
+    )
+
+
+def _page(rows: Iterable[RunRow], after: UUID | None, limit: int) -> list[UUID]:
+    return sorted(row.run.run_id for row in rows if after is None or row.run.run_id > after)[:limit]
+
+
+def _original(row: RunRow) -> Original:
+    submission = row.submission
+    return Original(
+        graph=submission.graph,
+        collateral=submission.collateral,
+        payload=submission.payload,
+        priority=submission.priority,
+        tags=json.loads(row.tags),
+        policy=json.loads(row.policy),
+        place=submission.place,
+        deadline=submission.deadline_after,
+    )
 
 
 def _fits(row: RunRow, which: RunFilter) -> bool:
@@ -134,6 +170,7 @@ def _run_row(state: State, row: RunRow) -> Row:
         "context_place": submission.place,
         "ending": run.ending,
         **{f"compensation_{name}": text for name, text in _error(run.undo_failure).items()},
+        "cloned_from": submission.cloned_from,
     }
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from cnstra.orchestrator.batches import rings_of
 from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT
+from cnstra.orchestrator.machine.records import Run
 from cnstra.orchestrator.machine.states import ENDED, ActivationStatus, RunStatus
 from cnstra.orchestrator.store import Findings, LostClaim
 from cnstra.stores.memory.claiming import UNKNOWN, fence_of, forget_lost, knows, reaches, serves, turn
@@ -34,11 +35,7 @@ class Supervising:
             for run_id, run in runs
             if run.status is RunStatus.WAITING and (at := run.next_retry_at) and at <= now
         ]
-        deadlines = [
-            (at, run_id)
-            for run_id, run in runs
-            if (at := run.deadline_at) and at <= now and run.status not in _LEFT_ALONE and run.ending is None
-        ]
+        deadlines = [(at, run_id) for run_id, run in runs if (at := run.deadline_at) and at <= now and may_pass(run)]
         expectations = [
             (one.expires_at, run_id, number)
             for run_id, of_run in state.expectations.items()
@@ -90,6 +87,11 @@ class Supervising:
         for row in unknown:
             state.put(replace(row, activation=replace(row.activation, blocked=UNKNOWN)))
         return len(unknown)
+
+
+def may_pass(run: Run) -> bool:
+    """Whether a run's deadline, when it has come, is anybody's business."""
+    return run.status not in _LEFT_ALONE and run.ending is None
 
 
 def _waiting_since(state: State, before: datetime, limit: int) -> list[ActivationRow]:

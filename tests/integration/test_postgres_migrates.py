@@ -11,7 +11,7 @@ import pytest
 
 from cnstra.orchestrator.errors import SchemaError
 from cnstra.orchestrator.machine.records import RetryAsked
-from cnstra.orchestrator.store import RunEvent
+from cnstra.orchestrator.store import RunChoice, RunEvent
 from cnstra.stores.postgres import PostgresStore, migrate, migrating
 from cnstra.stores.postgres.statements import statements
 from support.plans import numbered
@@ -101,7 +101,7 @@ def test_a_database_without_a_schema_is_refused(empty_database_url: str) -> None
         store.run(store.check_schema())
     operations = [
         store.run_status(NOBODY),
-        store.failed_runs(None, None, 1),
+        store.failed_runs(RunChoice(), None, 1),
         store.renew(NOBODY),
         store.apply([RunEvent(run_id=NOBODY, event=RetryAsked())]),
         store.lost_claims(1),

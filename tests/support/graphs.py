@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 
 from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt, wait_fixed
 
-from cnstra import CNS, Axon, Context, Signal, collateral, neuron
+from cnstra import CNS, Axon, Context, Neuron, Signal, collateral, neuron
 from support import ledger
 from support.points import points
 
@@ -741,8 +741,8 @@ BOOKINGS = ("flight", "hotel", "car")
 _AT_ONCE = Retrying(stop=stop_after_attempt(3), wait=wait_fixed(0))
 
 
-def _trip(*, undo: bool) -> CNS:
-    """The graph with its compensations, or as it was before there were any."""
+def _trip(*, undo: bool) -> list[Neuron[Any, Any]]:
+    """The neurons with their compensations, or as they were before there were any."""
     flight = neuron("flight", FlightAxon)
     hotel = neuron("hotel", HotelAxon)
     car = neuron("car", CarAxon)
@@ -793,8 +793,16 @@ def _trip(*, undo: bool) -> CNS:
             enter(ctx, "undo")
             ctx["car"] = "given back"
 
-    return CNS([flight, hotel, car, departure], name="trip")
+    return [flight, hotel, car, departure]
 
 
-trip = _trip(undo=True)
-trip_as_it_was = _trip(undo=False)
+_travel = _trip(undo=True)
+trip = CNS(_travel, name="trip")
+trip_as_it_was = CNS(_trip(undo=False), name="trip")
+
+
+# -- season: voyages and trips at the same time ------------------------------------------------------------------------
+
+season = CNS(
+    [harbour, ship, quay, *_travel], name="season", retry=Retrying(stop=stop_after_attempt(3), wait=wait_fixed(0.1))
+)

@@ -14,7 +14,7 @@ from random import Random
 from uuid import UUID
 
 from cnstra.orchestrator.context import Context
-from cnstra.orchestrator.machine.records import Compensable, Succeeded, Target, Verdict
+from cnstra.orchestrator.machine.records import Compensable, FailedTry, Succeeded, Target, Verdict
 from cnstra.orchestrator.store import Applied, AppliedBatch, RunEvent, Work
 from support.worlds import (
     EVERYTHING,
@@ -67,7 +67,10 @@ MOODS = {
         writes=0.1,
     ),
     "conflicts": Mood(weights=_WORK | _PEOPLE | {"race": 12, "fail": 0, "pause": 2, "resume": 4}, writes=0.9),
-    "crashes": Mood(weights=_WORK | _PEOPLE | {"lose": 12, "time": 14, "succeed": 6, "resume": 4}, writes=0.1),
+    "crashes": Mood(
+        weights=_WORK | _PEOPLE | {"lose": 20, "time": 14, "succeed": 4, "pause": 3, "resume": 4}, writes=0.1
+    ),
+    "strangers": Mood(weights=_WORK | _PEOPLE | {"strangers": 5, "pause": 4, "resume": 4}, writes=0.1),
     "too late": Mood(weights=_WORK | _PEOPLE | {"late": 6, "time": 8}, deadlines=1.0),
 }
 
@@ -81,6 +84,8 @@ class Model:
     """The activations whose call has committed, with what their compensation covers by the code that ran."""
     undone: list[int] = field(default_factory=list)
     """The activations whose compensation has committed, in that order."""
+    covers: dict[int, Compensable] = field(default_factory=dict)
+    """What the code that ran said of an activation's compensation, at its last call."""
 
 
 class History:
@@ -144,8 +149,15 @@ class History:
     def _take_in(self, event: RunEvent, applied: Applied) -> None:
         fences = {(work.run_id, work.fence) for work in applied.kept}
         self.held = [work for work in self.held if (work.run_id, work.fence) not in fences] + list(applied.kept)
+        if applied.verdict not in (Verdict.APPLIED, Verdict.CONFLICTED):
+            return
+        model = self.models[event.run_id]
+        if isinstance(event.event, Succeeded | FailedTry):
+            [work] = [one for one in self.gone if (one.run_id, one.fence) == (event.run_id, event.event.fence)]
+            if not work.undo:
+                model.covers[work.activation_id] = event.event.compensable
         if applied.verdict is Verdict.APPLIED and isinstance(event.event, Succeeded):
-            model, one = self.models[event.run_id], self._hops[event.run_id, event.event.fence]
+            one = self._hops[event.run_id, event.event.fence]
             if one.work.undo:
                 model.undone.append(one.work.activation_id)
             else:

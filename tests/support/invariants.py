@@ -224,12 +224,15 @@ def what_was_done_is_what_is_undone(run: Run, rows: dict[int, Activation], model
     assert undone == set(model.undone)
     for number in undone:
         certain = model.committed.get(number, Compensable.NO) is not Compensable.NO
-        assert certain or (rows[number].compensable is Compensable.UNCERTAIN and number not in model.committed)
+        covers = model.covers.get(number, rows[number].compensable)
+        assert certain or (covers is Compensable.UNCERTAIN and number not in model.committed)
     if run.status is RunStatus.COMPENSATED:
         owed = {number for number, covers in model.committed.items() if covers is not Compensable.NO}
         doubtful = {
             number
             for number, row in rows.items()
-            if number not in model.committed and row.compensable is Compensable.UNCERTAIN and row.tries > 0
+            if number not in model.committed
+            and row.tries > 0
+            and model.covers.get(number, row.compensable) is Compensable.UNCERTAIN
         }
         assert undone == owed | doubtful

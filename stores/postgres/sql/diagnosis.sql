@@ -94,3 +94,21 @@ from cnstra.run r
 where r.next_retry_at < CLOCK() - %(overdue)s::interval
 group by r.graph
 order by r.graph
+
+-- name: overdue_deadlines
+-- Runs whose deadline passed a while ago, and that nobody has ended; those that are paused wait for somebody.
+select r.graph, count(*) as runs_overdue, (array_agg(r.run_id order by r.run_id))[1:3] as runs
+from cnstra.run r
+where r.deadline_at < CLOCK() - %(overdue)s::interval and r.finished_at is null and r.ending is null and r.status <> 'paused'
+group by r.graph
+order by r.graph
+
+-- name: poisoned_work
+-- What failed because too many workers were lost with it, the most that were lost with one, and some runs of these.
+select a.graph, a.neuron, a.collateral, a.undo, count(*) as activations, max(a.crashes) as lost,
+       (array_agg(a.run_id order by a.run_id))[1:3] as runs
+from cnstra.run r
+join cnstra.activation a on a.run_id = r.run_id and a.status = 'failed' and a.error_type = 'cnstra.Poisoned'
+where r.status = 'failed'
+group by a.graph, a.neuron, a.collateral, a.undo
+order by a.graph, a.neuron, a.collateral, a.undo

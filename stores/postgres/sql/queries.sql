@@ -24,15 +24,18 @@ join cnstra.run r on r.run_id = s.run_id
 -- name: insert_runs
 -- Keep new runs; an id that is taken is left out of the answer.
 insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
-                        last_activation, priority, policy, tags, idempotency_key, context_place, deadline_at, submitted_at)
+                        last_activation, priority, policy, tags, idempotency_key, context_place, deadline_at, deadline_after,
+                        cloned_from, submitted_at)
 select n.run_id, n.graph, n.graph_version, n.pinned, n.collateral, n.payload::jsonb, n.status, n.outstanding, n.active,
-       n.last_activation, n.priority, n.policy::jsonb, n.tags::jsonb, n.idempotency_key, n.place, n.deadline, %(now)s
+       n.last_activation, n.priority, n.policy::jsonb, n.tags::jsonb, n.idempotency_key, n.place, n.deadline,
+       n.deadline_after, n.cloned_from, %(now)s
 from unnest(%(run_ids)s::uuid[], %(graphs)s::text[], %(versions)s::text[], %(pinned)s::boolean[], %(collaterals)s::text[],
             %(payloads)s::text[], %(statuses)s::text[], %(outstanding)s::int[], %(active)s::int[],
             %(last_activations)s::int[], %(priorities)s::int[], %(policies)s::text[], %(tags)s::text[],
-            %(idempotency_keys)s::text[], %(places)s::text[], %(deadlines)s::timestamptz[])
+            %(idempotency_keys)s::text[], %(places)s::text[], %(deadlines)s::timestamptz[],
+            %(deadlines_after)s::interval[], %(clones_of)s::uuid[])
      n (run_id, graph, graph_version, pinned, collateral, payload, status, outstanding, active, last_activation, priority,
-        policy, tags, idempotency_key, place, deadline)
+        policy, tags, idempotency_key, place, deadline, deadline_after, cloned_from)
 order by n.run_id
 on conflict do nothing
 returning run_id
@@ -590,9 +593,10 @@ where a.status = 'done'
 
 -- name: undo
 -- Of what is to be undone, the one that finished last becomes ready for its compensation. It keeps the nonce, by which who
--- settled it is known until it is claimed anew.
+-- settled it is known until it is claimed anew. The run is no part of the join: through it, all of its activations were read.
 update cnstra.activation a
-set status = 'ready', undo = true, undoable = false, attempt = r.attempt, failures = 0, idled = 0, conflicts = 0, crashes = 0,
+set status = 'ready', undo = true, undoable = false,
+    attempt = (select r.attempt from cnstra.run r where r.run_id = a.run_id), failures = 0, idled = 0, conflicts = 0, crashes = 0,
     first_try_at = null, blocked = null, available_at = %(now)s, done_at = a.finished_at, finished_at = null,
     error = null, error_type = null
 from unnest(%(run_ids)s::uuid[]) k (run_id)
@@ -601,7 +605,6 @@ cross join lateral (
     where u.run_id = k.run_id and u.undoable
     order by u.finish desc
     limit 1) l
-join cnstra.run r on r.run_id = l.run_id
 where a.run_id = l.run_id and a.activation_id = l.activation_id
 returning a.queue, a.run_id, a.activation_id
 
@@ -924,14 +927,37 @@ where e.run_id = %(run_id)s
 order by e.version, e.slot
 
 -- name: failed_runs
--- Failed runs in the order of their ids, page by page.
+-- Failed runs that can be retried, in the order of their ids, page by page. Nothing is left to retry of a run that its deadline
+-- has ended.
 select r.run_id from cnstra.run r
-where r.status = 'failed' and (%(graph)s::text is null or r.graph = %(graph)s)
+where r.status = 'failed' and r.failed > 0 and (%(graph)s::text is null or r.graph = %(graph)s)
   and (%(tags)s::jsonb is null or r.tags @> %(tags)s::jsonb)
   and (%(tag_key)s::text is null or r.tags ? %(tag_key)s)
+  and (%(since)s::timestamptz is null or r.submitted_at >= %(since)s)
+  and (%(before)s::timestamptz is null or r.submitted_at < %(before)s)
   and (%(after)s::uuid is null or r.run_id > %(after)s)
 order by r.run_id
 limit %(limit)s
+
+-- name: open_runs
+-- Runs that nobody and nothing has begun to end, in the order of their ids, page by page.
+select r.run_id from cnstra.run r
+where r.finished_at is null and r.ending is null
+  and (%(statuses)s::text[] is null or r.status = any(%(statuses)s::text[]))
+  and (%(graph)s::text is null or r.graph = %(graph)s)
+  and (%(tags)s::jsonb is null or r.tags @> %(tags)s::jsonb)
+  and (%(tag_key)s::text is null or r.tags ? %(tag_key)s)
+  and (%(since)s::timestamptz is null or r.submitted_at >= %(since)s)
+  and (%(before)s::timestamptz is null or r.submitted_at < %(before)s)
+  and (%(after)s::uuid is null or r.run_id > %(after)s)
+order by r.run_id
+limit %(limit)s
+
+-- name: original
+-- What a run was submitted with, for a clone of it.
+select r.graph, r.entry_collateral, r.entry_payload::text, r.priority, r.tags, r.policy, r.context_place, r.deadline_after
+from cnstra.run r
+where r.run_id = %(run_id)s
 
 -- == contexts from outside ==
 

@@ -25,7 +25,8 @@ select r.run_id, r.graph, r.graph_version, r.status, r.attempt, r.entry_collater
                             and w.lost_at is null and w.expires_at > clock_timestamp())))) then 'unknown'
             when exists (select from cnstra.activation a where a.run_id = r.run_id and a.blocked = 'limited') then 'limited'
        end as blocked,
-       r.context_place, r.ending, r.undo_error as compensation_error, r.undo_error_type as compensation_error_type
+       r.context_place, r.ending, r.undo_error as compensation_error, r.undo_error_type as compensation_error_type,
+       r.cloned_from
 from cnstra.run r;
 
 create or replace view cnstra.activations as

@@ -9,7 +9,12 @@ alter table cnstra.run
     add column undo_error_type  text;
 
 create index run_by_deadline on cnstra.run (deadline_at)
-    where deadline_at is not null and finished_at is null and ending is null;    -- find_deadlines_due
+    where deadline_at is not null and finished_at is null and ending is null and status <> 'paused';   -- find_deadlines_due
+
+-- What is due of paused runs is in nobody's way.
+drop index cnstra.run_by_next_retry;
+create index run_by_next_retry on cnstra.run (next_retry_at)
+    where next_retry_at is not null and status = 'waiting';                                            -- find_attempts_due
 
 alter table cnstra.activation
     add column compensable     text not null default '' check (compensable in ('', 'done', 'uncertain')),
