@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,32 +31,49 @@ create table if not exists called (key text primary key, calls integer not null)
 T = TypeVar("T")
 
 
+class _OfThread(threading.local):
+    """Connections by file."""
+
+    def __init__(self) -> None:
+        self.connections: dict[Path, sqlite3.Connection] = {}
+
+
 class Book:
     """One company's book: entries of amounts by account and order."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._of_thread = _OfThread()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; one at a time, over all processes."""
-        path = Path(os.environ[FOLDER]) / f"{self.name}.sqlite"
-        with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as connection:
-            connection.execute("pragma synchronous = off")  # it is to survive dying workers, not dying machines
-            connection.execute("begin immediate")
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("rollback")
-                raise
-            connection.execute("commit")
+        connection = self._connection()
+        connection.execute("begin immediate")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("rollback")
+            raise
+        connection.execute("commit")
 
     def open(self) -> None:
         """Make the book, where there is none."""
+        self._connection().executescript(_TABLES)
+
+    def close(self) -> None:
+        """Let go of this thread's connections."""
+        while self._of_thread.connections:
+            self._of_thread.connections.popitem()[1].close()
+
+    def _connection(self) -> sqlite3.Connection:
         path = Path(os.environ[FOLDER]) / f"{self.name}.sqlite"
-        with closing(sqlite3.connect(path, timeout=60)) as connection:
-            connection.execute("pragma journal_mode = wal")
-            connection.executescript(_TABLES)
+        known = self._of_thread.connections
+        if path not in known:
+            known[path] = sqlite3.connect(path, timeout=60, isolation_level=None)
+            known[path].execute("pragma journal_mode = wal")
+            known[path].execute("pragma synchronous = off")  # it is to survive dying workers, not dying machines
+        return known[path]
 
     def once(self, key: str, what: str, do: Callable[[sqlite3.Connection], str]) -> str:
         """Do it, in a transaction, unless it was done under this key; the answer of the first time.

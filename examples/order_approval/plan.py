@@ -14,6 +14,7 @@ from order_approval.graph import ASK_FROM
 from order_approval.orders import Order
 
 _ITEMS = ("book", "lamp", "chair", "piano")
+_SOLD_OUT = "unicorn"
 _NEVER = timedelta(hours=1)
 _SOON = timedelta(seconds=3)
 
@@ -64,8 +65,8 @@ def goods(planned: Sequence[Planned]) -> dict[str, int]:
     """What lies on the shelves in the morning: more than enough of everything, and nothing of what is sold out."""
     needed = Counter[str]()
     for one in planned:
-        needed[one.order.item] += one.order.quantity * (one.kind is not Kind.SOLD_OUT)
-    return {item: quantity + 100 if quantity else 0 for item, quantity in needed.items()}
+        needed[one.order.item] += one.order.quantity
+    return {item: quantity + 100 if item != _SOLD_OUT else 0 for item, quantity in needed.items()}
 
 
 def _planned(day: str, number: int, kind: Kind) -> Planned:
@@ -73,7 +74,7 @@ def _planned(day: str, number: int, kind: Kind) -> Planned:
     amount = 1_000 + int(chance("amount", day, number) * (ASK_FROM - 1_000)) + ASK_FROM * much
     order = Order(
         id=f"{day}-{number}",
-        item="unicorn" if kind is Kind.SOLD_OUT else _ITEMS[number % len(_ITEMS)],
+        item=_SOLD_OUT if kind is Kind.SOLD_OUT else _ITEMS[number % len(_ITEMS)],
         quantity=1 + number % 3,
         amount=amount,
         card={Kind.DECLINED: provider.DECLINED, Kind.SILENT: provider.SILENT}.get(kind, "4000-good"),

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,9 +38,10 @@ def main() -> int:
                 with (
                     Crew(urls.environment, Path(folder), _WORKER) as crew,
                     Orchestrator(cns, database=urls.database, broker=urls.broker) as orchestrator,
+                    closing(Cards(path)) as cards,
                 ):
                     crew.start()
-                    return _live(orchestrator, Cards(path))
+                    return _live(orchestrator, cards)
     except (CnstraError, commands.DemoError, psycopg.Error, TimeoutError) as error:
         print(f"subscription: {error}", file=sys.stderr)
         return 1

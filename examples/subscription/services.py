@@ -88,6 +88,10 @@ class Cards:
             query = "select coalesce(sum(amount), 0) from charge where customer = ?"
             return int(self._connection.execute(query, [customer]).fetchone()[0])
 
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
     def _do(self, statement: str, customer: str) -> None:
         with self._lock:
             self._connection.execute(statement, [customer])

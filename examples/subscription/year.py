@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -56,18 +57,19 @@ def live(lab: Lab, cards: Cards) -> tuple[LabRun, Diary]:
 
 def a_year() -> Year:
     """Live it, and tell what happened, from the customer's diary and the card company's log."""
-    cards = Cards()
-    with Lab(cns, services=Services(cards=cards, now=lambda: lab.now), start=BEGINS) as lab:
-        run, diary = live(lab, cards)
-        result = run.wait(timeout=timedelta(days=400).total_seconds())
-    calendar = diary.lines + [
-        (asked.at, f"  {asked.what}: {asked.amount / 100:.2f}{'' if asked.charged else ', the card is declined'}")
-        for asked in cards.log(CUSTOMER)
+    with closing(Cards()) as cards:
+        with Lab(cns, services=Services(cards=cards, now=lambda: lab.now), start=BEGINS) as lab:
+            run, diary = live(lab, cards)
+            result = run.wait(timeout=timedelta(days=400).total_seconds())
+        log, paid = cards.log(CUSTOMER), cards.paid(CUSTOMER)
+    asked = [
+        (one.at, f"  {one.what}: {one.amount / 100:.2f}{'' if one.charged else ', the card is declined'}")
+        for one in log
     ]
     farewells = [signal.payload for signal in result.outputs if isinstance(signal.payload, Farewell)]
     return Year(
-        calendar=sorted(calendar, key=lambda line: line[0]),
-        paid=cards.paid(CUSTOMER),
+        calendar=sorted(diary.lines + asked, key=lambda line: line[0]),
+        paid=paid,
         status=result.status,
         farewell=farewells[0] if farewells else None,
     )
