@@ -24,7 +24,7 @@ _ENDS: dict[Kind, tuple[set[str], str]] = {  # how a run of each kind may end, a
     Kind.APPROVED: ({"completed"}, ""),
     Kind.REJECTED: ({"compensated"}, "Rejected"),
     Kind.UNANSWERED: ({"compensated"}, "NobodyDecided"),
-    Kind.LATE: ({"compensated"}, "DeadlineExceeded"),
+    Kind.LATE: ({"compensated", "failed"}, "DeadlineExceeded"),  # failed, where nothing had begun
     Kind.CANCELLED: ({"compensated"}, ""),
     Kind.REGRETTED: ({"completed", "compensated", "cancelled"}, ""),
     Kind.DECLINED: ({"compensated"}, "CardDeclined"),
