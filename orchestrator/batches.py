@@ -21,6 +21,7 @@ from cnstra.orchestrator.machine.records import (
     Event,
     ExpectationDue,
     FailedTry,
+    GaveWay,
     Plan,
     Succeeded,
     Verdict,
@@ -118,7 +119,7 @@ def littered(happenings: Sequence[RunEvent], applied: Sequence[Applied]) -> list
 
 
 def _left_behind(event: Event, verdict: Verdict) -> tuple[BlobRef, ...]:
-    if not isinstance(event, Succeeded | FailedTry) or verdict in (Verdict.REPEATED, Verdict.STALE):
+    if not isinstance(event, Succeeded | FailedTry | GaveWay) or verdict in (Verdict.REPEATED, Verdict.STALE):
         return ()
     if isinstance(event, Succeeded) and event.blob is not None and verdict is not Verdict.APPLIED:
         return (*event.wasted, event.blob)
@@ -157,7 +158,7 @@ def repeated_hops(plan: Plan, events: Iterable[Event]) -> Iterator[tuple[int, in
     Their worker never learned which successors it keeps; a store looks that up and tells it.
     """
     for place, (answer, event) in enumerate(zip(plan.answers, events, strict=True)):
-        if answer.verdict is Verdict.REPEATED and isinstance(event, Succeeded):
+        if answer.verdict is Verdict.REPEATED and isinstance(event, Succeeded | GaveWay):
             yield place, event.fence.activation_id
 
 

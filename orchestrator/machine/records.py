@@ -302,6 +302,21 @@ class FailedTry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GaveWay:
+    """The handler's own transaction was undone, for no fault of its own, and so it runs again; never as something done.
+
+    Without a ``backoff`` it was in conflict with another activation's writes; with one, in seconds, it met what passes.
+    ``wasted`` are blobs that were put for nothing. Where its holder had committed after all, and did not know, the verdict
+    is ``REPEATED``.
+    """
+
+    fence: Claimed
+    failure: Failure
+    backoff: float | None = None
+    wasted: tuple[BlobRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Returned:
     """The worker gives the activation back without having called its handler: to whoever takes it next, or, where
     ``backoff`` is given, not before so many seconds have passed. It is no failed try.
@@ -392,6 +407,7 @@ class ExpectationDue:
 Event = (
     Succeeded
     | FailedTry
+    | GaveWay
     | Returned
     | Lost
     | Due

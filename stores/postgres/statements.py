@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
-_FILES = ("queries.sql", "diagnosis.sql")
+_FILES = ("queries.sql", "steps.sql", "diagnosis.sql")
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 # What a worker must know to run an activation: its dendrite, or that dendrite's compensation. Names hold no control

@@ -41,6 +41,7 @@ class Supervising:
     @operation
     def lost_claims(self, _repeated: bool, limit: int) -> Steps[list[LostClaim]]:
         yield Ask("take_for_lost", {})
+        yield Ask("cut_off_steps", {})
         yield Ask("forget_lost", {})
         rows = yield Ask("lost_claims", {"limit": limit})
         return [

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from cnstra.servers import HeldServers
+from cnstra.stores.postgres.pools import PLANNING, STALLING, connecting
 from cnstra.stores.postgres.statements import statements
-from cnstra.stores.postgres.store import _connecting
 from support.databases import fresh_database
 
 BACKLOG = 20_000
@@ -74,7 +74,7 @@ analyze
 def _filled(servers: HeldServers, template_url: str, fill: str) -> Iterator[psycopg.Connection[Any]]:
     """A database with such a backlog, as the store connects to it."""
     with fresh_database(servers.database_url, template=template_url) as url:
-        settings = {name: value for name, value in _connecting(url).items() if name != "conninfo"}
+        settings = {name: value for name, value in connecting(url, PLANNING, STALLING).items() if name != "conninfo"}
         with psycopg.connect(url, **settings) as connection:
             connection.execute(fill.encode())
             yield connection

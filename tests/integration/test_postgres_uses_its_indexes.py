@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from cnstra.servers import HeldServers
+from cnstra.stores.postgres.pools import PLANNING, STALLING, connecting
 from cnstra.stores.postgres.statements import statements
-from cnstra.stores.postgres.store import _connecting
 from support.databases import fresh_database
 from support.plans import numbered, served
 
@@ -60,7 +60,7 @@ _ASKED: list[tuple[str, dict[str, Any]]] = [
 def connection(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A database in which there is much of everything, with statistics, as the store connects to it."""
     with fresh_database(servers.database_url, template=template_url) as url:
-        settings = {name: value for name, value in _connecting(url).items() if name != "conninfo"}
+        settings = {name: value for name, value in connecting(url, PLANNING, STALLING).items() if name != "conninfo"}
         with psycopg.connect(url, **settings) as connection:
             connection.execute(_FILL.encode())
             yield connection

@@ -17,6 +17,7 @@ from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt, 
 
 from cnstra import CNS, Axon, Context, Neuron, Signal, collateral, neuron
 from support import ledger
+from support.bank import bank  # noqa: F401 - found here by its name
 from support.points import points
 
 

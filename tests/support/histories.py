@@ -60,7 +60,9 @@ _WORK = {"claim": 12, "succeed": 16, "fail": 3, "fail for good": 2, "give back":
 _PEOPLE = {"cancel": 1, "cancel and undo": 1, "pause": 1, "resume": 2, "retry": 2}
 
 MOODS = {
-    "anything": Mood(weights=_WORK | _PEOPLE | {"submit": 1, "strangers": 1, "late": 1}, runs=2),
+    "anything": Mood(
+        weights=_WORK | _PEOPLE | {"submit": 1, "strangers": 1, "late": 1, "cancel": 2, "pause": 3, "resume": 3}, runs=2
+    ),
     "undoing": Mood(
         weights=_WORK | {"fail for good": 6, "cancel and undo": 2, "pause": 2, "resume": 4, "retry": 6, "late": 1},
         compensables=(Compensable.DONE, Compensable.UNCERTAIN),
@@ -71,7 +73,9 @@ MOODS = {
         weights=_WORK | _PEOPLE | {"lose": 20, "time": 14, "succeed": 4, "pause": 3, "resume": 4}, writes=0.1
     ),
     "strangers": Mood(weights=_WORK | _PEOPLE | {"strangers": 5, "pause": 4, "resume": 4}, writes=0.1),
-    "too late": Mood(weights=_WORK | _PEOPLE | {"late": 6, "time": 8}, deadlines=1.0),
+    "too late": Mood(
+        weights=_WORK | _PEOPLE | {"late": 6, "time": 8, "cancel": 2, "pause": 4, "resume": 3}, deadlines=1.0
+    ),
 }
 
 
@@ -86,6 +90,7 @@ class Model:
     """The activations whose compensation has committed, in that order."""
     covers: dict[int, Compensable] = field(default_factory=dict)
     """What the code that ran said of an activation's compensation, at its last call."""
+    is_final: bool = False
 
 
 class History:
@@ -113,7 +118,9 @@ class History:
     # -- the course of it --------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """The next thing that happens."""
+        """The next thing that happens. Where every run has ended, another one begins."""
+        if not self._live():
+            self._submit()
         names = [name for name, weight in self.mood.weights.items() if weight]
         (name,) = self.random.choices(names, [self.mood.weights[name] for name in names])
         if name in DEEDS:
@@ -184,7 +191,7 @@ class History:
     # -- deeds: what is no event -------------------------------------------------------------------------------
 
     def _submit(self) -> None:
-        if len(self.models) > 3:
+        if len(self._live()) > 2:
             return
         begins = self._targets(self.random.randint(1, 3), here=False)
         changes: dict[str, object] = {"priority": self.random.choice([0, 0, 1])}
@@ -319,7 +326,14 @@ class History:
         return worker
 
     def _run(self) -> UUID:
-        return self.random.choice(list(self.models))
+        """One of the runs: as a rule, of those that can still move."""
+        live = self._live()
+        return self.random.choice(live if live and self.random.random() < 0.9 else list(self.models))
+
+    def _live(self) -> list[UUID]:
+        for model in self.models.values():
+            model.is_final = model.is_final or self.world.status(model.run_id) in ENDED - {"failed"}
+        return [run_id for run_id, model in self.models.items() if not model.is_final]
 
     def _take(self) -> Work | None:
         """One of the claims that are held; it will not be any more."""

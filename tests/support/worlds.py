@@ -31,6 +31,7 @@ from cnstra.orchestrator.machine.records import (
     FailedTry,
     Failure,
     Gatherer,
+    GaveWay,
     Late,
     Lost,
     Output,
@@ -76,6 +77,7 @@ NEURONS = ("stock", "bank", "ship", "report")
 EVERYTHING = tuple((neuron, collateral) for collateral in ("order", "answer", "result") for neuron in NEURONS)
 LEASE = 10.0
 BOOM = Failure(error_type="shop.Boom", error="it broke", traceback="Traceback: it broke")
+UNDONE = Failure(error_type="cnstra.StoreUnavailable", error="its transaction was undone")
 GONE = Failure(error_type="cnstra.WorkerLost", error="its worker died")
 
 _random = count(1)
@@ -222,6 +224,11 @@ def failed(
         compensable=compensable,
     )
     return RunEvent(run_id=work.run_id, event=event)
+
+
+def gave_way(work: Work, *, backoff: float | None = None) -> RunEvent:
+    """The handler's own transaction was undone: by a conflict, or, with a backoff, by what passes."""
+    return RunEvent(run_id=work.run_id, event=GaveWay(fence=work.fence, failure=UNDONE, backoff=backoff))
 
 
 def returned(work: Work) -> RunEvent:
@@ -574,6 +581,11 @@ class Threads:
             self._results[place] = self._calls[place]()
         except BaseException as error:
             self._errors.append(error)
+
+    @property
+    def running(self) -> bool:
+        """Whether any of them still is."""
+        return any(thread.is_alive() for thread in self._threads)
 
     def results(self) -> list[Any]:
         for thread in self._threads:
