@@ -339,6 +339,7 @@ class _Events(Folding):
     def cancel_open(self) -> None:
         """What is open and not running ends now; what is running may come to its end."""
         self.take_back_beginnings()
+        self.expectations.clear()  # a timeout in the same batch comes too late for them
         self.plan.expectations.clear()
         self.plan.sweeps.append(Sweep.CLOSE)
         for activation in sorted(self.activations.values(), key=lambda one: one.activation_id):

@@ -314,7 +314,7 @@ class Folding:
         elif run.ending is not None and run.status in _GOING and run.outstanding == 0:
             self.end(RunMove.CANCEL)
         elif run.status in _GOING and run.outstanding == 0 and run.next_retry_at is None:
-            if run.status is RunStatus.WAITING:  # the last that it waited for has not come in time
+            if run.status is RunStatus.WAITING:  # the last that it waited for has not come, and nothing follows on that
                 self.run(status=move(RUN_MOVES, run.status, RunMove.WAKE))
             self.end_attempt()
         elif run.status is RunStatus.RUNNING and run.active == 0:

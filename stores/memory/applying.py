@@ -156,16 +156,17 @@ def _write_groups(state: State, plan: Plan, now: datetime) -> None:
         for row in state.of_run(run_id):
             waits = row.activation.status is ActivationStatus.WAITING and row.activation.gathers is not None
             if waits and row.activation.path[: len(path)] == path:
-                _close(state, row, now)
+                _give_up(state, row, now)
+        for group in groups.values():
+            if group.path[: len(path)] == path:
+                groups[group.group_id] = replace(group, closed=True)
 
 
-def _close(state: State, row: ActivationRow, now: datetime) -> None:
-    """A gather that will never be called."""
-    waiting, number = row.activation, row.activation.gathers
+def _give_up(state: State, row: ActivationRow, now: datetime) -> None:
+    """What waits will never be called."""
+    waiting = row.activation
     status = move(ACTIVATION_MOVES, waiting.status, ActivationMove.CANCEL)
     state.put(replace(row, activation=replace(waiting, status=status, finished_at=now)))
-    if number is not None:
-        state.groups[row.run_id][number] = replace(state.groups[row.run_id][number], closed=True)
 
 
 def _gathered(state: State, run_id: UUID, fired: Fired) -> str:
@@ -217,7 +218,9 @@ def _end_waits(state: State, run_id: UUID, now: datetime) -> Iterator[Ready]:
     state.expectations.pop(run_id, None)
     for row in state.of_run(run_id):
         if row.activation.status is ActivationStatus.WAITING:
-            _close(state, row, now)
+            _give_up(state, row, now)
+    groups = state.groups.get(run_id, {})
+    groups.update({number: replace(group, closed=True) for number, group in groups.items()})
     return iter(())
 
 

@@ -183,7 +183,7 @@ def _sweep(plans: Sequence[Plan], now: datetime) -> Steps[list[Ready]]:
 
 
 _SWEEPS = {
-    Sweep.CLOSE: ("close_expectations", "close_gathers"),
+    Sweep.CLOSE: ("close_expectations", "close_groups", "close_gathers"),
     Sweep.REVIVE: ("revive", "revive_members"),
     Sweep.UNDO: ("note_done", "undo"),
     Sweep.HOLD: ("hold",),

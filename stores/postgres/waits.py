@@ -274,9 +274,15 @@ def fire(fired: Sequence[tuple[UUID, Fired]]) -> Ask:
 
 
 def abandon(gone: Sequence[tuple[UUID, Path]], now: datetime) -> Ask:
+    ends = [(*path[:-1], (path[-1][0], path[-1][1] + 1)) for _, path in gone]  # where the next member's paths begin
     return Ask(
         "abandon",
-        {"now": now, "run_ids": [run_id for run_id, _ in gone], "paths": [_path(path) for _, path in gone]},
+        {
+            "now": now,
+            "run_ids": [run_id for run_id, _ in gone],
+            "paths": [_path(path) for _, path in gone],
+            "ends": [_path(path) for path in ends],
+        },
     )
 
 

@@ -335,6 +335,28 @@ def test_a_failure_within_an_inner_group_is_taken_by_the_gather_around_it(world:
     assert sorted(row["status"] for row in by_neuron(world, run_id, "ship")) == ["cancelled", "done", "done"]
 
 
+def test_a_group_that_nobody_gathers_ends_with_the_member_that_has_failed(world: World) -> None:
+    """A retry of something else takes up nothing of it: its counts stay what they were."""
+    worker = world.worker()
+    run_id = scattered(world, worker, "1", failures=True)
+    own = scatter("11", "12", to=("bank",), gather=())
+    world.settle(succeeded(worker.claim_one(), scattered=[own]))
+    first, second = worker.claim()
+    world.settle(failed(first))
+    world.settle(succeeded(second))
+    gather = worker.claim_one()
+    assert "failure" in results_of(gather)[0]
+    world.settle(failed(gather))
+    before = world.groups(run_id)
+    assert [group.closed for group in before.values()] == [True, True]
+
+    world.settle(retry_asked(run_id))
+
+    assert world.groups(run_id) == before
+    world.settle(succeeded(worker.claim_one()))
+    assert world.status(run_id) == "completed"
+
+
 def test_a_failure_that_an_inner_gather_takes_is_none_of_the_member_around(world: World) -> None:
     worker = world.worker()
     run_id, inner = nested(world, worker, inner_failures=True)

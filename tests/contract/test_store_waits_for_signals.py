@@ -15,6 +15,7 @@ from support.worlds import (
     Worker,
     World,
     cancel_asked,
+    deadline_due,
     expectation_due,
     expects,
     failed,
@@ -314,3 +315,44 @@ def test_signals_by_key_are_kept_as_long_as_the_rule_says(world: World) -> None:
     run_id = waiting_run(world, worker, key="k")
     assert world.status(run_id) == "waiting"
     assert post(world, posting("2")).run_id == run_id
+
+
+def test_a_deadline_and_a_timeout_that_pass_in_one_batch_end_the_run_once(world: World) -> None:
+    """The deadline counts first: what was expected is over by then, and its timeout does nothing any more."""
+    worker = world.worker()
+    run_id = world.submit("stock", deadline=timedelta(seconds=5))
+    late = expects(timeout=timedelta(seconds=5), late=[target("bank")])
+    world.settle(succeeded(worker.claim_one(), expected=[late]))
+    world.clock.advance(6)
+    answers = world.apply(deadline_due(run_id), expectation_due(run_id, 2)).answers
+    assert [answer.verdict for answer in answers] == [Verdict.APPLIED, Verdict.VOID]
+    assert (world.status(run_id), world.row(run_id)["error_type"]) == ("failed", "cnstra.DeadlineExceeded")
+    assert rows(world, run_id) == [("stock", "done"), ("ship", "cancelled")]
+
+
+def test_a_run_that_waited_for_nothing_but_a_signal_that_did_not_come_ends(world: World) -> None:
+    """Also where nothing follows on that: nobody hears what is emitted then, or nothing is."""
+    worker = world.worker()
+    for told in ('"late"', ""):
+        run_id = world.submit("stock")
+        world.settle(succeeded(worker.claim_one(), expected=[expects(timeout=timedelta(seconds=5), told=told)]))
+        world.clock.advance(5)
+        assert world.settle(expectation_due(run_id, 2)).verdict is Verdict.APPLIED
+        row = world.row(run_id)
+        assert (row["status"], row["outstanding"], len(row["outputs"])) == ("completed", 0, bool(told))
+
+
+def test_what_failed_beside_a_signal_that_did_not_come_fails_the_run(world: World) -> None:
+    """The end of the wait is the end of the attempt, whose policy is asked then."""
+    worker = world.worker()
+    for revive_after, status in ((None, "failed"), (1.0, "waiting")):
+        run_id = world.submit("stock")
+        wait = expects(timeout=timedelta(seconds=5))
+        world.settle(succeeded(worker.claim_one(), targets=[target("bank")], expected=[wait]))
+        world.settle(failed(worker.claim_one(), revive_after=revive_after))
+        assert world.status(run_id) == "waiting"
+        world.clock.advance(5)
+        [number] = [n for n, row in world.activations(run_id).items() if row["status"] == "waiting"]
+        world.settle(expectation_due(run_id, number))
+        row = world.row(run_id)
+        assert (row["status"], row["next_retry_at"] is not None) == (status, revive_after is not None)

@@ -143,10 +143,14 @@ def test_g10_a_deadline_that_passes_while_a_handler_runs_undoes_the_run(stage: S
 
 
 def test_nothing_of_paused_runs_is_called_while_others_go_on(stage: Stage) -> None:
-    """Half of the runs are paused in the middle; the others end, and the ledger has not one more call of the first."""
+    """Some are paused before any worker comes, some in the middle; the others end, and the ledger has not one more call of
+    the first, until these are resumed."""
+    client = stage.client(graphs.trip)
+    early = client.submit_many([graphs.plan_trip.create_signal({"number": number}) for number in range(5)])
+    for run in early:
+        run.pause()
     for streak in (0, 100):
         stage.start(graphs.trip, streak=streak)
-    client = stage.client(graphs.trip)
     paused, others = (
         client.submit_many([graphs.plan_trip.create_signal({"number": number}) for number in range(20)])
         for _ in range(2)
@@ -156,7 +160,8 @@ def test_nothing_of_paused_runs_is_called_while_others_go_on(stage: Stage) -> No
     runs = "select run_id from cnstra.run where status = 'paused'"
     running = f"select 1 from cnstra.activation where status = 'running' and run_id in ({runs})"
     eventually(lambda: not stage.rows(running), PATIENCE, what="what was running has come to its end")
-    held = [run for run in paused if run.status() == "paused"]
+    held = [run for run in early + paused if run.status() == "paused"]
+    assert [_called(stage, run) for run in early] == [[]] * len(early)
     before = {run.id: _called(stage, run) for run in held}
 
     others += client.submit_many([graphs.plan_trip.create_signal({"number": number}) for number in range(20)])
@@ -165,7 +170,7 @@ def test_nothing_of_paused_runs_is_called_while_others_go_on(stage: Stage) -> No
     assert {run.id: _called(stage, run) for run in held} == before
     for run in held:
         run.resume()
-    _assert_all_arrived(stage, paused + others)
+    _assert_all_arrived(stage, early + paused + others)
 
 
 def test_pauses_and_resumes_under_load_lose_and_double_nothing(stage: Stage) -> None:

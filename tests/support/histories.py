@@ -8,16 +8,27 @@ a new method and a line there. ``Mood`` says how often each comes, so that some 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from random import Random
 from uuid import UUID
 
 from cnstra.orchestrator.context import Context
-from cnstra.orchestrator.machine.records import Compensable, FailedTry, Succeeded, Target, Verdict
-from cnstra.orchestrator.store import Applied, AppliedBatch, RunEvent, Work
+from cnstra.orchestrator.machine.records import (
+    Compensable,
+    Expected,
+    FailedTry,
+    Output,
+    Scattered,
+    Succeeded,
+    Target,
+    Verdict,
+)
+from cnstra.orchestrator.store import Applied, AppliedBatch, Posting, RunEvent, Work
 from support.worlds import (
     EVERYTHING,
+    GRAPH,
+    NEURONS,
     Hop,
     Worker,
     World,
@@ -25,6 +36,8 @@ from support.worlds import (
     cancel_asked,
     deadline_due,
     due,
+    expectation_due,
+    expects,
     failed,
     hop,
     lost,
@@ -32,10 +45,11 @@ from support.worlds import (
     resume_asked,
     retry_asked,
     returned,
+    scatter,
+    sent,
     target,
 )
 
-NEURONS = tuple(neuron for neuron, _ in EVERYTHING)
 KEYS = ("a", "b")
 ENDED = frozenset({"completed", "failed", "compensated", "cancelled"})
 MOST_ACTIVATIONS = 9
@@ -54,6 +68,14 @@ class Mood:
     deadlines: float = 0.2
     batches: float = 0.2
     """How often several events come as one batch."""
+    expects: float = 0.0
+    """How often a hop expects a signal from outside."""
+    scatters: float = 0.0
+    """How often a hop scatters."""
+    gives: float = 0.0
+    """How often a hop gives a result, which a gather may collect."""
+    size: int = MOST_ACTIVATIONS
+    """How many activations a run may have before its hops start nothing more."""
 
 
 _WORK = {"claim": 12, "succeed": 16, "fail": 3, "fail for good": 2, "give back": 2, "lose": 2, "zombie": 2, "time": 5}
@@ -75,6 +97,44 @@ MOODS = {
     "strangers": Mood(weights=_WORK | _PEOPLE | {"strangers": 5, "pause": 4, "resume": 4}, writes=0.1),
     "too late": Mood(
         weights=_WORK | _PEOPLE | {"late": 6, "time": 8, "cancel": 2, "pause": 4, "resume": 3}, deadlines=1.0
+    ),
+    "waiting": Mood(
+        weights=_WORK | {"answer": 8, "post": 6, "too late to answer": 4, "cancel and undo": 1, "retry": 3},
+        runs=2,
+        writes=0.1,
+        deadlines=0.1,
+        expects=0.6,
+        gives=0.1,
+        scatters=0.1,
+        size=14,
+    ),
+    "groups": Mood(
+        weights=_WORK | {"claim": 18, "succeed": 26, "time": 3, "retry": 6},
+        compensables=(Compensable.NO,),
+        writes=0.0,
+        deadlines=0.0,
+        scatters=0.5,
+        gives=0.7,
+        size=24,
+    ),
+    "failing groups": Mood(
+        weights=_WORK | {"claim": 18, "succeed": 20, "fail for good": 8, "retry": 12, "lose": 4},
+        compensables=(Compensable.NO,),
+        writes=0.0,
+        deadlines=0.0,
+        scatters=0.5,
+        gives=0.6,
+        size=24,
+    ),
+    "everything": Mood(
+        weights=_WORK
+        | _PEOPLE
+        | {"answer": 5, "post": 3, "too late to answer": 2, "race": 1, "strangers": 1, "late": 1},
+        runs=2,
+        expects=0.25,
+        scatters=0.3,
+        gives=0.5,
+        size=18,
     ),
 }
 
@@ -177,6 +237,7 @@ class History:
         for run_id in self.models:
             self.apply([resume_asked(run_id)])
         for _ in range(rounds):
+            self._answer_who_waits()
             self.held += worker.claim() + [work for work in worker.claim(suspects=True) if work not in self.held]
             while self.held:
                 work = self.held.pop()
@@ -187,6 +248,21 @@ class History:
             self._time(60.0)
         left = {run_id: self.world.status(run_id) for run_id in self.models}
         raise AssertionError(f"these never end: {left}")
+
+    def retry_what_failed(self) -> None:
+        """What has failed is retried, and everybody goes on: nothing that a retry takes up is left."""
+        self.told.append("what failed is retried")
+        again = [run_id for run_id in self.models if self.world.status(run_id) == "failed"]
+        for run_id in again:
+            if self.apply([retry_asked(run_id)]).answers[0].verdict is Verdict.APPLIED:
+                self.come_to_an_end()
+                assert self.world.status(run_id) != "failed", f"run {run_id} has failed again, though nothing did"
+
+    def _answer_who_waits(self) -> None:
+        for run_id in self.models:
+            rows = self.world.activations(run_id).values()
+            for _ in [row for row in rows if row["status"] == "waiting" and row["gathers_group_id"] is None]:
+                self.apply([sent(run_id)])
 
     # -- deeds: what is no event -------------------------------------------------------------------------------
 
@@ -218,6 +294,7 @@ class History:
         events = [due(run_id, number) for run_id, number in sorted(found.due)]
         events += [attempt_due(run_id) for run_id in sorted(found.attempts_due)]
         events += [deadline_due(run_id) for run_id in sorted(found.deadlines_due)]
+        events += [expectation_due(run_id, number) for run_id, number in sorted(found.expectations_due)]
         if events:
             self.apply(events)
 
@@ -247,6 +324,17 @@ class History:
                 targets = () if work.undo else self._targets(1 if self._has_room(work.run_id) else 0)
                 self.apply([self._hop(work, targets=targets, writes=key).event()])
 
+    def _post(self) -> None:
+        """A signal is sent by key; sometimes again."""
+        posting = Posting(
+            graph=GRAPH,
+            key=self.random.choice(KEYS),
+            collateral="answer",
+            payload=str(self.random.randint(1, 2)),
+            idempotency_key=f"posted {self.random.randint(1, 9)}",
+        )
+        self.world.store.run(self.world.store.post(posting))
+
     # -- events ------------------------------------------------------------------------------------------------
 
     def _succeed(self) -> list[RunEvent] | None:
@@ -257,7 +345,64 @@ class History:
         if not work.undo and self._has_room(work.run_id):
             targets = self._targets(self.random.choice([0, 1, 1, 2]))
         writes = self.random.choice(KEYS) if self.random.random() < self.mood.writes else None
-        return [self._hop(work, targets=targets, writes=writes).event()]
+        one = self._hop(work, targets=targets, writes=writes)
+        if not work.undo:
+            self._wait_or_scatter(one)
+        return [one.event()]
+
+    def _wait_or_scatter(self, one: Hop) -> None:
+        """What a hop does beside starting others: so far as its mood has it."""
+        room, wants = self._has_room(one.work.run_id), self._wants
+        if wants(self.mood.expects) and room:
+            one.expected = tuple(self._expected() for _ in range(self.random.choice([1, 1, 2])))
+        if wants(self.mood.scatters) and room:
+            one.scattered = tuple(self._scattered() for _ in range(self.random.choice([1, 1, 1, 2])))
+        if wants(self.mood.gives):
+            many = self.random.choice([1, 1, 1, 1, 1, 2])  # two are an error, where they are collected
+            results = tuple(
+                Output(ordinal=20 + place, collateral="result", payload=f"{one.work.activation_id}{place}")
+                for place in range(many)
+            )
+            one.results, one.outputs = results, (*one.outputs, *results)
+
+    def _wants(self, how_often: float) -> bool:
+        return how_often > 0 and self.random.random() < how_often
+
+    def _expected(self) -> Expected:
+        timeout = self.random.choice([None, timedelta(seconds=1), timedelta(seconds=5)])
+        late = () if timeout is None else self._targets(self.random.choice([0, 1]), here=False)
+        return expects(
+            *self.random.sample(NEURONS, self.random.choice([1, 1, 2])),
+            key=self.random.choice([None, *KEYS]),
+            timeout=timeout,
+            late=late,
+            told='"late"' if timeout is not None and self.random.random() < 0.3 else "",
+        )
+
+    def _scattered(self) -> Scattered:
+        size = self.random.choice([0, 1, 2, 3, 5])
+        many = scatter(
+            *map(str, range(size)),
+            to=self.random.sample(NEURONS, self.random.choice([1, 1, 1, 2])),
+            gather=self.random.sample(NEURONS, self.random.choice([0, 1, 1, 1, 2])),
+            limit=self.random.choice([None, None, 1, 2]),
+            failures=self.random.random() < 0.4,
+            named=self.random.random() < 0.9,
+        )
+        if len(many.gatherers) == 2 and self.random.random() < 0.3:  # one takes failures, the other does not
+            first, second = many.gatherers
+            many = replace(many, gatherers=(first, replace(second, failures=not first.failures)))
+        return many
+
+    def _answer(self) -> list[RunEvent]:
+        key = f"answer {self.random.randint(1, 9)}" if self.random.random() < 0.3 else ""
+        return [sent(self._run(), str(self.random.randint(1, 2)), idempotency_key=key)]
+
+    def _too_late_to_answer(self) -> list[RunEvent] | None:
+        """A timeout that may not have come yet, or not exist."""
+        run_id = self._run()
+        waiting = [n for n, row in self.world.activations(run_id).items() if row["status"] == "waiting"]
+        return [expectation_due(run_id, self.random.choice(waiting))] if waiting else None
 
     def _fail(self) -> list[RunEvent] | None:
         work = self._take()
@@ -354,7 +499,7 @@ class History:
         return self.mood.compensables[work.activation_id % len(self.mood.compensables)]
 
     def _has_room(self, run_id: UUID) -> bool:
-        return len(self.world.activations(run_id)) < MOST_ACTIVATIONS
+        return len(self.world.activations(run_id)) < self.mood.size
 
     def _targets(self, number: int, *, here: bool = True) -> tuple[Target, ...]:
         waits = [None, None, None, timedelta(seconds=1), timedelta(seconds=5)]
@@ -390,6 +535,7 @@ DEEDS: dict[str, Callable[[History], None]] = {
     "time": History._time,
     "strangers": History._strangers,
     "race": History._race,
+    "post": History._post,
 }
 
 KINDS: dict[str, Callable[[History], list[RunEvent] | None]] = {
@@ -405,4 +551,6 @@ KINDS: dict[str, Callable[[History], list[RunEvent] | None]] = {
     "resume": History._resume,
     "retry": History._retry,
     "late": History._late,
+    "answer": History._answer,
+    "too late to answer": History._too_late_to_answer,
 }

@@ -22,6 +22,7 @@ from cnstra.orchestrator.machine.states import (
 )
 from cnstra.stores.memory.claiming import UNKNOWN
 from cnstra.stores.memory.state import State
+from support.group_invariants import counts, gathers_have_all_results, groups_are_counted, waits_are_kept
 from support.histories import Model
 
 ACTIVATION_STEPS = {(before, after) for (before, _), after in ACTIVATION_MOVES.items()}
@@ -57,6 +58,9 @@ class Watch:
         tries_are_all_there(self._state, run, rows)
         versions_are_exact(self._state, run, rows)
         what_was_done_is_what_is_undone(run, rows, self._model)
+        waits_are_kept(self._state, run)
+        groups_are_counted(self._state, run)
+        gathers_have_all_results(self._state, run)
         if self._before is not None:
             self._against_the_past(run, rows, events)
         self._before = run, rows
@@ -99,19 +103,22 @@ _TWO_STEPS = {
 
 def counts_are_those_of_the_rows(run: Run, rows: dict[int, Activation]) -> None:
     statuses = Counter(row.status for row in rows.values())
-    assert run.outstanding == sum(statuses[status] for status in OUTSTANDING)
+    assert run.outstanding == sum(map(counts, rows.values()))
     assert run.active == sum(statuses[status] for status in ACTIVE)
-    failed = [row for row in rows.values() if row.status is ActivationStatus.FAILED]
+    failed = [
+        row
+        for row in rows.values()
+        if row.status is ActivationStatus.FAILED and not (row.handled and run.ending is None)
+    ]
     assert run.failed == sum(row.undo == (run.ending is not None) for row in failed)
     assert run.undoable == sum(row.undoable for row in rows.values())
     assert run.undone == statuses[ActivationStatus.COMPENSATED]
-    uncertain = sum(row.undoable for row in failed)
+    uncertain = sum(row.undoable and not row.handled for row in failed)
     assert run.uncertain == uncertain if run.ending is None else run.uncertain in (0, uncertain)
     assert sorted(rows) == list(range(1, run.last_activation + 1))
 
 
 def the_status_says_what_there_is(run: Run, rows: dict[int, Activation]) -> None:
-    statuses = {row.status for row in rows.values()}
     assert (run.finished_at is not None) == (run.status in ENDED)
     assert run.status not in ENDED or run.outstanding == 0
     assert run.ending is None or run.next_retry_at is None
@@ -127,7 +134,8 @@ def the_status_says_what_there_is(run: Run, rows: dict[int, Activation]) -> None
             assert run.outstanding > 0
             assert run.ending is not None
         case RunStatus.COMPLETED:
-            assert statuses == {ActivationStatus.DONE}
+            ended_otherwise = {row.status for row in rows.values() if not (row.handled or _was_not_needed(row))}
+            assert ended_otherwise == {ActivationStatus.DONE}
             assert run.ending is None
             assert run.failure is None
         case RunStatus.FAILED if run.ending is None:
@@ -148,6 +156,11 @@ def the_status_says_what_there_is(run: Run, rows: dict[int, Activation]) -> None
             assert run.undone == 0
         case RunStatus.PAUSED:
             assert run.finished_at is None
+
+
+def _was_not_needed(row: Activation) -> bool:
+    """Whether it only ever waited: for a signal that did not come in time, or for a group that could not end."""
+    return row.status is ActivationStatus.CANCELLED and row.tries == 0
 
 
 def finishing_is_counted(run: Run, rows: dict[int, Activation]) -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 
-from cnstra.orchestrator.machine.records import Activation, Run
+from cnstra.orchestrator.machine.records import Activation, Path, Run
 from cnstra.orchestrator.ports import Ring
 from cnstra.orchestrator.store import HeldClaim, LostClaim, Store, Work
 from cnstra.stores.memory import MemoryStore
@@ -121,14 +121,15 @@ Tables = dict[str, dict[Any, dict[str, Any]]]
 
 _RUN = tuple(each.name for each in fields(Run) if each.name not in {"run_id", "failure", "undo_failure"})
 _ACTIVATION = tuple(
-    each.name for each in fields(Activation) if each.name not in {"activation_id", "failure", "outputs"}
+    each.name for each in fields(Activation) if each.name not in {"activation_id", "failure", "outputs", "path"}
 )
+_GROUP = ("parent", "ordinal", "collateral", "size", "started", "running", "ended", "closed")
 _POSTGRES = {
     "run": ("run_id", f"{', '.join(_RUN)}, error, error_type, undo_error, undo_error_type, submitted_at"),
     "activation": (
         "run_id, activation_id",
-        f"{', '.join(_ACTIVATION)}, error, error_type, parent_activation_id as parent, ordinal, neuron, collateral, "
-        "payload, created_at, first_try_at, done_at, coalesce(outputs, '[]') as outputs",
+        f"{', '.join(_ACTIVATION)}, coalesce(path, '{{}}') as path, error, error_type, "
+        "parent_activation_id as parent, ordinal, neuron, collateral, payload, created_at, first_try_at, done_at, coalesce(outputs, '[]') as outputs",
     ),
     "try": (
         "run_id, activation_id, try_number",
@@ -136,6 +137,14 @@ _POSTGRES = {
     ),
     "context_entry": ("run_id, version, slot", "activation_id, value"),
     "context_head": ("run_id", "heads"),
+    "expectation": ("run_id, expectation_id", "collateral, key, activations, expires_at"),
+    "letter": ("run_id, number", "collateral, payload, idempotency_key, taken_by"),
+    "posted": ("graph, key, idempotency_key", "collateral, payload, run_id, sent_at"),
+    "scatter": ("run_id, group_id", f"{', '.join(_GROUP)}, most as limit, coalesce(path, '{{}}') as path"),
+    "member": (
+        "run_id, group_id, member",
+        "outstanding, failed, ended, payload, coalesce(results, '{}') as results, failure",
+    ),
 }
 """Of each table its key, and what is compared of it."""
 
@@ -177,13 +186,47 @@ def stored_in_memory(state: State) -> Tables:
             )
         if heads := state.heads.get(run_id):
             found["context_head"][run_id,] = plain({"heads": heads})
+        _waits_and_groups(state, run_id, found)
+    for posted in state.posted.values():
+        found["posted"][posted.graph, posted.key, posted.idempotency_key] = plain(
+            {name: getattr(posted, name) for name in ("collateral", "payload", "run_id", "sent_at")}
+        )
     return found
+
+
+def _waits_and_groups(state: State, run_id: UUID, found: Tables) -> None:
+    for number, one in state.expectations.get(run_id, {}).items():
+        found["expectation"][run_id, number] = plain(
+            {name: getattr(one, name) for name in ("collateral", "key", "activations", "expires_at")}
+        )
+    for row in state.letters.get(run_id, []):
+        sent = row.letter.sent
+        found["letter"][run_id, row.letter.number] = plain(
+            {"taken_by": row.taken_by, "idempotency_key": sent.idempotency_key}
+            | {"collateral": sent.collateral, "payload": sent.payload}
+        )
+    for number, group in state.groups.get(run_id, {}).items():
+        found["scatter"][run_id, number] = plain(
+            {name: getattr(group, name) for name in (*_GROUP, "limit")} | {"path": flat(group.path)}
+        )
+    for (group_id, number), kept in state.members.get(run_id, {}).items():
+        failure = kept.failure and {"error": kept.failure.error, "error_type": kept.failure.error_type}
+        found["member"][run_id, group_id, number] = plain(
+            {name: getattr(kept.member, name) for name in ("outstanding", "failed", "ended")}
+            | {"payload": kept.payload, "results": dict(kept.results), "failure": failure}
+        )
+
+
+def flat(path: Path) -> list[int]:
+    """A path as the database keeps it."""
+    return [number for place in path for number in place]
 
 
 def _activation(row: ActivationRow) -> dict[str, Any]:
     activation = row.activation
     return (
         {name: getattr(activation, name) for name in _ACTIVATION}
+        | {"path": flat(activation.path)}
         | _failure("", activation.failure)
         | {
             "parent": row.parent,
@@ -196,6 +239,7 @@ def _activation(row: ActivationRow) -> dict[str, Any]:
             "done_at": row.done_at,
             "outputs": [
                 {"ordinal": one.ordinal, "collateral": one.collateral, "payload": one.payload}
+                | ({"collected": True} if one.collected else {})
                 for one in activation.outputs
             ],
         }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 import psycopg
@@ -317,6 +317,16 @@ def scatter(
     )
 
 
+class Counted(NamedTuple):
+    """How far a scatter is: its members, and of each how much is outstanding, and has failed."""
+
+    started: int
+    running: int
+    ended: int
+    closed: bool
+    members: list[tuple[int, int]]
+
+
 # -- the world -------------------------------------------------------------------------------------------------
 
 
@@ -370,6 +380,10 @@ class World:
         """The run's activations as users see them, by number."""
         rows = self.store.run(self.store.activation_rows(run_id))
         return {row["activation_id"]: dict(row) for row in rows}
+
+    def groups(self, run_id: UUID) -> dict[int, Counted]:
+        """The run's scatters as they are kept, with their members, by number."""
+        raise NotImplementedError
 
     def values(self, run_id: UUID, version: int | None = None) -> Any:
         """The run's shared value at a version, the newest by default."""
@@ -483,6 +497,20 @@ class MemoryWorld(World):
         self.memory = MemoryStore(clock.now)
         super().__init__(self.memory, clock)
 
+    def groups(self, run_id: UUID) -> dict[int, Counted]:
+        state = self.memory._state
+        members = [row.member for row in state.members[run_id].values()]
+        return {
+            number: Counted(
+                group.started,
+                group.running,
+                group.ended,
+                group.closed,
+                [(one.outstanding, one.failed) for one in members if one.group_id == number],
+            )
+            for number, group in state.groups[run_id].items()
+        }
+
     def at_once(self, *operations: Operation[T], hold: str = "") -> list[T]:
         with self.memory._lock:
             threads = Threads([partial(self.store.run, one) for one in operations])
@@ -501,6 +529,18 @@ class PostgresWorld(World):
         self.database_clock = DatabaseClock(database_url)
         self.postgres = PostgresStore(database_url, clock=DATABASE_CLOCK)
         super().__init__(self.postgres, self.database_clock)
+
+    def groups(self, run_id: UUID) -> dict[int, Counted]:
+        query = (
+            "select s.group_id, s.started, s.running, s.ended, s.closed, array(select array[m.outstanding, m.failed] "
+            "from cnstra.member m where m.run_id = s.run_id and m.group_id = s.group_id order by m.member) "
+            "from cnstra.scatter s where s.run_id = %s"
+        )
+        with self.connect() as connection:
+            return {
+                row[0]: Counted(row[1], row[2], row[3], row[4], [(one, other) for one, other in row[5]])
+                for row in connection.execute(query, [run_id])
+            }
 
     def connect(self) -> psycopg.Connection[Any]:
         return psycopg.connect(self.database_url, autocommit=True)

@@ -506,18 +506,18 @@ from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(group_ids)s::int[]
 where a.run_id = n.run_id and a.activation_id = n.activation_id
 
 -- name: abandon
--- Gathers within members that have ended with a failure that a group around takes: their own groups will never end.
+-- Groups within members that have ended with a failure that a group around takes, from a path up to, and without, another:
+-- they will never end, and their gathers are never called.
 with gone as (
     update cnstra.activation a
     set status = 'cancelled', finished_at = %(now)s
-    from unnest(%(run_ids)s::uuid[], %(paths)s::text[]) n (run_id, path)
+    from unnest(%(run_ids)s::uuid[], %(paths)s::text[], %(ends)s::text[]) n (run_id, path, path_end)
     where a.run_id = n.run_id and a.status = 'waiting' and a.gathers is not null
-      and a.path[1:cardinality(n.path::int[])] = n.path::int[]
-    returning a.run_id, a.gathers)
+      and a.path >= n.path::int[] and a.path < n.path_end::int[])
 update cnstra.scatter s
 set closed = true
-from gone
-where s.run_id = gone.run_id and s.group_id = gone.gathers
+from unnest(%(run_ids)s::uuid[], %(paths)s::text[], %(ends)s::text[]) n (run_id, path, path_end)
+where s.run_id = n.run_id and not s.closed and s.path is not null and s.path >= n.path::int[] and s.path < n.path_end::int[]
 
 -- name: insert_entries
 -- Write slots of contexts, each value once.
@@ -572,6 +572,10 @@ where s.run_id = n.run_id and s.group_id = n.group_id
 -- name: close_expectations
 -- Of runs that end nothing is expected any more.
 delete from cnstra.expectation where run_id = any(%(run_ids)s)
+
+-- name: close_groups
+-- Of runs that end no group is counted any more.
+update cnstra.scatter s set closed = true where s.run_id = any(%(run_ids)s) and not s.closed
 
 -- name: close_gathers
 -- Of runs that end no gather is called any more.

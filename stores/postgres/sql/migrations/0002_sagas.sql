@@ -126,3 +126,16 @@ create table cnstra.member (
 alter table cnstra.retention drop constraint retention_what_check;
 alter table cnstra.retention add check (what in ('completed', 'failed', 'compensated', 'cancelled', 'context', 'sent'));
 insert into cnstra.retention (what, keep) values ('sent', '30 days');   -- signals that were sent by key
+
+-- Groups within a member that has failed are closed with it: found by the path that leads into the member.
+
+create index activation_gathers on cnstra.activation (run_id, path) where status = 'waiting' and gathers is not null;   -- abandon
+create index scatter_open on cnstra.scatter (run_id, path) where not closed and path is not null;                       -- abandon
+
+-- Clones of runs, and runs that have not ended, to do something to many of them.
+
+alter table cnstra.run
+    add column deadline_after  interval,          -- the deadline, where it was given as a time from the submit: clones have it, too
+    add column cloned_from     uuid;              -- the run whose entry signal this one repeats; it may have been pruned since
+
+create index run_open on cnstra.run (run_id) where finished_at is null and ending is null;   -- open_runs
