@@ -258,6 +258,7 @@ class Neuron(Fixed, Generic[A, L]):
             "max_duration": check_max_duration(max_duration, where) or self.max_duration,
             "on_conflict": on_conflict,
             "merge": check_on_conflict(on_conflict, where),
+            "transaction": False,
             "gathering": make_gathering(of, return_failures, where),
         }
 
