@@ -226,7 +226,7 @@ class Neuron(Fixed, Generic[A, L]):
         /,
         *,
         of: Collateral[Any] | None = None,
-        return_failures: Literal[True],
+        return_failures: bool,
         retry: BaseRetrying | None = None,
         max_duration: timedelta | None = None,
         on_conflict: OnConflict = "retry",

@@ -56,7 +56,7 @@ def assert_groups_are_counted(stage: Stage, run: dict[str, Any], activations: li
     for group in groups.values():
         ended = sum(one["ended"] for one in members if one["group_id"] == group["group_id"])
         assert (group["running"], group["ended"]) == (0, ended), group
-        assert not ended == group["size"] or group["closed"], group
+        assert ended != group["size"] or group["closed"], group
         assert run["status"] != "completed" or group["closed"], group
 
 

@@ -177,8 +177,8 @@ class Stage:
     ) -> WorkerProcess:
         """A worker that takes work. The faults may happen to it from its first claim on; see also its ``arm``.
 
-        The graph must be one of ``support.graphs`` or ``support.saga_graphs``; ``changes`` are of the worker's settings. ``contexts`` are the stores of
-        contexts that it has, by default that of the stage, if there is one.
+        The graph must be one of ``support.graphs`` or ``support.saga_graphs``; ``changes`` are of the worker's settings.
+        ``contexts`` are the stores of contexts that it has, by default that of the stage, if there is one.
         """
         worker = self.launch(
             cns,

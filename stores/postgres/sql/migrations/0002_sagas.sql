@@ -132,7 +132,8 @@ insert into cnstra.retention (what, keep) values ('sent', '30 days');   -- signa
 
 create index activation_gathers on cnstra.activation (run_id, path) where status = 'waiting' and gathers is not null;   -- abandon
 create index scatter_open on cnstra.scatter (run_id, path) where not closed and path is not null;                       -- abandon
-create index activation_by_parent on cnstra.activation (run_id, parent_activation_id);                                  -- emitted, children_held, cnstra.activations
+create index activation_by_parent on cnstra.activation (run_id, parent_activation_id)
+    where parent_activation_id is not null;                        -- emitted, children_held, cnstra.activations
 
 -- Clones of runs, and runs that have not ended, to do something to many of them.
 
