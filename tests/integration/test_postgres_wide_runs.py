@@ -82,5 +82,5 @@ def test_g14_a_member_that_fails_costs_the_same_however_many_there_are(
     connection: psycopg.Connection[Any], run_id: UUID
 ) -> None:
     """Gathers within it would have to be given up; there are none, and that is seen without a look at the others."""
-    gone = {"now": datetime.now(UTC), "run_ids": [run_id], "paths": ["{1,7}"]}
+    gone = {"now": datetime.now(UTC), "run_ids": [run_id], "paths": ["{1,7}"], "ends": ["{1,8}"]}
     assert pages(connection, statements()["abandon"], gone) < A_FEW_PAGES
