@@ -24,7 +24,17 @@ from cnstra.loading import load_context
 from cnstra.orchestrator.blobs import Blob, Blobs
 from cnstra.orchestrator.machine.records import FailedTry, Succeeded
 from cnstra.orchestrator.ports import Ring, SystemEntropy
-from cnstra.orchestrator.store import AppliedBatch, ClaimRequest, Expired, Findings, Operation, Portion, RunEvent, Work
+from cnstra.orchestrator.store import (
+    AppliedBatch,
+    ClaimRequest,
+    Claims,
+    Expired,
+    Findings,
+    Operation,
+    Portion,
+    RunEvent,
+    Work,
+)
 from cnstra.stores.postgres import PostgresStore
 from cnstra.stores.postgres.transactions import PostgresOperation
 from cnstra.workers import hop
@@ -80,7 +90,7 @@ def _claimed(works: Any) -> list[int]:
 class WatchedStore(PostgresStore):
     """The store, with points around its transactions and at their ends."""
 
-    def claim(self, request: ClaimRequest) -> Operation[list[Work]]:  # type: ignore[override]
+    def claim(self, request: ClaimRequest) -> Operation[Claims]:  # type: ignore[override]
         return _watched(super().claim(request), "claim")
 
     def apply(self, events: Sequence[RunEvent]) -> Operation[AppliedBatch]:  # type: ignore[override]

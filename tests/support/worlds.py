@@ -92,6 +92,7 @@ def target(
     at: datetime | None = None,
     compensable: Compensable = Compensable.NO,
     collateral: str = "order",
+    limited: bool = False,
 ) -> Target:
     """A dendrite of ``neuron``, on the collateral ``order`` by default."""
     return Target(
@@ -105,6 +106,7 @@ def target(
         delay=delay,
         at=at,
         compensable=compensable,
+        limited=limited,
     )
 
 
@@ -295,13 +297,14 @@ def scatter(
     failures: bool = False,
     named: bool = True,
     collateral: str = "order",
+    limited: bool = False,
 ) -> Scattered:
     """A fan-out on ``order`` to these neurons; the gathers collect signals on ``result``."""
     return Scattered(
         ordinal=50,
         collateral=collateral,
         payloads=payloads,
-        targets=tuple(target(neuron, ordinal=50, payload="null") for neuron in to),
+        targets=tuple(target(neuron, ordinal=50, payload="null", limited=limited) for neuron in to),
         gatherers=tuple(
             Gatherer(target=target(neuron, collateral="result", ordinal=50), named=named, failures=failures)
             for neuron in gather
@@ -405,6 +408,9 @@ class World:
             self.store.look(worker.info.worker, timedelta(seconds=lease), timedelta(seconds=unclaimed_after), limit)
         )
 
+    def lift_limits(self, limit: int = 100) -> None:
+        self.store.run(self.store.lift_limits(limit))
+
     def set_unknown_aside(self, unclaimed_after: float = 1.0, limit: int = 100) -> None:
         self.store.run(self.store.set_unknown_aside(timedelta(seconds=unclaimed_after), limit))
 
@@ -449,6 +455,7 @@ class Worker:
             dendrites=self.info.dendrites,
             limit=limit,
             compensations=self.info.compensations,
+            limits=self.info.limits,
         )
         return replace(request, **changes)
 
