@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator.errors import SubmitError
+from cnstra.orchestrator.machine.folding import CLAIMABLE
 from cnstra.orchestrator.machine.records import (
     Answer,
     AttemptDue,
@@ -137,10 +138,10 @@ def moves(plan: Plan) -> bool:
 def made_ready(plan: Plan) -> Iterator[Ready]:
     """What the plan itself makes claimable; its sweeps may add to that."""
     for number, activation in plan.changed.items():
-        if activation.status is ActivationStatus.READY and activation.blocked is None:
+        if activation.status is ActivationStatus.READY and activation.blocked in CLAIMABLE:
             yield activation.queue, plan.run.run_id, number
     for new in plan.created:
-        if new.status is ActivationStatus.READY and new.blocked is None:
+        if new.status is ActivationStatus.READY and new.blocked in CLAIMABLE:
             yield new.target.queue, plan.run.run_id, new.activation_id
 
 

@@ -120,7 +120,8 @@ class ClaimRequest:
     """Who claims, what it can run, and how much. ``suspects`` asks for poison suspects, and for nothing else.
 
     ``places`` are the stores of contexts, beside that of runs, that the worker can reach. ``compensations`` are the dendrites,
-    by neuron and collateral, whose compensation it has.
+    by neuron and collateral, whose compensation it has. ``limits`` says how many activations of a neuron may run at once, over
+    all workers; a neuron that it does not name has no limit.
     """
 
     worker: UUID
@@ -133,6 +134,7 @@ class ClaimRequest:
     suspects: bool = False
     places: tuple[str, ...] = ()
     compensations: tuple[tuple[str, str], ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +176,14 @@ class Work:
     def __str__(self) -> str:
         what = f"the compensation of {self.neuron}" if self.undo else self.neuron
         return f"run {self.run_id}, activation {self.fence.activation_id} ({what} on {self.collateral})"
+
+
+class Claims(list[Work]):
+    """What a claim was given. ``missed`` says that somebody else held the limit of a neuron at that moment, so that work of it
+    was passed over: it is worth asking again soon.
+    """
+
+    missed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +243,7 @@ class Posted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerInfo:
-    """One incarnation of a worker process."""
+    """One incarnation of a worker process. ``limits`` are those of its code, by neuron."""
 
     worker: UUID
     host: str
@@ -245,6 +255,7 @@ class WorkerInfo:
     lease: timedelta
     places: tuple[str, ...] = ()
     compensations: tuple[tuple[str, str], ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 READMITTED_AT_ONCE = 500
@@ -283,7 +294,8 @@ class LostClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What a supervisor's look around found to be done. ``elected`` is False when another supervises."""
+    """What a supervisor's look around found to be done. ``elected`` is False when another supervises. ``limited`` says that work
+    of neurons with a limit is ready."""
 
     elected: bool
     due: tuple[tuple[UUID, int], ...] = ()
@@ -293,6 +305,7 @@ class Findings:
     workers_lost: bool = False
     suspects: bool = False
     unclaimed: tuple[Ring, ...] = ()
+    limited: bool = False
 
 
 # -- retention ------------------------------------------------------------------------------------------------------
@@ -435,8 +448,11 @@ class Operations(Protocol):
         """End the worker's lease; what it still holds becomes ready at the next sweep."""
         ...
 
-    def claim(self, request: ClaimRequest) -> Operation[list[Work]]:
-        """Claim ready activations by priority, then age. Repeated with the same nonce it answers the same claims."""
+    def claim(self, request: ClaimRequest) -> Operation[Claims]:
+        """Claim ready activations by priority, then age. Repeated with the same nonce it answers the same claims.
+
+        Of a neuron with a limit never so many that more would run than the limit allows, counted over all workers.
+        """
         ...
 
     def suspects_wait(self, request: ClaimRequest) -> Operation[bool]:
@@ -469,6 +485,12 @@ class Operations(Protocol):
         """Take ready activations that no live worker of their graph, queue and version knows out of the way; how many.
 
         The first ``limit`` of each queue are looked at: with so many taken away there may be more.
+        """
+        ...
+
+    def lift_limits(self, limit: int) -> Operation[tuple[Ring, ...]]:
+        """Ready activations that were begun under a limit that no live worker has any more have none, either: those of neurons
+        that a live worker knows, and all who do, without one. At most ``limit`` of a neuron; the queues to ring.
         """
         ...
 

@@ -341,8 +341,8 @@ def _on_stale(call: Call) -> OnStale:
 
 
 def _keep_one(targets: list[Target], queues: frozenset[str]) -> None:
-    """Ask for the first successor that need not wait, if this worker serves its queue."""
+    """Ask for the first successor that need not wait, nor pass a limit, if this worker serves its queue."""
     for place, target in enumerate(targets):
-        if target.delay is None and target.at is None:
+        if target.delay is None and target.at is None and not target.limited:
             targets[place] = replace(target, here=target.queue in queues)
             return

@@ -43,6 +43,7 @@ from cnstra.workers.watching import Clock, SystemClock, UnderWay, Watch
 _log = logging.getLogger("cnstra.worker")
 
 _CLAIM_PAUSE = 0.25  # seconds between two claims while the store is away
+_MISSED_PAUSE = 0.02  # seconds between two claims where somebody else held a limit
 _LONGEST_ANSWER = 5.0  # seconds that a doorbell is kept waiting for its claim
 _REPORT_EVERY = 1.0  # seconds between two writes of progress, unless the lease is renewed more often
 
@@ -82,6 +83,11 @@ class Hops:
             for neuron, collateral in self.dendrites
             if cns.neurons[neuron].dendrites[collateral].compensation is not None
         )
+        self.limits = {
+            neuron.name: neuron.concurrency
+            for neuron in cns.neurons.values()
+            if neuron.concurrency is not None and neuron.queue in self.queues
+        }
         self._cns = cns
         self._kinds = {self._is_async(neuron, collateral, False) for neuron, collateral in self.dendrites} | {
             self._is_async(neuron, collateral, True) for neuron, collateral in self.compensations
@@ -121,6 +127,7 @@ class Hops:
         self._wanted = 0  # how often work was announced, and how much of that a claim has answered
         self._answered = 0
         self._hungry = False
+        self._missed_at: float | None = None  # when a claim passed over work, as somebody else held its limit
         self._quarantine = Quarantine()
         self._claiming = True
         self._calling = True
@@ -150,8 +157,9 @@ class Hops:
         while True:
             with self._change:
                 while not self._may_claim():
-                    self._change.wait(self._quarantine.patience(time.monotonic()))
+                    self._change.wait(self._patience(time.monotonic()))
                     self._hungry |= self._quarantine.overdue(time.monotonic())
+                    self._ask_again(time.monotonic())
                 if not self._claiming:
                     return
                 alone = self._quarantine.open
@@ -177,6 +185,17 @@ class Hops:
         if self._quarantine.open:
             return not self._held
         return self._wanted > self._answered or (self._hungry and self._has_room())
+
+    def _patience(self, now: float) -> float | None:
+        """Seconds after which the claimer looks around, though nobody calls it."""
+        missed = None if self._missed_at is None else max(self._missed_at + _MISSED_PAUSE - now, 0.0)
+        return min((one for one in (self._quarantine.patience(now), missed) if one is not None), default=None)
+
+    def _ask_again(self, now: float) -> None:
+        """Somebody else held a limit a moment ago: there may be work that neither took."""
+        if self._missed_at is not None and now >= self._missed_at + _MISSED_PAUSE:
+            self._missed_at = None
+            self._wanted += 1
 
     def _room(self) -> int:
         sync = self._settings.threads + self._ahead - self._sync_held
@@ -214,6 +233,7 @@ class Hops:
             suspects=suspects,
             places=tuple(keeper.place for keeper in self._keepers.values() if keeper.reachable),
             compensations=self._callable(self.compensations, undo=True),
+            limits=self.limits,
         )
 
     def _claim(self, limit: int, *, suspects: bool) -> int | None:
@@ -228,6 +248,7 @@ class Hops:
             _log.exception("claiming failed")
             time.sleep(_CLAIM_PAUSE)
             return None
+        self._missed_at = time.monotonic() if works.missed else None
         for work in works:
             self._take(work, streak=0)
         return len(works)
@@ -553,12 +574,16 @@ class Hops:
         return replace(event, wasted=settlement.wasted if blob is None else (*settlement.wasted, blob))
 
     def _let_go(self, work: Work) -> None:
-        """The claim is settled. Only this one: the activation may have been claimed here again meanwhile."""
+        """The claim is settled. Only this one: the activation may have been claimed here again meanwhile.
+
+        Where its neuron has a limit a slot is free: nobody else is told, so that this process looks what waits for it.
+        """
         with self._change:
             if (work.run_id, work.fence) in self._held:
                 self._make_room(work)
                 self._held.remove((work.run_id, work.fence))
                 self._set_down.discard((work.run_id, work.fence))
+                self._wanted += work.neuron in self.limits
             self._change.notify_all()
 
     def _make_room(self, work: Work) -> None:

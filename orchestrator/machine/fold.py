@@ -12,7 +12,7 @@ from datetime import datetime
 from uuid import UUID
 
 from cnstra.orchestrator.machine import groups, waiting
-from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT, Folding
+from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT, Folding, unblocked
 from cnstra.orchestrator.machine.records import (
     Activation,
     Answer,
@@ -86,6 +86,7 @@ def begin(
             target=target,
             attempt=1,
             status=status,
+            blocked=None if later else unblocked(limited=target.limited),
             available_at=available_at if available_at is not None and later else now,
         )
         for number, target in enumerate(targets, start=1)

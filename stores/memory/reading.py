@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT
+from cnstra.orchestrator.machine.folding import BLOCKED_LIMITED, BLOCKED_SUSPECT, CLAIMABLE
 from cnstra.orchestrator.machine.records import Failure, Run
 from cnstra.orchestrator.machine.states import ENDED, ActivationStatus, RunStatus
 from cnstra.orchestrator.slots import Slot, Snapshot, shared_key, written_by
 from cnstra.orchestrator.store import Original, Reference, RunChoice, RunFilter, Tag, WorkerInfo
 from cnstra.stores.memory.claiming import UNKNOWN, knows, reaches, serves
+from cnstra.stores.memory.limits import in_use, is_limited, limit_of, neuron_of
 from cnstra.stores.memory.operations import operation
 from cnstra.stores.memory.state import ActivationRow, RunRow, State
 
@@ -166,7 +168,7 @@ def _run_row(state: State, row: RunRow) -> Row:
         "idempotency_key": submission.idempotency_key,
         "gate": None,
         "parent_run_id": None,
-        "blocked": UNKNOWN if _is_unknown(state, run, activations) else None,
+        "blocked": _blocked(state, run, activations),
         "context_place": submission.place,
         "ending": run.ending,
         **{f"compensation_{name}": text for name, text in _error(run.undo_failure).items()},
@@ -174,24 +176,33 @@ def _run_row(state: State, row: RunRow) -> Row:
     }
 
 
-def _is_unknown(state: State, run: Run, activations: Iterable[ActivationRow]) -> bool:
-    """Whether a part of the run waits for a worker that serves its queue and knows it."""
+def _blocked(state: State, run: Run, activations: Iterable[ActivationRow]) -> str | None:
+    """What a part of the run waits for: a worker that serves its queue and knows it, or its neuron's limit."""
     now = state.now()
     workers = [worker.info for worker in state.live_workers() if worker.expires_at > now]
-    return run.status not in ENDED and any(
-        one.activation.blocked == UNKNOWN
-        or (
-            one.activation.blocked in (None, BLOCKED_SUSPECT)
-            and not any(_is_there_for(state, worker, one) for worker in workers)
-        )
-        for one in activations
-        if one.activation.status is ActivationStatus.READY
-    )
+    ready = [one for one in activations if one.activation.status is ActivationStatus.READY]
+    if run.status in ENDED:
+        return None
+    if any(_is_unknown(state, workers, one) for one in ready):
+        return UNKNOWN
+    return BLOCKED_LIMITED if any(_is_limited(state, workers, one) for one in ready) else None
+
+
+def _is_unknown(state: State, workers: Sequence[WorkerInfo], row: ActivationRow) -> bool:
+    blocked = row.activation.blocked
+    if blocked in CLAIMABLE | {BLOCKED_SUSPECT}:
+        return not any(_is_there_for(state, worker, row) for worker in workers)
+    return blocked == UNKNOWN
+
+
+def _is_limited(state: State, workers: Sequence[WorkerInfo], row: ActivationRow) -> bool:
+    most = limit_of(row, workers, partial(_is_there_for, state))
+    return is_limited(row) and most is not None and most <= in_use(state)[neuron_of(state, row)]
 
 
 def _is_there_for(state: State, worker: WorkerInfo, row: ActivationRow) -> bool:
-    """What is a suspect is never set aside: of that one the dendrite counts, too."""
-    has = knows if row.activation.blocked == BLOCKED_SUSPECT else reaches
+    """What is a suspect, or has a limit, is never set aside: of that one the dendrite counts, too."""
+    has = reaches if row.activation.blocked is None else knows
     return serves(state, worker, row) and has(state, worker, row)
 
 

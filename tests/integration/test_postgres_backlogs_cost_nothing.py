@@ -70,6 +70,24 @@ analyze
 """
 
 
+_LIMITED = f"""
+insert into cnstra.worker (worker, host, pid, graph, graph_version, queues, dendrites, limits, lease, started_at,
+                           last_seen_at, expires_at)
+select gen_random_uuid(), 'h', 1, 'shop', 'v1', array['default'],
+       array['stock' || chr(31) || 'order', 'bank' || chr(31) || 'order'], '{{"bank": 3}}', '1 day', now(), now(),
+       now() + interval '1 day';
+
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue,
+                               priority, attempt, status, blocked, limited, epoch, nonce, worker, created_at, available_at)
+select gen_random_uuid(), 1, 0, 'shop', '', 'bank', 'handle', case when n % 2 = 0 then 'order' else 'unheard' end, '1', 'default',
+       0, 1, case when n <= 2 then 'running' else 'ready' end, case when n > 2 then 'limited' end, true, 1, 1,
+       gen_random_uuid(), now(), now() - interval '1 minute'
+from generate_series(1, {BACKLOG}) n;
+
+analyze
+"""
+
+
 @contextmanager
 def _filled(servers: HeldServers, template_url: str, fill: str) -> Iterator[psycopg.Connection[Any]]:
     """A database with such a backlog, as the store connects to it."""
@@ -103,6 +121,15 @@ _CLAIM: dict[str, Any] = {
     "queues": ["default"],
     "dendrites": ["stock\x1forder"],
     "places": [""],
+    "neurons": [],
+    "most": [],
+}
+_CLAIM_LIMITED = _CLAIM | {
+    "dendrites": ["stock\x1forder", "bank\x1forder"],
+    "neurons": ["bank"],
+    "most": [3],
+    "skills": ["bank\x1forder"],
+    "skill_neurons": ["bank"],
 }
 _LONG_AGO = datetime.now(UTC) - timedelta(days=30)
 _PRUNE: dict[str, Any] = {"status": "completed", "before": _LONG_AGO, "kept": [True, False], "limit": 200}
@@ -239,6 +266,57 @@ def test_g14_what_is_undone_next_is_found_in_the_index(connection: psycopg.Conne
         pages, in_vain = cost_of_finding(connection, statement, which)
     assert in_vain == 0
     assert pages < A_FEW_PAGES
+
+
+# -- limits --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def limited(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A worker that knows a neuron with a limit, and a backlog of it: half of that on a dendrite that nobody knows."""
+    with _filled(servers, template_url, _LIMITED) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize(
+    ("statement", "parameters"),
+    [
+        ("claim", _CLAIM),
+        ("claim_suspects", _CLAIM),
+        ("suspects_wait", _CLAIM),
+        ("find_unclaimed", _LOOK),
+        ("set_unknown_aside", _LOOK),
+        ("find_suspects", {}),
+        ("lift_limits", {"limit": 10}),
+    ],
+)
+def test_g14_a_backlog_behind_a_limit_is_not_read_by_others(
+    limited: psycopg.Connection[Any], statement: str, parameters: dict[str, Any]
+) -> None:
+    """Neither by who claims or looks for other work, nor to find whether it waits."""
+    pages, in_vain = cost(limited, statement, parameters)
+    assert in_vain <= 2  # rows of workers
+    assert pages < A_FEW_PAGES
+
+
+@pytest.mark.parametrize(
+    ("statement", "parameters"),
+    [("lock_limits", _CLAIM_LIMITED), ("claim_with_limits", _CLAIM_LIMITED), ("find_limited", _LOOK)],
+)
+def test_g14_a_backlog_behind_a_limit_is_read_as_far_as_the_limit_leaves(
+    limited: psycopg.Connection[Any], statement: str, parameters: dict[str, Any]
+) -> None:
+    """One slot is free: one row is claimed, whatever waits, and nothing of it is read that nobody knows."""
+    pages, in_vain = cost(limited, statement, parameters)
+    assert in_vain <= 2
+    assert pages < 2 * A_FEW_PAGES
+
+
+def test_g14_the_backlog_is_there(limited: psycopg.Connection[Any]) -> None:
+    """The other side of it: with a higher limit more is claimed, in the order of the index."""
+    pages, in_vain = cost(limited, "claim_with_limits", _CLAIM_LIMITED | {"most": [1000], "limit": 100})
+    assert in_vain <= 2
+    assert 2 * A_FEW_PAGES < pages < 20 * 100
 
 
 # -- retention -----------------------------------------------------------------------------------------------------

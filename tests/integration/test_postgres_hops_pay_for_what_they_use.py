@@ -105,3 +105,16 @@ def test_g14_what_ends_and_undoes_runs_is_paid_for_by_those_that_it_happens_to(w
     assert world.since() == ["lock_free_runs", "load_open", "clock"]
     world.apply(cancel_asked(other))
     assert world.since() == ["lock_runs", "load_open", *written]
+
+
+def test_g14_a_graph_with_limits_pays_one_statement_a_claim(world: CountingWorld) -> None:
+    """That finds and locks what may run of limited work; where nothing waits, or nothing may run, the claim is the plain one."""
+    worker = world.worker(limits={"bank": 1})
+    world.submit("stock")
+    world.since()
+    world.apply(succeeded(worker.claim_one(), targets=[target("bank", limited=True), target("bank", limited=True)]))
+    assert world.since()[:5] == [_CLAIM[0], "lock_limits", *_CLAIM[1:]]
+    worker.claim_one()
+    assert world.since() == [_CLAIM[0], "lock_limits", "claim_with_limits", *_CLAIM[2:]]
+    assert worker.claim() == []
+    assert world.since() == [_CLAIM[0], "lock_limits", "claim"]

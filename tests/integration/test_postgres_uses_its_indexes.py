@@ -47,6 +47,14 @@ from cnstra.run r
 cross join generate_series(1, 4) n
 cross join lateral (select abs(hashtext(r.run_id::text || n)) % 10 + 1 as at) s;
 
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue, priority,
+                               attempt, status, blocked, limited, epoch, nonce, worker, created_at, available_at)
+select r.run_id, 5, 0, r.graph, '', 'm' || s.at % 9, 'd', 'c', '1', 'q' || s.at % 4, 0, 1,
+       case when s.at % 5 = 0 then 'running' else 'ready' end, case when s.at % 5 > 0 then 'limited' end, true, 1, 1,
+       md5((s.at % 30 + 1)::text)::uuid, now(), now()
+from cnstra.run r
+cross join lateral (select abs(hashtext(r.run_id::text)) as at) s;
+
 analyze
 """
 
@@ -90,6 +98,21 @@ def test_places_and_pins_are_conditions_of_the_index(connection: psycopg.Connect
     [condition] = [line for line in found.splitlines() if "Index Cond" in line and "queue" in line]
     assert all(part in condition for part in ("graph = ", "queue = ", "pin = ", "place = "))
     assert ("chr(31)" in condition or "|| '" in condition) == (statement == "readmit_known")
+
+
+@pytest.mark.parametrize("statement", ["lock_limits", "claim_with_limits", "find_limited", "lift_limits"])
+def test_what_a_worker_knows_is_a_condition_of_the_index_of_limited_work(
+    connection: psycopg.Connection[Any], statement: str
+) -> None:
+    """So that what nobody knows is read by nobody, and needs not be set aside."""
+    found = plan(connection, f"explain (generic_plan) {numbered(statements()[statement])}")
+    lines = found.splitlines()
+    [condition] = [
+        lines[place + 1]
+        for place, line in enumerate(lines)
+        if "activation_limited" in line and "Cond" in lines[place + 1]
+    ]
+    assert all(part in condition for part in ("graph = ", "queue = ", "pin = ", "place = ", "neuron || "))
 
 
 @pytest.mark.parametrize(("index", "which"), _ASKED)

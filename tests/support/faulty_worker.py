@@ -27,6 +27,7 @@ from cnstra.orchestrator.ports import Ring, SystemEntropy
 from cnstra.orchestrator.store import (
     AppliedBatch,
     ClaimRequest,
+    Claims,
     Expired,
     Findings,
     Operation,
@@ -91,7 +92,7 @@ def _claimed(works: Any) -> list[int]:
 class WatchedStore(PostgresStore):
     """The store, with points around its transactions and at their ends."""
 
-    def claim(self, request: ClaimRequest) -> Operation[list[Work]]:  # type: ignore[override]
+    def claim(self, request: ClaimRequest) -> Operation[Claims]:  # type: ignore[override]
         return _watched(super().claim(request), "claim")
 
     def apply(self, events: Sequence[RunEvent]) -> Operation[AppliedBatch]:  # type: ignore[override]

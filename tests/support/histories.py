@@ -52,6 +52,9 @@ from support.worlds import (
 
 KEYS = ("a", "b")
 ENDED = frozenset({"completed", "failed", "compensated", "cancelled"})
+LIMITED = {"bank": 100}
+"""What has a limit in every history: one that none reaches, as of what is equally old each store takes another first."""
+
 MOST_ACTIVATIONS = 9
 """No run grows above this by much, so that histories come to ends."""
 
@@ -466,7 +469,7 @@ class History:
     # -- shorthands --------------------------------------------------------------------------------------------
 
     def _hire(self, *dendrites: tuple[str, str], **changes: object) -> Worker:
-        worker = self.world.worker(*dendrites, **changes)
+        worker = self.world.worker(*dendrites, **{"limits": LIMITED} | changes)
         self.workers.append(worker)
         return worker
 
@@ -505,7 +508,8 @@ class History:
         waits = [None, None, None, timedelta(seconds=1), timedelta(seconds=5)]
         return tuple(
             target(
-                self.random.choice(NEURONS),
+                neuron := self.random.choice(NEURONS),
+                limited=neuron in LIMITED,
                 ordinal=place,
                 here=here and self.random.random() < 0.3,
                 delay=self.random.choice(waits) if here else None,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from cnstra.orchestrator.machine.folding import BLOCKED_ALONE, BLOCKED_PAUSED, BLOCKED_SUSPECT
+from cnstra.orchestrator.machine.folding import BLOCKED_ALONE, BLOCKED_PAUSED, BLOCKED_SUSPECT, CLAIMABLE, unblocked
 from cnstra.orchestrator.machine.records import Activation, Compensable, Ending, Run
 from cnstra.orchestrator.machine.states import (
     ACTIVATION_MOVES,
@@ -185,13 +185,14 @@ def who_may_be_claimed(run: Run, rows: dict[int, Activation]) -> None:
         if run.status is RunStatus.PAUSED:
             assert row.blocked in (BLOCKED_PAUSED, BLOCKED_SUSPECT), row
         elif row.activation_id != run.alone:
-            allowed = {None, UNKNOWN} if run.alone is None else {BLOCKED_ALONE}
+            allowed = {unblocked(limited=row.limited), UNKNOWN} if run.alone is None else {BLOCKED_ALONE}
             assert row.blocked in allowed | {BLOCKED_SUSPECT}, row
         else:
             assert row.blocked != BLOCKED_PAUSED, row
+        assert not row.limited or row.blocked is not None, "it would pass by its limit"
     running = any(row.status is ActivationStatus.RUNNING for row in rows.values())
     if ready and not running and run.status is not RunStatus.PAUSED:
-        assert any(row.blocked in (None, BLOCKED_SUSPECT, UNKNOWN) for row in ready), (
+        assert any(row.blocked in CLAIMABLE | {BLOCKED_SUSPECT, UNKNOWN} for row in ready), (
             "nobody can ever claim what is ready"
         )
 

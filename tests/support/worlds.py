@@ -94,6 +94,7 @@ def target(
     at: datetime | None = None,
     compensable: Compensable = Compensable.NO,
     collateral: str = "order",
+    limited: bool = False,
 ) -> Target:
     """A dendrite of ``neuron``, on the collateral ``order`` by default."""
     return Target(
@@ -107,6 +108,7 @@ def target(
         delay=delay,
         at=at,
         compensable=compensable,
+        limited=limited,
     )
 
 
@@ -302,13 +304,14 @@ def scatter(
     failures: bool = False,
     named: bool = True,
     collateral: str = "order",
+    limited: bool = False,
 ) -> Scattered:
     """A fan-out on ``order`` to these neurons; the gathers collect signals on ``result``."""
     return Scattered(
         ordinal=50,
         collateral=collateral,
         payloads=payloads,
-        targets=tuple(target(neuron, ordinal=50, payload="null") for neuron in to),
+        targets=tuple(target(neuron, ordinal=50, payload="null", limited=limited) for neuron in to),
         gatherers=tuple(
             Gatherer(target=target(neuron, collateral="result", ordinal=50), named=named, failures=failures)
             for neuron in gather
@@ -426,6 +429,9 @@ class World:
             self.store.look(worker.info.worker, timedelta(seconds=lease), timedelta(seconds=unclaimed_after), limit)
         )
 
+    def lift_limits(self, limit: int = 100) -> None:
+        self.store.run(self.store.lift_limits(limit))
+
     def set_unknown_aside(self, unclaimed_after: float = 1.0, limit: int = 100) -> None:
         self.store.run(self.store.set_unknown_aside(timedelta(seconds=unclaimed_after), limit))
 
@@ -470,6 +476,7 @@ class Worker:
             dendrites=self.info.dendrites,
             limit=limit,
             compensations=self.info.compensations,
+            limits=self.info.limits,
         )
         return replace(request, **changes)
 

@@ -61,6 +61,9 @@ class Crew:
         self._compensations = tuple(
             (neuron.name, collateral) for neuron in cns.neurons.values() for collateral in neuron.compensations
         )
+        self._limits = {
+            neuron.name: neuron.concurrency for neuron in cns.neurons.values() if neuron.concurrency is not None
+        }
         self.hands: list[Hand] = []
         supervisor = entropy.run_id()
         self._supervisor = Supervisor(
@@ -95,6 +98,7 @@ class Crew:
             dendrites=self._dendrites,
             lease=self._settings.lease,
             compensations=self._compensations,
+            limits=self._limits,
         )
         self._store.run(self._store.register(info))
         return Hand(worker, self._clock.now() + self._settings.lease)
@@ -112,6 +116,7 @@ class Crew:
                     limit=limit,
                     suspects=suspects,
                     compensations=self._compensations,
+                    limits=self._limits,
                 )
             )
         )
