@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -76,11 +75,3 @@ def test_g14_what_members_emitted_is_read_without_a_look_at_all_of_the_run(
     assert pages(connection, statements()["emitted"], one) < A_FEW_PAGES
     held = {"run_id": run_id, "activation_id": 1001}
     assert pages(connection, statements()["children_held"], held) < A_FEW_PAGES
-
-
-def test_g14_a_member_that_fails_costs_the_same_however_many_there_are(
-    connection: psycopg.Connection[Any], run_id: UUID
-) -> None:
-    """Gathers within it would have to be given up; there are none, and that is seen without a look at the others."""
-    gone = {"now": datetime.now(UTC), "run_ids": [run_id], "paths": ["{1,7}"]}
-    assert pages(connection, statements()["abandon"], gone) < A_FEW_PAGES

@@ -2,5 +2,3 @@
 
 create index activation_by_parent on cnstra.activation (run_id, parent_activation_id)
     where parent_activation_id is not null;                        -- emitted, children_held
-create index activation_gathering on cnstra.activation (run_id)
-    where gathers is not null;                                     -- abandon
