@@ -39,6 +39,7 @@ class Crew:
         self._logs = logs
         self._command = command
         self._workers: list[_Worker] = []
+        self._spawned = 0
 
     def start(self) -> int:
         """Start one more worker, and wait until it takes work; its process id."""
@@ -91,7 +92,8 @@ class Crew:
 
     def _spawn(self) -> _Worker:
         self._logs.mkdir(parents=True, exist_ok=True)
-        log = self._logs / f"worker-{len(self._workers) + 1}.log"
+        self._spawned += 1
+        log = self._logs / f"worker-{self._spawned}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - our own command
                 cnstra(*self._command),
