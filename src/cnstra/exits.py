@@ -20,6 +20,7 @@ from cnstra.orchestrator.errors import (
     RunNotFound,
     RunStateError,
     SchemaError,
+    SendError,
     StoreUnavailable,
     SubmitError,
 )
@@ -56,7 +57,10 @@ MEANINGS = {
 _CODES: tuple[tuple[Exit, tuple[type[CnstraError], ...]], ...] = (
     (Exit.NOT_FOUND, (RunNotFound,)),
     (Exit.CONFIGURATION, (ConfigurationError, GraphError, SchemaError)),
-    (Exit.REFUSED, (SubmitError, PayloadError, PolicyError, ContextError, RunStateError, DataRefused, QueryError)),
+    (
+        Exit.REFUSED,
+        (SubmitError, SendError, PayloadError, PolicyError, ContextError, RunStateError, DataRefused, QueryError),
+    ),
     (Exit.AWAY, (StoreUnavailable, BrokerAway)),
 )
 

@@ -15,12 +15,14 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """One run: its rows of the views ``runs``, ``activations``, ``tries`` and ``context``."""
+    """One run: its rows of the views ``runs``, ``activations``, ``tries``, ``context``, ``expectations`` and ``scatters``."""
 
     run: Row
     activations: list[Row]
     tries: list[Row]
     context: Row
+    expectations: list[Row]
+    scatters: list[Row]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +54,19 @@ class Diagnosing:
             return None
         activations = yield Ask("activation_rows", one, as_dicts=True)
         tries = yield Ask("tries_of_run", one, as_dicts=True)
+        expectations = yield Ask("expectations_of_run", one, as_dicts=True)
+        scatters = yield Ask("scatters_of_run", one, as_dicts=True)
         contexts = yield Ask("context_of_run", one, as_dicts=True)  # last: none, and the run was pruned meanwhile
-        return Story(run=rows[0], activations=activations, tries=tries, context=contexts[0]) if contexts else None
+        if not contexts:
+            return None
+        return Story(
+            run=rows[0],
+            activations=activations,
+            tries=tries,
+            context=contexts[0],
+            expectations=expectations,
+            scatters=scatters,
+        )
 
     @operation
     def server_facts(self, _repeated: bool) -> Steps[Row]:

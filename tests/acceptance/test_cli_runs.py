@@ -166,10 +166,11 @@ def test_runs_as_json_has_the_columns_of_the_view(three: list[Any], both: Server
 
 
 def test_show_as_json_has_the_columns_of_the_views(three: list[Any], both: Servers, database_url: str) -> None:
-    """Those of ``cnstra.runs``, and a list ``activations``."""
+    """Those of ``cnstra.runs``, and lists of activations, of what it waits for, and of its scatters."""
     document = cnstra("show", str(three[0].id), "--json", servers=both).json
 
-    assert set(document) == columns(database_url, "runs") | {"activations"}
+    assert set(document) == columns(database_url, "runs") | {"activations", "expectations", "scatters"}
+    assert document["expectations"] == document["scatters"] == []
     assert [found["neuron"] for found in document["activations"]] == ["first", "second"]
     assert set(document["activations"][0]) == columns(database_url, "activations")
     assert document["outputs"] == [{"collateral": "finished", "payload": "pass"}]

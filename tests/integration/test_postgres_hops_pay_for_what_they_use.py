@@ -1,4 +1,4 @@
-"""The statements of a hop, counted: who uses neither retention nor a store of contexts pays nothing for them (G14)."""
+"""The statements of a hop, counted: who uses neither waits nor groups, retention nor a store of contexts, pays nothing (G14)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from support.worlds import (
     PostgresWorld,
     cancel_asked,
     deadline_due,
+    expects,
     failed,
     pause_asked,
     resume_asked,
+    scatter,
+    sent,
     succeeded,
     target,
 )
@@ -30,6 +33,8 @@ class CountingWorld(PostgresWorld):
     def __init__(self, database_url: str) -> None:
         super().__init__(database_url)
         self.sent: list[str] = []
+        self._rows: dict[str, int] = {}
+        self._given: dict[str, int] = {}
         carry_out = self.postgres.run
         self.postgres.run = lambda one: carry_out(self._noted(cast("Any", one)))  # type: ignore[method-assign]
 
@@ -43,6 +48,8 @@ class CountingWorld(PostgresWorld):
                     return stop.value
                 self.sent.append(ask.statement)
                 rows = yield ask
+                self._rows[ask.statement] = len(rows or ())
+                self._given[ask.statement] = len(cast("Any", ask.parameters).get("run_ids", ()))
 
         return PostgresOperation(operation.name, steps)
 
@@ -50,6 +57,14 @@ class CountingWorld(PostgresWorld):
         """What was sent since this was asked last."""
         sent, self.sent = self.sent, []
         return sent
+
+    def brought(self, *statements: str) -> list[int]:
+        """How many rows these statements brought when they were sent last."""
+        return [self._rows[statement] for statement in statements]
+
+    def given(self, *statements: str) -> list[int]:
+        """To how many rows these statements were sent last."""
+        return [self._given[statement] for statement in statements]
 
 
 @pytest.fixture
@@ -118,3 +133,62 @@ def test_g14_a_graph_with_limits_pays_one_statement_a_claim(world: CountingWorld
     assert world.since() == [_CLAIM[0], "lock_limits", "claim_with_limits", *_CLAIM[2:]]
     assert worker.claim() == []
     assert world.since() == [_CLAIM[0], "lock_limits", "claim"]
+
+
+_OF_GROUPS = ["load_groups", "load_members"]
+
+
+@pytest.mark.parametrize("size", [4, 400])
+def test_g11_g14_the_end_of_a_member_costs_the_same_in_any_group(world: CountingWorld, size: int) -> None:
+    """The statements, and the rows that they bring and change: none more where there are a hundred times as many members."""
+    worker = world.worker()
+    world.submit("ship")
+    world.apply(succeeded(worker.claim_one(), scattered=[scatter(*map(str, range(size)), failures=True)]))
+    well, badly = worker.claim(2)
+    world.since()
+
+    world.apply(succeeded(well, results=["1"]))
+
+    written = ["update_runs", "update_activations"]
+    counted = ["update_groups", "update_members"]
+    assert world.since() == [*_LOCK, *_OF_GROUPS, "clock", *written, *counted]
+    assert world.brought(*_LOCK, *_OF_GROUPS) == [1, 1, 1, 1]
+    world.apply(failed(badly))
+    assert world.since() == [*_LOCK, *_OF_GROUPS, "clock", *written, "insert_tries", *counted, "abandon"]
+    assert world.given(*written, *counted) == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("size", [4, 400])
+def test_g11_g14_the_next_member_of_a_limited_group_costs_the_same_in_any(world: CountingWorld, size: int) -> None:
+    """It is loaded alone, with its payload."""
+    worker = world.worker()
+    world.submit("ship")
+    world.apply(succeeded(worker.claim_one(), scattered=[scatter(*map(str, range(size)), limit=2)]))
+    work, _ = worker.claim()
+    world.since()
+
+    world.apply(succeeded(work, results=["1"]))
+
+    begun = ["update_runs", "update_activations", "insert_activations", "update_groups", "update_members"]
+    assert world.since() == [*_LOCK, *_OF_GROUPS, "load_pending", "clock", *begun]
+    assert world.brought("load_pending") == [1]
+    assert world.given("update_members", "update_groups", "insert_activations") == [2, 1, 1]
+
+
+def test_g14_a_wait_costs_its_own_statements(world: CountingWorld) -> None:
+    """A hop that expects a signal, and the signal; by no key, so that no key is locked."""
+    worker = world.worker()
+    run_id = world.submit("stock")
+    work = worker.claim_one()
+    world.since()
+
+    world.apply(succeeded(work, expected=[expects()]))
+    begun = ["update_runs", "update_activations", "insert_activations", "insert_expectations"]
+    assert world.since() == ["lock_runs", "load_letters", "load_activations", "clock", *begun]
+
+    world.apply(sent(run_id))
+    taken = ["update_runs", "update_activations", "deliver", "delete_expectations", "insert_letters"]
+    assert world.since() == [
+        *("lock_runs", "known_letters", "load_expectations", "load_activations", "clock"),
+        *taken,
+    ]

@@ -55,6 +55,39 @@ select r.run_id, 5, 0, r.graph, '', 'm' || s.at % 9, 'd', 'c', '1', 'q' || s.at 
 from cnstra.run r
 cross join lateral (select abs(hashtext(r.run_id::text)) as at) s;
 
+insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordinal, graph, pin, neuron, dendrite, collateral,
+                               payload, queue, priority, attempt, status, created_at, available_at, finished_at, path,
+                               gathers)
+select r.run_id, 4 + n, 1, 0, r.graph, '', 'n', 'd', 'c', '1', 'q0', 0, 1, case when n % 5 = 0 then 'waiting' else 'done' end,
+       now(),
+       now(), case when n % 5 > 0 then now() end, array[1, n], case when n % 5 = 0 then 2 + n end
+from (select * from cnstra.run limit 100) r
+cross join generate_series(1, 50) n;
+
+insert into cnstra.scatter (run_id, group_id, parent, ordinal, collateral, size, path, targets, gathers, started, running,
+                            ended, closed)
+select r.run_id, n, 1, 0, 'c', 1, case when n > 1 then array[1, n] end, '[]', '[]', 1, 0, 1, n % 5 > 0
+from (select * from cnstra.run limit 100) r
+cross join generate_series(1, 50) n;
+
+insert into cnstra.member (run_id, group_id, member, payload)
+select r.run_id, 1, n, '1' from (select * from cnstra.run limit 100) r cross join generate_series(0, 499) n;
+
+insert into cnstra.expectation (run_id, expectation_id, graph, collateral, key, activations, expires_at, late)
+select r.run_id, n, r.graph, 'c' || n % 3, case when n % 2 = 0 then 'k' || n end, array[n],
+       case when n % 4 = 0 then now() + make_interval(hours => n) end, '{}'
+from (select * from cnstra.run limit 1000) r
+cross join generate_series(1, 5) n;
+
+insert into cnstra.letter (run_id, number, collateral, payload, idempotency_key, sent_at, taken_by)
+select r.run_id, n, 'c' || n % 3, '1', 'k' || n, now(), case when n % 10 > 0 then n end
+from (select * from cnstra.run limit 1000) r
+cross join generate_series(1, 20) n;
+
+insert into cnstra.posted (graph, key, collateral, payload, idempotency_key, sent_at, run_id)
+select 'g' || n % 3, 'k' || n % 1000, 'c', '1', n::text, now() - make_interval(secs => n), case when n % 10 > 0 then uuidv7() end
+from generate_series(1, 20000) n;
+
 analyze
 """
 
@@ -137,7 +170,12 @@ def test_every_index_names_statements_that_there_are(connection: psycopg.Connect
 
 @pytest.mark.parametrize(
     "statement",
-    ["lock_runs", "load_activations", "load_heads", "update_runs", "update_activations", "report_progress"],
+    [
+        *("lock_runs", "load_activations", "load_heads", "update_runs", "update_activations", "report_progress"),
+        *("load_groups", "load_members", "load_pending", "update_groups", "update_members", "fire", "abandon"),
+        *("load_letters", "known_letters", "load_expectations", "load_expectations_by_id", "delete_expectations"),
+        *("deliver", "take_letters", "load_posted", "find_posted", "find_expecting", "take_posted"),
+    ],
 )
 def test_a_hop_reads_no_table_from_end_to_end(connection: psycopg.Connection[Any], statement: str) -> None:
     """Whatever their statistics say, the statements of a settlement reach each row by its key."""

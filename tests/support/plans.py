@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cnstra.stores.postgres import migrating
 
-_INDEX = re.compile(r"^create index (\w+) on [^;]*; *-- (.+)$", re.MULTILINE)
+_INDEX = re.compile(r"^create (?:unique )?index (\w+) on [^;]*; *-- (.+)$", re.MULTILINE)
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 

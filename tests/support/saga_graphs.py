@@ -126,13 +126,16 @@ def _tally(name: str, *, failures: bool) -> CNS:
             raise BrokenError("not in this attempt")
         return axon.counted.create_signal(ball["number"])
 
-    @summer.gather(CountAxon.counted, return_failures=failures)
-    async def sum_up(results: list[int | MemberFailure], axon: SumAxon, ctx: Context) -> Signal[int]:
+    async def sum_up(results: Any, axon: SumAxon, ctx: Context) -> Signal[int]:
         numbers = [-1 - one.index if isinstance(one, MemberFailure) else one for one in results]
         enter(ctx, "gather", results=numbers)
         ctx["results"] = numbers
         return axon.sum.create_signal(sum(numbers))
 
+    if failures:
+        summer.gather(CountAxon.counted, return_failures=True)(sum_up)
+    else:
+        summer.gather(CountAxon.counted)(sum_up)
     return CNS([drawer, counter, summer], name=name)
 
 

@@ -238,7 +238,6 @@ def _activation(row: ActivationRow) -> dict[str, Any]:
             "created_at": row.created_at,
             "first_try_at": row.first_try_at,
             "done_at": row.done_at,
-            "path": [number for place in activation.path for number in place] or None,
             "outputs": [
                 {"ordinal": one.ordinal, "collateral": one.collateral, "payload": one.payload}
                 | ({"collected": True} if one.collected else {})

@@ -17,11 +17,12 @@ from cnstra.cli.ending import cancel, pause, resume
 from cnstra.cli.looking import runs, show
 from cnstra.cli.pruning import prune, retention
 from cnstra.cli.retrying import retry
+from cnstra.cli.sending import send
 from cnstra.cli.serving import worker
 from cnstra.cli.submitting import submit
 
 _COMMANDS: tuple[Callable[..., Any], ...] = (
-    worker, submit, runs, show, retry, cancel, pause, resume, clone, prune, retention, sql, graph, migrate, doctor,
+    worker, submit, send, runs, show, retry, cancel, pause, resume, clone, prune, retention, sql, graph, migrate, doctor,
     up, down, demo,
 )  # fmt: skip
 

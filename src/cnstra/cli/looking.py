@@ -80,10 +80,11 @@ def runs(
 def show(run: RunId, as_json: AsJson = False, database_url: DatabaseUrl = None, context: Contexts = None) -> Exit:
     """Tell everything about one run.
 
-    How it stands and why, what is left to do, each try's error, its context: where a store of your own keeps that, with
-    --context.
+    How it stands and why, what is left to do, what it waits for, how far its scatters are, each try's error, its context:
+    where a store of your own keeps that, with --context.
 
-    --json gives the columns of the view cnstra.runs, with a list activations of those of cnstra.activations.
+    --json gives the columns of the view cnstra.runs, with lists activations, expectations and scatters of those of the views
+    of these names.
     """
     run_id = run_uuid(run)
     with _store(database_url) as store:
@@ -93,7 +94,14 @@ def show(run: RunId, as_json: AsJson = False, database_url: DatabaseUrl = None, 
     if story is None:
         raise not_found(run_id)
     if as_json:
-        say_json({**story.run, "activations": story.activations})
+        say_json(
+            {
+                **story.run,
+                "activations": story.activations,
+                "expectations": story.expectations,
+                "scatters": story.scatters,
+            }
+        )
     else:
         say(told(story))
     return Exit.DONE

@@ -21,6 +21,8 @@ def told(story: Story) -> str:
         _headline(story),
         waits(story),
         _frontier(story),
+        _signals(story),
+        _scatters(story),
         undone(story),
         poisoned(story),
         _activations(story),
@@ -90,10 +92,46 @@ def _why(activation: Row) -> str:
         "scheduled": f" for {when(activation['available_at'])}",
         "ready": f" since {when(activation['available_at'])}, on queue {activation['queue']}",
         "failed": f" after {times(activation['tries'])}",
+        "waiting": _awaited(activation),
     }.get(activation["status"], "")
     if activation["error_type"]:
         text += f": {cut(first_line(activation['error_type'], activation['error']))}"
     return text
+
+
+def _awaited(activation: Row) -> str:
+    group = activation["gathers_group_id"]
+    return " for its signal" if group is None else f" for the end of scatter {group}"
+
+
+def _signals(story: Story) -> str:
+    """The signals from outside that it waits for, and until when."""
+    if not story.expectations:
+        return ""
+    lines = ["waits for signals:"]
+    for one in story.expectations:
+        key = f" by key {one['key']!r}" if one["key"] is not None else ""
+        until = "without end" if one["expires_at"] is None else f"until {when(one['expires_at'])}"
+        asked = f"asked for by #{one['activation_id']} {one['neuron']}"
+        lines.append(f"  {one['collateral']}{key}, {until}, {asked}")
+    return "\n".join(lines)
+
+
+def _scatters(story: Story) -> str:
+    """How many members of each scatter have ended, run, have failed, and have not begun."""
+    if not story.scatters:
+        return ""
+    lines = ["scatters:"]
+    for one in story.scatters:
+        counts = [f"{one['ended']} of {one['size']} members have ended", f"{one['running']} run"]
+        counts += [f"{one['failed']} failed"] if one["failed"] else []
+        waiting = one["size"] - one["started"]
+        counts += [f"{waiting} not begun (at most {one['member_limit']} at once)"] if waiting else []
+        within = (
+            "" if one["parent_group_id"] is None else f", in member {one['parent_member']} of {one['parent_group_id']}"
+        )
+        lines.append(f"  {one['group_id']} of {one['collateral']}{within}: {', '.join(counts)}")
+    return "\n".join(lines)
 
 
 def _activations(story: Story) -> str:

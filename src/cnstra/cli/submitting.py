@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import sys
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -13,12 +11,12 @@ from cnstra.cli import places
 from cnstra.cli.ages import limit
 from cnstra.cli.options import App, AsJson, BrokerUrl, Contexts, DatabaseUrl
 from cnstra.cli.printing import compact, note, say, say_json
+from cnstra.cli.signals import signal_of
 from cnstra.client import Orchestrator, Run, until_ended
 from cnstra.exits import Exit
 from cnstra.loading import load, load_context
 from cnstra.orchestrator.blobs import USUAL_PLACE
 from cnstra.orchestrator.errors import SubmitError
-from cnstra.orchestrator.graph import CNS, Signal
 from cnstra.stores.postgres.reaching import reach
 
 
@@ -72,7 +70,7 @@ def submit(
     out of it. With --context the run keeps its context in that store, in the first where several are given.
     """
     cns = load(app)
-    signal = _signal(cns, collateral, payload)
+    signal = signal_of(cns, collateral, payload, SubmitError)
     tags, until = tags_of(tag or []), None if deadline is None else limit(deadline)
     database, broker = places.database(database_url), places.broker(broker_url)
     reach(database)
@@ -109,32 +107,6 @@ def _await(run: Run, timeout: float | None, *, as_json: bool) -> Exit:
         why = f": {found['error_type']}: {found['error']}" if found["error_type"] else ""
         note(f"cnstra: run {run.id} is {found['status']}{why}; see cnstra show {run.id}")
     return Exit.DONE if found["status"] == "completed" else Exit.NOT_COMPLETED
-
-
-# -- the signal ----------------------------------------------------------------------------------------------------
-
-
-def _signal(cns: CNS, name: str, text: str) -> Signal[Any]:
-    known = cns.collateral(name)
-    if known is None or not cns.subscribers(name):
-        heard = sorted(found for found in cns.collaterals if cns.subscribers(found))
-        likely = difflib.get_close_matches(name, heard, n=1)
-        raise SubmitError(
-            f"nobody in CNS {cns.name!r} hears a collateral {name!r}; "
-            + (f"did you mean {likely[0]!r}?" if likely else f"heard are {', '.join(heard)}")
-        )
-    return known.create_signal(known.payload.decode(_value(sys.stdin.read() if text == "-" else text)))
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except ValueError as error:
-        raise SubmitError(f"the payload is no JSON: {error}; strings need double quotes, as in '\"o-17\"'") from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is none of its values")
 
 
 def tags_of(given: list[str]) -> dict[str, str]:

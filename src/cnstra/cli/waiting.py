@@ -29,6 +29,8 @@ def _asked(run: Row) -> Iterator[str]:
         yield "the end of what runs: it is being cancelled, and nothing follows"
     if run["blocked"] == "unknown":
         yield "a worker that has the code for what comes next, and the store of its context"
+    if run["blocked"] == "limited":
+        yield "a place within the limit of a neuron: as many of it run as may at once"
     if run["next_retry_at"] is not None:
         yield f"its next attempt, {when(run['next_retry_at'])}"
 
@@ -67,6 +69,8 @@ def advice(story: Story) -> str:
         return _of_failed(run)
     if run["status"] == "paused":
         return f"to let it go on: cnstra resume {run['run_id']}; to end it: cnstra cancel {run['run_id']}"
+    if story.expectations:
+        return f"to answer it: cnstra send {run['run_id']} {story.expectations[0]['collateral']} JSON"
     if run["blocked"] == "unknown":
         place = run.get("context_place")
         store = f" --context {place}=STORE" if place is not None else ""

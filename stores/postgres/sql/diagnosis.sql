@@ -13,6 +13,14 @@ from cnstra.context c
 join cnstra.run r on r.run_id = c.run_id
 where c.run_id = %(run_id)s
 
+-- name: expectations_of_run
+-- The signals from outside that a run waits for.
+select * from cnstra.expectations where run_id = %(run_id)s order by expectation_id
+
+-- name: scatters_of_run
+-- How far a run's scatters are.
+select * from cnstra.scatters where run_id = %(run_id)s order by group_id
+
 -- == the whole ==
 
 -- name: server_facts

@@ -135,3 +135,18 @@ select a.queue,
 from cnstra.activation a
 where a.status in ('ready', 'running', 'scheduled')
 group by a.queue;
+
+create or replace view cnstra.expectations as
+select e.run_id, e.expectation_id, e.graph, e.collateral, e.key, e.expires_at, a.parent_activation_id as activation_id, p.neuron,
+       e.activations as starts, a.created_at
+from cnstra.expectation e
+join cnstra.activation a on a.run_id = e.run_id and a.activation_id = e.expectation_id
+left join cnstra.activation p on p.run_id = a.run_id and p.activation_id = a.parent_activation_id;
+
+create or replace view cnstra.scatters as
+select s.run_id, s.group_id, s.parent as parent_activation_id, s.collateral, s.size, s.most as member_limit, s.started, s.running,
+       s.ended, (select count(*) from cnstra.member m
+                 where m.run_id = s.run_id and m.group_id = s.group_id and m.failed > 0)::integer as failed,
+       s.closed, array(select (g ->> 'activation_id')::integer from jsonb_array_elements(s.gathers) g) as gathers,
+       s.path[cardinality(s.path) - 1] as parent_group_id, s.path[cardinality(s.path)] as parent_member
+from cnstra.scatter s;
