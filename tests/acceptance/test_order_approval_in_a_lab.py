@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -14,16 +13,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from order_approval import books, plan, proof, provider, warehouse
+from order_approval import books, graph, plan, proof, provider, warehouse
 from order_approval.orders import Decision, order_decided, order_placed
 from order_approval.plan import Kind, Planned
 
 from cnstra import CNS, RunStateError
 from cnstra.testing import Lab, LabRun
-
-with warnings.catch_warnings():  # releases of tenacity before 9.2 have no other name for a parameter
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from order_approval import graph
 
 ALL_KINDS = 40
 """So many orders are two or more of each kind."""
@@ -60,9 +55,7 @@ def changed_graph(old: str, new: str) -> CNS:
     assert old in source
     source = source.replace(old, new)
     module = ModuleType("changed_graph")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        exec(compile(source, "changed_graph", "exec", dont_inherit=True), vars(module))
+    exec(compile(source, "changed_graph", "exec", dont_inherit=True), vars(module))
     found = vars(module)["cns"]
     assert isinstance(found, CNS)
     return found
