@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 from datetime import date
-from decimal import Decimal
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool
@@ -101,14 +100,17 @@ def refuses_at_first(sku: str) -> bool:
     return _chance("at first", sku) < _TROUBLED
 
 
-def stock(connection: psycopg.Connection, night: date) -> list[tuple[str, str, Decimal, int, int]]:
-    """What was delivered in a night: SKU, name, price, pieces on hand, and how many deliveries were booked."""
-    query = """
-        select sku, name, price, on_hand, count(*)::int
-        from catalogue.items join catalogue.deliveries using (sku) where night = %s
-        group by sku order by sku
+def booked(connection: psycopg.Connection, night: date) -> list[tuple[str, int, int, int]]:
+    """What was delivered in a night: SKU, pieces, and how many deliveries that were; and how many pieces there are
+    beyond those of all deliveries of all nights.
     """
-    return connection.execute(query, [night]).fetchall()
+    query = """
+        select sku, (sum(pieces) filter (where night = %(night)s))::int, count(*) filter (where night = %(night)s),
+               max(on_hand) - sum(pieces)::int
+        from catalogue.items full join catalogue.deliveries using (sku)
+        group by sku having bool_or(night = %(night)s) order by sku
+    """
+    return connection.execute(query, {"night": night}).fetchall()
 
 
 def _chance(*what: object) -> float:

@@ -63,10 +63,11 @@ def expected(path: Path) -> tuple[dict[int, Item], dict[int, str]]:
 
 def _in_catalogue(connection: psycopg.Connection, night: Night, good: dict[int, Item]) -> Iterator[str]:
     """Each item is there, with what was delivered, and was delivered once."""
-    wanted = {item.sku: (item.name, item.price, item.pieces, 1) for item in good.values()}
-    found = {sku: tuple(rest) for sku, *rest in catalogue.stock(connection, night.date)}
+    wanted = {item.sku: (item.pieces, 1, 0) for item in good.values()}
+    found = {sku: tuple(rest) for sku, *rest in catalogue.booked(connection, night.date)}
     for sku in sorted(wanted.keys() | found.keys()):
-        yield from _unlike(f"{sku} in the catalogue (name, price, pieces, deliveries)", found.get(sku), wanted.get(sku))
+        what = f"{sku} in the catalogue (pieces of the night, deliveries of the night, pieces too many)"
+        yield from _unlike(what, found.get(sku), wanted.get(sku))
 
 
 def _unlike(what: str, found: object, wanted: object) -> list[str]:

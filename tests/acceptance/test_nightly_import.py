@@ -82,7 +82,7 @@ def test_a_cron_that_fires_again_gets_the_run_that_there_is(played: Played, conn
 @pytest.mark.parametrize(
     ("tampering", "difference"),
     [
-        ("delete from catalogue.items where sku = 'SKU-00001'", "SKU-00001 in the catalogue .* None"),
+        ("delete from catalogue.items where sku = 'SKU-00001'", "SKU-00001 in the catalogue"),
         ("update catalogue.items set on_hand = on_hand + 1 where sku = 'SKU-00002'", "SKU-00002 in the catalogue"),
         (
             "insert into catalogue.deliveries (key, sku, night, pieces) "
