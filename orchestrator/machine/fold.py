@@ -342,7 +342,8 @@ class _Events(Folding):
         self.take_back_beginnings()
         self.expectations.clear()  # a timeout in the same batch comes too late for them
         self.plan.expectations.clear()
-        self.plan.sweeps.append(Sweep.CLOSE)
+        if self.plan.run.last_group or any(one.status is ActivationStatus.WAITING for one in self.activations.values()):
+            self.plan.sweeps.append(Sweep.CLOSE)
         for activation in sorted(self.activations.values(), key=lambda one: one.activation_id):
             if activation.status in OUTSTANDING and activation.status is not ActivationStatus.RUNNING:
                 self.cancel(activation)

@@ -363,7 +363,8 @@ class Folding:
             self.run(status=move(RUN_MOVES, run.status, RunMove.BACK_OFF), next_retry_at=again)
         elif run.undoable:
             self.begin_undoing(Ending.FAILED)
-            self.plan.sweeps.append(Sweep.CLOSE)
+            if run.last_group:
+                self.plan.sweeps.append(Sweep.CLOSE)
             self.go_on_undoing()
         else:
             self.end(RunMove.FAIL)

@@ -49,7 +49,7 @@ cross join lateral (select abs(hashtext(r.run_id::text || n)) % 10 + 1 as at) s;
 
 insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue, priority,
                                attempt, status, blocked, limited, epoch, nonce, worker, created_at, available_at)
-select r.run_id, 5, 0, r.graph, '', 'm' || s.at % 9, 'd', 'c', '1', 'q' || s.at % 4, 0, 1,
+select r.run_id, 1000, 0, r.graph, '', 'm' || s.at % 9, 'd', 'c', '1', 'q' || s.at % 4, 0, 1,
        case when s.at % 5 = 0 then 'running' else 'ready' end, case when s.at % 5 > 0 then 'limited' end, true, 1, 1,
        md5((s.at % 30 + 1)::text)::uuid, now(), now()
 from cnstra.run r

@@ -74,7 +74,7 @@ create table cnstra.letter (
     primary key (run_id, number)
 );
 
-create unique index letter_by_idempotency_key on cnstra.letter (run_id, idempotency_key);           -- known_letters
+create unique index letter_by_idempotency_key on cnstra.letter (run_id, idempotency_key);                    -- known_letters           -- known_letters
 create index letter_waiting on cnstra.letter (run_id, collateral, number) where taken_by is null;   -- load_letters
 
 create table cnstra.posted (
@@ -89,7 +89,7 @@ create table cnstra.posted (
     primary key (graph, key, number)
 );
 
-create unique index posted_by_idempotency_key on cnstra.posted (graph, key, idempotency_key);   -- find_posted, insert_posted
+create unique index posted_by_idempotency_key on cnstra.posted (graph, key, idempotency_key);               -- find_posted, insert_posted   -- find_posted, insert_posted
 create index posted_by_age on cnstra.posted (sent_at);   -- sweep_posted
 
 create table cnstra.scatter (
