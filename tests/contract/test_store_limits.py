@@ -314,6 +314,55 @@ def test_one_that_is_to_run_alone_passes_the_limit(world: World) -> None:
     assert {(work.run_id, work.neuron) for work in worker.claim()} == {(other, "bank"), (run_id, "stock")}
 
 
+def _conflict(world: World, worker: Worker, loser: str, winner: str) -> None:
+    """Three times in a row one activation of a run loses to another, and is to run alone then."""
+    for number in range(3):
+        works = worker.claim_by_neuron()
+        followed = [target(winner)] if number < 2 else []
+        world.apply(
+            succeeded(works[winner], lambda ctx: ctx.set({"a": 1}), targets=followed),
+            succeeded(works[loser], lambda ctx: ctx.set({"a": 2})),
+        )
+
+
+def test_what_waits_for_a_limit_is_set_aside_while_another_runs_alone(world: World) -> None:
+    """Also when the limit has room; afterwards it is back behind its limit."""
+    other = world.submit(bank())
+    worker = limiting(world, limits={"bank": 1})
+    holder = worker.claim_one()
+    world.clock.advance(1)
+    run_id = world.submit("stock", bank(), "ship")
+    _conflict(world, worker, "stock", "ship")
+    world.apply(succeeded(holder))
+    alone = worker.claim_one()
+    assert (alone.run_id, alone.neuron) == (run_id, "stock")
+    world.submit(bank())
+    holder = worker.claim_one()
+    world.apply(succeeded(alone))
+    assert worker.claim() == []
+    world.apply(succeeded(holder))
+    assert worker.claim_one().run_id == run_id
+    assert world.status(other) == "completed"
+
+
+def test_one_that_waited_to_run_alone_passes_the_limit_then(world: World) -> None:
+    """It waits for its siblings first, with room for it or not; let go, it is behind its neuron's limit."""
+    worker = limiting(world, limits={"bank": 1})
+    sibling = world.submit("report", bank(), "stock")
+    works = worker.claim_by_neuron()
+    world.apply(returned(works["bank"]), returned(works["stock"]))
+    held = works["report"]
+    _conflict(world, worker, "bank", "stock")
+    assert worker.claim() == []
+    world.clock.advance(1)
+    world.submit(bank())
+    holder = worker.claim_one()
+    world.apply(succeeded(held))
+    assert worker.claim() == []
+    world.apply(succeeded(holder))
+    assert worker.claim_one().run_id == sibling
+
+
 def test_compensations_pass_the_same_limit(world: World) -> None:
     """Undoing calls the same neuron: its limit counts both."""
     undone = world.submit(target("bank", limited=True, compensable=Compensable.DONE), "stock")

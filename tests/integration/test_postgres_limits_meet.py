@@ -52,8 +52,8 @@ def test_a_limit_that_is_used_up_is_held_by_nobody(world: PostgresWorld) -> None
 
 
 def test_one_limit_keeps_nobody_from_another(world: PostgresWorld) -> None:
-    """Each neuron's is locked by itself."""
-    calls(world, 1)
+    """Each neuron's is locked by itself: what another one holds is not counted, and not claimed."""
+    calls(world, 2)
     ship = world.submit(target("ship", limited=True))
     with world.under_way(world.store.claim(limiting(world, 1).request())):
         [work] = world.worker(limits={"bank": 1, "ship": 1}).claim()
