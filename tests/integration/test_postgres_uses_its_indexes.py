@@ -161,9 +161,9 @@ def test_an_index_serves_what_people_ask(
 def test_every_index_names_statements_that_there_are(connection: psycopg.Connection[Any]) -> None:
     """An index that serves nothing costs every write; so each says what it is for. A unique one guards."""
     rows = connection.execute(
-        "select indexname from pg_indexes where schemaname = 'cnstra' and indexdef not like 'CREATE UNIQUE%'"
+        "select indexname, indexdef like 'CREATE UNIQUE%' from pg_indexes where schemaname = 'cnstra'"
     ).fetchall()
-    assert {name for (name,) in rows} == set(SERVED)
+    assert {name for name, is_unique in rows if not is_unique} <= set(SERVED) <= {name for name, _ in rows}
     assert {name for names in SERVED.values() for name in names} <= set(statements())
     assert {index for index, names in SERVED.items() if PEOPLES & set(names)} == {index for index, _ in _ASKED}
 

@@ -74,7 +74,7 @@ create table cnstra.letter (
     primary key (run_id, number)
 );
 
-create unique index letter_by_idempotency_key on cnstra.letter (run_id, idempotency_key);                    -- known_letters           -- known_letters
+create unique index letter_by_idempotency_key on cnstra.letter (run_id, idempotency_key);   -- known_letters
 create index letter_waiting on cnstra.letter (run_id, collateral, number) where taken_by is null;   -- load_letters
 
 create table cnstra.posted (
@@ -89,7 +89,7 @@ create table cnstra.posted (
     primary key (graph, key, number)
 );
 
-create unique index posted_by_idempotency_key on cnstra.posted (graph, key, idempotency_key);               -- find_posted, insert_posted   -- find_posted, insert_posted
+create unique index posted_by_idempotency_key on cnstra.posted (graph, key, idempotency_key);   -- find_posted, insert_posted
 create index posted_by_age on cnstra.posted (sent_at);   -- sweep_posted
 
 create table cnstra.scatter (
@@ -133,7 +133,7 @@ insert into cnstra.retention (what, keep) values ('sent', '30 days');   -- signa
 create index activation_gathers on cnstra.activation (run_id, path) where status = 'waiting' and gathers is not null;   -- abandon
 create index scatter_open on cnstra.scatter (run_id, path) where not closed and path is not null;                       -- abandon
 create index activation_by_parent on cnstra.activation (run_id, parent_activation_id)
-    where parent_activation_id is not null;                        -- emitted, children_held, cnstra.activations
+    where parent_activation_id is not null;                        -- emitted, children_held
 
 -- Clones of runs, and runs that have not ended, to do something to many of them.
 
