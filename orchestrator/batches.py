@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator.errors import SubmitError
+from cnstra.orchestrator.machine.folding import CLAIMABLE
 from cnstra.orchestrator.machine.records import (
     Answer,
     AttemptDue,
@@ -21,6 +22,7 @@ from cnstra.orchestrator.machine.records import (
     Event,
     ExpectationDue,
     FailedTry,
+    GaveWay,
     Plan,
     Succeeded,
     Verdict,
@@ -118,7 +120,7 @@ def littered(happenings: Sequence[RunEvent], applied: Sequence[Applied]) -> list
 
 
 def _left_behind(event: Event, verdict: Verdict) -> tuple[BlobRef, ...]:
-    if not isinstance(event, Succeeded | FailedTry) or verdict in (Verdict.REPEATED, Verdict.STALE):
+    if not isinstance(event, Succeeded | FailedTry | GaveWay) or verdict in (Verdict.REPEATED, Verdict.STALE):
         return ()
     if isinstance(event, Succeeded) and event.blob is not None and verdict is not Verdict.APPLIED:
         return (*event.wasted, event.blob)
@@ -136,10 +138,10 @@ def moves(plan: Plan) -> bool:
 def made_ready(plan: Plan) -> Iterator[Ready]:
     """What the plan itself makes claimable; its sweeps may add to that."""
     for number, activation in plan.changed.items():
-        if activation.status is ActivationStatus.READY and activation.blocked is None:
+        if activation.status is ActivationStatus.READY and activation.blocked in CLAIMABLE:
             yield activation.queue, plan.run.run_id, number
     for new in plan.created:
-        if new.status is ActivationStatus.READY and new.blocked is None:
+        if new.status is ActivationStatus.READY and new.blocked in CLAIMABLE:
             yield new.target.queue, plan.run.run_id, new.activation_id
 
 
@@ -157,7 +159,7 @@ def repeated_hops(plan: Plan, events: Iterable[Event]) -> Iterator[tuple[int, in
     Their worker never learned which successors it keeps; a store looks that up and tells it.
     """
     for place, (answer, event) in enumerate(zip(plan.answers, events, strict=True)):
-        if answer.verdict is Verdict.REPEATED and isinstance(event, Succeeded):
+        if answer.verdict is Verdict.REPEATED and isinstance(event, Succeeded | GaveWay):
             yield place, event.fence.activation_id
 
 

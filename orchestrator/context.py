@@ -171,6 +171,17 @@ class Context(ABC, Generic[T, L]):
         comes too late: the claim is lost, and what the handler does from here on is dropped.
         """
 
+    @property
+    def connection(self) -> Any:
+        """The handler's own psycopg connection, where its dendrite says ``transaction=True``: what is done there commits
+        with the hop, or not at all. A ``psycopg.Connection``, in an async handler a ``psycopg.AsyncConnection``.
+
+        Raises ContextError everywhere else, and once the handler has ended.
+        """
+        raise ContextError(
+            "ctx.connection is there in a durable run only, for a handler whose dendrite says transaction=True"
+        )
+
     # -- within one process only ---------------------------------------------------------------------------------
 
     @property

@@ -139,6 +139,7 @@ def _target(dendrite: AnyDendrite, ordinal: int, payload: str) -> Target:
         queue=dendrite.neuron.queue,
         payload=payload,
         compensable=compensable(dendrite),
+        limited=dendrite.neuron.concurrency is not None,
     )
 
 

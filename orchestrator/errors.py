@@ -80,6 +80,10 @@ class RunStateError(CnstraError):
     """The run's status does not allow what was asked of it."""
 
 
+class TransactionError(CnstraError):
+    """A use of ``ctx.connection`` that its rules refuse: its transaction is committed with the hop, and not by hand."""
+
+
 class StoreUnavailable(CnstraError):
     """A store of runs or contexts cannot be reached, or does not answer in time; what was asked may have happened."""
 

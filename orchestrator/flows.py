@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from cnstra.orchestrator import slots, values
 from cnstra.orchestrator.blobs import USUAL_PLACE, Blobs, Fetched, keys_of
+from cnstra.orchestrator.choosing import ChoiceOptions, OpenChoiceOptions, cancellable, choice_of
+from cnstra.orchestrator.cloning import CloneOptions, clone_of
 from cnstra.orchestrator.errors import (
     ConfigurationError,
     ContextError,
@@ -40,7 +42,7 @@ from cnstra.orchestrator.ports import Entropy, Ring
 from cnstra.orchestrator.retention import RULES, KeepOptions, age, prunable, rules_of
 from cnstra.orchestrator.sending import checked_key, sendable, sending_key
 from cnstra.orchestrator.slots import Slot, Snapshot
-from cnstra.orchestrator.store import Operations, Portion, Posting, RunEvent, Submission
+from cnstra.orchestrator.store import Operation, Operations, Portion, Posting, RunEvent, Submission
 from cnstra.orchestrator.submitting import (
     ListOptions,
     ManyOptions,
@@ -48,7 +50,6 @@ from cnstra.orchestrator.submitting import (
     filter_of,
     submission_of,
     submissions_of,
-    tag_filter,
 )
 
 T = TypeVar("T")
@@ -57,6 +58,7 @@ Flow = Generator[Any, Any, T]
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.25
 _PAGE = 500
+_PAGE_OF_ENDS = 100  # all that is open of each of these runs is read, and ended, in one transaction
 _BREATH = 0.01
 _INT4 = 2**31 - 1
 
@@ -170,25 +172,38 @@ class Flows:
     def submit(self, signal: Signal[Any], options: SubmitOptions) -> Flow[Kept]:
         """Keep a run."""
         submission = submission_of(self._graph(), signal, options, self._entropy)
-        [kept] = yield from self._keep([submission], options.get("connection"))
+        [kept] = yield from self._keep(self._placed([submission]), options.get("connection"))
         return kept
 
     def submit_many(self, signals: Iterable[Signal[Any]], options: ManyOptions) -> Flow[list[Kept]]:
         """Keep a run for each signal: all of them, or none."""
         submissions = submissions_of(self._graph(), signals, options, self._entropy)
-        return (yield from self._keep(submissions, options.get("connection")))
+        return (yield from self._keep(self._placed(submissions), options.get("connection")))
 
-    def _graph(self) -> CNS:
+    def clone(self, run_id: uuid.UUID, options: CloneOptions) -> Flow[Kept]:
+        """Keep a clone of a run, whose context is kept where the original's is. Raises ``RunNotFound`` and ``SubmitError``."""
+        cns = self._graph("cloning")
+        original = yield from self._run(self._operations.original(run_id))
+        if original is None:
+            raise not_found(run_id)
+        [kept] = yield from self._keep([clone_of(cns, run_id, original, options, self._entropy)], None)
+        return kept
+
+    def _graph(self, doing: str = "submitting") -> CNS:
         if self._cns is None:
-            raise SubmitError("submitting needs the graph: Orchestrator(cns, ...)")
+            raise SubmitError(f"{doing} needs the graph: Orchestrator(cns, ...)")
         return self._cns
+
+    def _placed(self, submissions: list[Submission]) -> list[Submission]:
+        """Runs that are submitted here keep their contexts in the store of contexts that was given here."""
+        if self._blobs is None:
+            return submissions
+        return [replace(submission, place=self._blobs.place) for submission in submissions]
 
     def _keep(self, submissions: list[Submission], connection: Any) -> Flow[list[Kept]]:
         """Keep runs. In a transaction of the user's nobody would find them yet, so that the doorbells are for later."""
         if not submissions:
             return []
-        if self._blobs is not None:
-            submissions = [replace(submission, place=self._blobs.place) for submission in submissions]
         operation = self._operations.submit(submissions)
         if connection is not None:
             accepted, rings = yield self._world.run_in(connection, operation)
@@ -369,8 +384,8 @@ class Flows:
             because = ": it has passed its deadline" if ending and status not in ENDED else ""
             raise RunStateError(f"run {run_id} is {status}{because}; it cannot be cancelled any more")
         if undone != compensate and status not in (RunStatus.CANCELLED, RunStatus.FAILED, RunStatus.PAUSED):
-            how = "with" if undone else "without"
-            raise RunStateError(f"run {run_id} is being cancelled already, {how} compensation")
+            how = f"{'was' if status in ENDED else 'is being'} cancelled already, {'with' if undone else 'without'}"
+            raise RunStateError(f"run {run_id} {how} compensation")
 
     def pause(self, run_id: uuid.UUID) -> Flow[None]:
         """Let nothing of a run be claimed until it is resumed. Raises ``RunStateError`` for one that has ended, or is ending."""
@@ -442,17 +457,43 @@ class Flows:
         """The rows of ``cnstra.runs`` that fit, newest first."""
         return cast("list[Mapping[str, Any]]", (yield from self._run(self._operations.run_rows(filter_of(options)))))
 
-    def retry_failed(self, graph: str | None, tag: str | tuple[str, str] | None = None) -> Flow[list[uuid.UUID]]:
-        """Begin the next attempt of every run that is failed now, of one graph or with one tag; the ids of these runs."""
-        wanted = tag_filter(tag)
-        retried: list[uuid.UUID] = []
+    def retry_failed(self, options: ChoiceOptions, dry_run: bool) -> Flow[list[uuid.UUID]]:
+        """Begin the next attempt of every run that is failed now and is meant; the ids of these runs."""
+        which = choice_of(options, (yield from self._run(self._operations.now())))
+        return (
+            yield from self._tell_each(
+                lambda after: self._operations.failed_runs(which, after, _PAGE), None if dry_run else RetryAsked()
+            )
+        )
+
+    def cancel_runs(self, options: OpenChoiceOptions, compensate: bool, dry_run: bool) -> Flow[list[uuid.UUID]]:
+        """End every run that is meant and is not ending already; the ids of these runs."""
+        statuses = cancellable(options)
+        which = choice_of(options, (yield from self._run(self._operations.now())))
+        return (
+            yield from self._tell_each(
+                lambda after: self._operations.open_runs(which, statuses, after, _PAGE_OF_ENDS),
+                None if dry_run else CancelAsked(compensate=compensate),
+            )
+        )
+
+    def _tell_each(
+        self, page_after: Callable[[uuid.UUID | None], Operation[list[uuid.UUID]]], event: Event | None
+    ) -> Flow[list[uuid.UUID]]:
+        """Ask something of runs, page by page, each in a transaction of its own; those of which it could be asked.
+
+        Without an event nothing is asked of them. When a page fails, those before it have been told.
+        """
+        told: list[uuid.UUID] = []
         after: uuid.UUID | None = None
         while True:
-            page = yield from self._run(self._operations.failed_runs(graph, after, _PAGE, wanted))
+            page = yield from self._run(page_after(after))
             if not page:
-                return retried
-            done = yield from self._tell([RunEvent(run_id=run_id, event=RetryAsked()) for run_id in page])
-            retried += [run_id for run_id, was in zip(page, done, strict=True) if was]
+                return told
+            done = [True] * len(page)
+            if event is not None:
+                done = yield from self._tell([RunEvent(run_id=run_id, event=event) for run_id in page])
+            told += [run_id for run_id, was in zip(page, done, strict=True) if was]
             after = page[-1]
 
     # -- retention ---------------------------------------------------------------------------------------------

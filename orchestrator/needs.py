@@ -16,6 +16,7 @@ from cnstra.orchestrator.machine.records import (
     Event,
     ExpectationDue,
     FailedTry,
+    GaveWay,
     Group,
     Lost,
     Path,
@@ -53,7 +54,7 @@ def needs_of(events: Iterable[Event]) -> Needs:
     for event in events:
         needs.count += 1
         match event:
-            case Succeeded() | FailedTry() | Returned() | Lost():
+            case Succeeded() | FailedTry() | GaveWay() | Returned() | Lost():
                 needs.activations.add(event.fence.activation_id)
             case Due():
                 needs.activations.add(event.activation_id)

@@ -80,7 +80,18 @@ class RunLocal(Local[L]):
 class RunContext(Context[T, L]):
     """The run's shared context as one handler sees it, and the handler's place in the run."""
 
-    __slots__ = ("_deadline", "_identity", "_lifeline", "_local", "_log", "_progress", "_services", "_type", "_view")
+    __slots__ = (
+        "_connection",
+        "_deadline",
+        "_identity",
+        "_lifeline",
+        "_local",
+        "_log",
+        "_progress",
+        "_services",
+        "_type",
+        "_view",
+    )
 
     def __init__(
         self,
@@ -103,6 +114,7 @@ class RunContext(Context[T, L]):
         self._deadline = deadline
         self._progress = progress
         self._lifeline = Lifeline()
+        self._connection: Any = None
         self._log = PlacedLog(logging.getLogger("cnstra.handler"), {"where": where})
 
     @property
@@ -116,6 +128,15 @@ class RunContext(Context[T, L]):
     @property
     def services(self) -> Any:
         return self._services
+
+    @property
+    def connection(self) -> Any:
+        if self._connection is None:
+            raise ContextError(
+                f"context of {self._view.where}: ctx.connection is there for a handler whose dendrite says "
+                "transaction=True, and until it has ended"
+            )
+        return self._connection
 
     @property
     def run_id(self) -> str:
@@ -271,3 +292,8 @@ def lifeline_of(context: RunContext[Any, Any]) -> Lifeline:
 def view_of(context: RunContext[Any, Any]) -> View:
     """What the handler read and wrote: for whoever settles the hop."""
     return context._view
+
+
+def lend_connection(context: RunContext[Any, Any], connection: Any) -> None:
+    """Let the handler have a connection; None takes it away."""
+    context._connection = connection

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 from uuid import UUID
 
 from cnstra.orchestrator.machine.records import Claimed, Event, Output, Target, Verdict
@@ -54,7 +54,7 @@ class Submission:
     """A run to be kept.
 
     ``place`` is where the run's context is kept, for as long as there is the run: None is beside it; else it names a store
-    of the user's own, and what is kept here of a value is a reference.
+    of the user's own, and what is kept here of a value is a reference. ``cloned_from`` is the run that it repeats.
     """
 
     run_id: UUID
@@ -72,6 +72,12 @@ class Submission:
     at: datetime | None = None
     place: str | None = None
     deadline: timedelta | datetime | None = None
+    cloned_from: UUID | None = None
+
+    @property
+    def deadline_after(self) -> timedelta | None:
+        """Its deadline, where it is given as a time to take."""
+        return self.deadline if isinstance(self.deadline, timedelta) else None
 
     def begins_at(self, now: datetime) -> datetime | None:
         """When its first activations are to be ready; None is now."""
@@ -80,6 +86,20 @@ class Submission:
     def ends_by(self, now: datetime) -> datetime | None:
         """Its deadline, which counts from the submit where it is given as a time to take."""
         return now + self.deadline if isinstance(self.deadline, timedelta) else self.deadline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """What a run was submitted with, for a clone of it. ``deadline`` is a time to take; a moment is the original's alone."""
+
+    graph: str
+    collateral: str
+    payload: str
+    priority: int
+    tags: Mapping[str, str]
+    policy: Mapping[str, Any] | None
+    place: str | None
+    deadline: timedelta | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +120,8 @@ class ClaimRequest:
     """Who claims, what it can run, and how much. ``suspects`` asks for poison suspects, and for nothing else.
 
     ``places`` are the stores of contexts, beside that of runs, that the worker can reach. ``compensations`` are the dendrites,
-    by neuron and collateral, whose compensation it has.
+    by neuron and collateral, whose compensation it has. ``limits`` says how many activations of a neuron may run at once, over
+    all workers; a neuron that it does not name has no limit.
     """
 
     worker: UUID
@@ -113,6 +134,7 @@ class ClaimRequest:
     suspects: bool = False
     places: tuple[str, ...] = ()
     compensations: tuple[tuple[str, str], ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +176,14 @@ class Work:
     def __str__(self) -> str:
         what = f"the compensation of {self.neuron}" if self.undo else self.neuron
         return f"run {self.run_id}, activation {self.fence.activation_id} ({what} on {self.collateral})"
+
+
+class Claims(list[Work]):
+    """What a claim was given. ``missed`` says that somebody else held the limit of a neuron at that moment, so that work of it
+    was passed over: it is worth asking again soon.
+    """
+
+    missed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +243,7 @@ class Posted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerInfo:
-    """One incarnation of a worker process."""
+    """One incarnation of a worker process. ``limits`` are those of its code, by neuron."""
 
     worker: UUID
     host: str
@@ -225,6 +255,7 @@ class WorkerInfo:
     lease: timedelta
     places: tuple[str, ...] = ()
     compensations: tuple[tuple[str, str], ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 READMITTED_AT_ONCE = 500
@@ -263,7 +294,8 @@ class LostClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What a supervisor's look around found to be done. ``elected`` is False when another supervises."""
+    """What a supervisor's look around found to be done. ``elected`` is False when another supervises. ``limited`` says that work
+    of neurons with a limit is ready."""
 
     elected: bool
     due: tuple[tuple[UUID, int], ...] = ()
@@ -273,6 +305,7 @@ class Findings:
     workers_lost: bool = False
     suspects: bool = False
     unclaimed: tuple[Ring, ...] = ()
+    limited: bool = False
 
 
 # -- retention ------------------------------------------------------------------------------------------------------
@@ -332,6 +365,16 @@ class RunFilter:
     limit: int = 100
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunChoice:
+    """Which runs something is to be done to: of one graph, with one tag, submitted from ``since`` on, or ``before`` a time."""
+
+    graph: str | None = None
+    tag: Tag | None = None
+    since: datetime | None = None
+    before: datetime | None = None
+
+
 class Operations(Protocol):
     """All that the rest of the system asks of a store of runs."""
 
@@ -372,10 +415,18 @@ class Operations(Protocol):
         """What every version of the run's context wrote, where that is kept elsewhere: references to blobs."""
         ...
 
-    def failed_runs(
-        self, graph: str | None, after: UUID | None, limit: int, tag: Tag | None = None
+    def failed_runs(self, which: RunChoice, after: UUID | None, limit: int) -> Operation[list[UUID]]:
+        """Failed runs that can be retried, in the order of their ids, from the one behind ``after`` on."""
+        ...
+
+    def open_runs(
+        self, which: RunChoice, statuses: Sequence[str] | None, after: UUID | None, limit: int
     ) -> Operation[list[UUID]]:
-        """Failed runs in the order of their ids, from the one behind ``after`` on; of one graph, with one tag, or all."""
+        """Runs that nothing has begun to end, in these statuses or in any, likewise."""
+        ...
+
+    def original(self, run_id: UUID) -> Operation[Original | None]:
+        """What a run was submitted with."""
         ...
 
     # workers
@@ -397,8 +448,11 @@ class Operations(Protocol):
         """End the worker's lease; what it still holds becomes ready at the next sweep."""
         ...
 
-    def claim(self, request: ClaimRequest) -> Operation[list[Work]]:
-        """Claim ready activations by priority, then age. Repeated with the same nonce it answers the same claims."""
+    def claim(self, request: ClaimRequest) -> Operation[Claims]:
+        """Claim ready activations by priority, then age. Repeated with the same nonce it answers the same claims.
+
+        Of a neuron with a limit never so many that more would run than the limit allows, counted over all workers.
+        """
         ...
 
     def suspects_wait(self, request: ClaimRequest) -> Operation[bool]:
@@ -431,6 +485,12 @@ class Operations(Protocol):
         """Take ready activations that no live worker of their graph, queue and version knows out of the way; how many.
 
         The first ``limit`` of each queue are looked at: with so many taken away there may be more.
+        """
+        ...
+
+    def lift_limits(self, limit: int) -> Operation[tuple[Ring, ...]]:
+        """Ready activations that were begun under a limit that no live worker has any more have none, either: those of neurons
+        that a live worker knows, and all who do, without one. At most ``limit`` of a neuron; the queues to ring.
         """
         ...
 
@@ -494,4 +554,73 @@ class AsyncStore(Operations, AsyncRunner, Protocol):
 
     async def close(self) -> None:
         """Let go of all connections. Idempotent."""
+        ...
+
+
+# -- hops that share their transaction with the handler --------------------------------------------------------------
+
+
+class Step(Protocol):
+    """The open transaction of one claim: the handler's statements on ``connection``, and then the hop's settlement.
+
+    One face for both colours: of a sync handler's, nothing here ever suspends.
+    """
+
+    @property
+    def connection(self) -> Any:
+        """What the handler is given, until it has ended."""
+        ...
+
+    @property
+    def ended_by_hand(self) -> Exception | None:
+        """What to say of a handler that has ended the transaction itself."""
+        ...
+
+    def passes(self, error: BaseException) -> bool:
+        """Whether what the handler raised only says that its transaction was undone, and is to be done again."""
+        ...
+
+    async def settle(self, happening: RunEvent) -> AppliedBatch:
+        """Settle in this transaction; what is not ``APPLIED`` leaves no trace in it. The handler has ended.
+
+        Raises ``TransactionError`` where the transaction cannot be committed any more, ``DataRefused``,
+        ``StoreUnavailable`` for what passes, and what else the store says of the handler's own data.
+        """
+        ...
+
+    async def commit(self) -> None:
+        """Commit what was applied. Raises as ``settle``; after ``StoreUnavailable`` nobody knows whether it is committed."""
+        ...
+
+    async def undo(self) -> None:
+        """Roll all of it back. Raises nothing."""
+        ...
+
+    async def discard(self) -> None:
+        """The same for one that is in an unknown state: without a word to the store, whose connection ends."""
+        ...
+
+
+class Transactions(Protocol):
+    """Begins such transactions, for one worker process."""
+
+    async def begin(self, work: Work, worker: UUID, *, asynchronous: bool) -> Step:
+        """The transaction of a claim of ``worker``. Raises ``StoreUnavailable`` when no connection is to be had soon."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connections of sync handlers. Idempotent."""
+        ...
+
+    async def close_async(self) -> None:
+        """Let go of those of async handlers, on their event loop. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Transactional(Protocol):
+    """A store of runs in whose transactions handlers can take part: ``transaction=True``. It need not be one."""
+
+    def transactions(self, limit: int) -> Transactions:
+        """``limit`` of each colour at most are open at a time."""
         ...

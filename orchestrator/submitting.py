@@ -140,7 +140,7 @@ def filter_of(options: ListOptions) -> RunFilter:
     return RunFilter(
         status=_status(options.get("status")),
         tag=tag_filter(options.get("tag")),
-        since=_aware(options.get("since")),
+        since=aware(options.get("since")),
         limit=options.get("limit", 100),
     )
 
@@ -174,7 +174,8 @@ def _status(status: str | None) -> str | None:
     return status
 
 
-def _aware(since: datetime | None) -> datetime | None:
+def aware(since: datetime | None) -> datetime | None:
+    """A time that names a moment. Raises ``ConfigurationError`` for one without a time zone."""
     if since is not None and since.tzinfo is None:
         raise ConfigurationError(
             f"since={since!r} has no time zone, so it names no moment; give it one: datetime.now(UTC)"

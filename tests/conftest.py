@@ -1,50 +1,32 @@
-"""Servers for the tests: one set for a whole session, shared by all of its processes, and what a single test
-takes of it.
+"""Servers for the tests: those of the test kit, one set for a whole session, and what a single test takes of it.
 
-They start when the first test asks for them, so that a run of unit tests starts none. What
-``CNSTRA_DATABASE_URL`` and ``CNSTRA_BROKER_URL`` name is used in their place; each test makes and drops
-databases there, and touches no other.
+The shorter names are the project's own. What ``CNSTRA_DATABASE_URL`` and ``CNSTRA_BROKER_URL`` name is used in their place;
+each test makes and drops databases there, and touches no other.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from cnstra.servers import HeldServers, hold
-from support.brokers import fresh_broker
-from support.databases import fresh_database
-from support.folders import new_home, remove_home, temporary_home
+from cnstra.testing.fresh import fresh_database, temporary_home
 
-_HOME = "CNSTRA_TESTS_HOME"
-_own_home = pytest.StashKey[Path]()
+pytest_plugins = ["cnstra.testing.fixtures"]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Make the session's home once, in the process that the user started; the others inherit its name."""
+def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # So it is in the background of a script, and what a test starts would inherit it, and not be interrupted by it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if not hasattr(config, "workerinput"):
-        config.stash[_own_home] = new_home()
-        os.environ[_HOME] = str(config.stash[_own_home])
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave nothing behind: by now, nobody holds the servers any more."""
-    if _own_home in config.stash:
-        remove_home(config.stash[_own_home])
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[HeldServers]:
+def servers(cnstra_servers: HeldServers) -> HeldServers:
     """The session's servers, for tests that neither restart them nor empty the whole broker."""
-    with hold(Path(os.environ[_HOME]), durable=False) as held:
-        yield held
+    return cnstra_servers
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +46,9 @@ def own_servers(no_servers_given: None) -> Iterator[HeldServers]:
 
 
 @pytest.fixture(scope="session")
-def template_url(servers: HeldServers) -> Iterator[str]:
+def template_url(cnstra_template_url: str) -> str:
     """A database with the schema, to copy; each process of the session has its own."""
-    from cnstra.stores.postgres import migrate
-
-    with fresh_database(servers.database_url) as url:
-        migrate(url)
-        yield url
+    return cnstra_template_url
 
 
 @pytest.fixture
@@ -81,14 +59,12 @@ def empty_database_url(servers: HeldServers) -> Iterator[str]:
 
 
 @pytest.fixture
-def database_url(servers: HeldServers, template_url: str) -> Iterator[str]:
+def database_url(cnstra_database_url: str) -> str:
     """A new database with the schema."""
-    with fresh_database(servers.database_url, template=template_url) as url:
-        yield url
+    return cnstra_database_url
 
 
 @pytest.fixture
-def broker_url(servers: HeldServers) -> Iterator[str]:
+def broker_url(cnstra_broker_url: str) -> str:
     """An empty database of the broker, which no other test uses meanwhile."""
-    with fresh_broker(servers.broker_url, Path(os.environ[_HOME])) as url:
-        yield url
+    return cnstra_broker_url

@@ -99,7 +99,7 @@ class Caller:
                 for_good=True,
             )
         try:
-            payload = self._payload(work, dendrite)
+            payload = self.payload_of(work, dendrite)
             emitted = [self._signal(output) for output in work.emitted]
             call = Call(work, dendrite, payload, self._context(work, dendrite), emitted)
             announce(self._policy(work, dendrite), self._tried(work, 0.0, dendrite))
@@ -107,7 +107,7 @@ class Caller:
             return self.failed(work, error, dendrite=dendrite)
         return call
 
-    def _payload(self, work: Work, dendrite: AnyDendrite) -> Any:
+    def payload_of(self, work: Work, dendrite: AnyDendrite) -> Any:
         """What the handler is called with: the signal's payload; or the results of a group, in the order of its members."""
         given, decode = values.load(work.payload), dendrite.collateral.payload.decode
         if dendrite.gathering is None:
@@ -341,8 +341,8 @@ def _on_stale(call: Call) -> OnStale:
 
 
 def _keep_one(targets: list[Target], queues: frozenset[str]) -> None:
-    """Ask for the first successor that need not wait, if this worker serves its queue."""
+    """Ask for the first successor that need not wait, nor pass a limit, if this worker serves its queue."""
     for place, target in enumerate(targets):
-        if target.delay is None and target.at is None:
+        if target.delay is None and target.at is None and not target.limited:
             targets[place] = replace(target, here=target.queue in queues)
             return

@@ -47,6 +47,7 @@ def _size(settlement: Settlement) -> int:
 
 
 Before = Callable[[Sequence[Settlement]], None]
+Rings = tuple[Ring, ...]
 Settled = Callable[[Settlement, Applied], None]
 Refused = Callable[[Settlement, DataRefused], None]
 
@@ -71,7 +72,7 @@ class Committer:
         self._settled = settled
         self._refused = refused
         self._rung = rung
-        self._pending: queue.SimpleQueue[Settlement | None] = queue.SimpleQueue()
+        self._pending: queue.SimpleQueue[Settlement | Rings | None] = queue.SimpleQueue()
         self._abandoned = threading.Event()
         self._away = False
         self._thread = threading.Thread(target=self._run, name="cnstra-committer", daemon=True)
@@ -82,6 +83,11 @@ class Committer:
     def put(self, settlement: Settlement) -> None:
         """Settle this, soon."""
         self._pending.put(settlement)
+
+    def ring(self, rings: Rings) -> None:
+        """Ring for what became ready by a settlement that was committed elsewhere."""
+        if rings:
+            self._pending.put(rings)
 
     def stop(self, timeout: float) -> None:
         """Settle what is pending, then end. What the store did not take within ``timeout`` seconds is abandoned: other
@@ -94,21 +100,28 @@ class Committer:
     def _run(self) -> None:
         going = True
         while going:
-            batch = [first] if (first := self._pending.get()) is not None else []
-            going = first is not None
-            size = sum(map(_size, batch))
-            while going and len(batch) < MOST_PER_COMMIT and size < MOST_BYTES_PER_COMMIT:
+            batch: list[Settlement] = []
+            rings: list[Ring] = []
+            size = 0
+            pending = self._pending.get()
+            while True:
+                if pending is None:
+                    going = False
+                elif isinstance(pending, Settlement):
+                    batch.append(pending)
+                    size += _size(pending)
+                else:
+                    rings += pending
+                if not going or len(batch) >= MOST_PER_COMMIT or size >= MOST_BYTES_PER_COMMIT:
+                    break
                 try:
-                    following = self._pending.get_nowait()
+                    pending = self._pending.get_nowait()
                 except queue.Empty:
                     break
-                if following is None:
-                    going = False
-                else:
-                    batch.append(following)
-                    size += _size(following)
             if batch:
                 self._commit(batch)
+            if rings:
+                self._ring(rings)
 
     def _commit(self, batch: Sequence[Settlement]) -> None:
         events = [RunEvent(run_id=settlement.work.run_id, event=settlement.event) for settlement in batch]

@@ -26,6 +26,11 @@ class Coroutines:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = False
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop itself."""
+        return self._loop
+
     def start(self) -> None:
         """Begin to run."""
         self._thread.start()

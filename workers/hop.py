@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -36,11 +37,13 @@ from cnstra.workers.progress import Reports
 from cnstra.workers.quarantine import Quarantine
 from cnstra.workers.settings import WorkerSettings
 from cnstra.workers.threads import Seat, Threads
+from cnstra.workers.transacting import Ended, TooLate, Transacting, carried_out, has_transaction, transactions_of
 from cnstra.workers.watching import Clock, SystemClock, UnderWay, Watch
 
 _log = logging.getLogger("cnstra.worker")
 
 _CLAIM_PAUSE = 0.25  # seconds between two claims while the store is away
+_MISSED_PAUSE = 0.02  # seconds between two claims where somebody else held a limit
 _LONGEST_ANSWER = 5.0  # seconds that a doorbell is kept waiting for its claim
 _REPORT_EVERY = 1.0  # seconds between two writes of progress, unless the lease is renewed more often
 
@@ -80,6 +83,11 @@ class Hops:
             for neuron, collateral in self.dendrites
             if cns.neurons[neuron].dendrites[collateral].compensation is not None
         )
+        self.limits = {
+            neuron.name: neuron.concurrency
+            for neuron in cns.neurons.values()
+            if neuron.concurrency is not None and neuron.queue in self.queues
+        }
         self._cns = cns
         self._kinds = {self._is_async(neuron, collateral, False) for neuron, collateral in self.dendrites} | {
             self._is_async(neuron, collateral, True) for neuron, collateral in self.compensations
@@ -102,6 +110,8 @@ class Hops:
             refused=self._refused,
             rung=self.nudge,
         )
+        transactions = transactions_of(cns, store, self.dendrites, settings.transactions or settings.threads)
+        self._transacting = Transacting(transactions, entropy, worker, lambda: self._calling) if transactions else None
         self._keepers = {
             blobs.place: Keeper(blobs, litter_after=settings.litter_after, back=self.nudge) for blobs in contexts
         }
@@ -117,6 +127,7 @@ class Hops:
         self._wanted = 0  # how often work was announced, and how much of that a claim has answered
         self._answered = 0
         self._hungry = False
+        self._missed_at: float | None = None  # when a claim passed over work, as somebody else held its limit
         self._quarantine = Quarantine()
         self._claiming = True
         self._calling = True
@@ -146,8 +157,9 @@ class Hops:
         while True:
             with self._change:
                 while not self._may_claim():
-                    self._change.wait(self._quarantine.patience(time.monotonic()))
+                    self._change.wait(self._patience(time.monotonic()))
                     self._hungry |= self._quarantine.overdue(time.monotonic())
+                    self._ask_again(time.monotonic())
                 if not self._claiming:
                     return
                 alone = self._quarantine.open
@@ -173,6 +185,17 @@ class Hops:
         if self._quarantine.open:
             return not self._held
         return self._wanted > self._answered or (self._hungry and self._has_room())
+
+    def _patience(self, now: float) -> float | None:
+        """Seconds after which the claimer looks around, though nobody calls it."""
+        missed = None if self._missed_at is None else max(self._missed_at + _MISSED_PAUSE - now, 0.0)
+        return min((one for one in (self._quarantine.patience(now), missed) if one is not None), default=None)
+
+    def _ask_again(self, now: float) -> None:
+        """Somebody else held a limit a moment ago: there may be work that neither took."""
+        if self._missed_at is not None and now >= self._missed_at + _MISSED_PAUSE:
+            self._missed_at = None
+            self._wanted += 1
 
     def _room(self) -> int:
         sync = self._settings.threads + self._ahead - self._sync_held
@@ -210,6 +233,7 @@ class Hops:
             suspects=suspects,
             places=tuple(keeper.place for keeper in self._keepers.values() if keeper.reachable),
             compensations=self._callable(self.compensations, undo=True),
+            limits=self.limits,
         )
 
     def _claim(self, limit: int, *, suspects: bool) -> int | None:
@@ -224,6 +248,7 @@ class Hops:
             _log.exception("claiming failed")
             time.sleep(_CLAIM_PAUSE)
             return None
+        self._missed_at = time.monotonic() if works.missed else None
         for work in works:
             self._take(work, streak=0)
         return len(works)
@@ -271,33 +296,62 @@ class Hops:
         call = self._begin(job)
         if call is None:
             return
-        under_way = self._watched(job, call, self._threads.seat())
+        under_way = partial(self._watched, job, call, self._threads.seat())
+        if has_transaction(job.work, call):
+            carried_out(self._transact(job, call, under_way, asynchronous=False))
+            return
         try:
-            returned = call.begin()
-            if inspect.isawaitable(returned):
-                returned = self._coroutines.wait_for(self._watch.in_time(returned, under_way))
+            returned = self._invoke(call, under_way())
         except BaseException as error:  # a handler may raise anything, and the thread must live on
-            self._failed(job, call, error)
+            self._settle(self._failed(job, call, error))
         else:
-            self._returned(job, call, returned)
+            self._settle(self._returned(job, call, returned))
+
+    def _invoke(self, call: Call, under_way: UnderWay) -> Any:
+        returned = call.begin()
+        if inspect.isawaitable(returned):
+            returned = self._coroutines.wait_for(self._watch.in_time(returned, under_way))
+        return returned
 
     async def _call_async(self, job: _Job) -> None:
         call = self._begin(job)
         if call is None:
             return
-        under_way = self._watched(job, call)
+        under_way = partial(self._watched, job, call)
+        if has_transaction(job.work, call):
+            await self._transact(job, call, under_way, asynchronous=True)
+            return
         try:
-            returned = await self._watch.in_time(call.begin(), under_way)
-        except asyncio.CancelledError as error:
-            if not self._calling:  # the worker stops, and did not wait any longer: the claim runs out
-                raise
-            cancelled = RuntimeError("the handler was cancelled from inside")
-            cancelled.__cause__ = error
-            self._failed(job, call, cancelled)
+            returned = await self._await(call, under_way())
+        except asyncio.CancelledError:  # the worker stops, and did not wait any longer: the claim runs out
+            raise
         except BaseException as error:
-            self._failed(job, call, error)
+            self._settle(self._failed(job, call, error))
         else:
-            self._returned(job, call, returned)
+            self._settle(self._returned(job, call, returned))
+
+    async def _await(self, call: Call, under_way: UnderWay) -> Any:
+        try:
+            return await self._watch.in_time(call.begin(), under_way)
+        except asyncio.CancelledError as error:
+            if not self._calling:
+                raise
+            raise RuntimeError("the handler was cancelled from inside") from error
+
+    async def _transact(self, job: _Job, call: Call, begun: Callable[[], UnderWay], *, asynchronous: bool) -> None:
+        """Call and settle in one transaction with the handler's own statements; see ``transacting``."""
+        assert self._transacting is not None, "the graph has such a dendrite"
+        ending: Settlement | Ended | None
+        try:
+            ending = await self._transacting.hop(call, _Ways(self, job, begun, asynchronous=asynchronous))
+        except Exception as error:
+            _log.exception("%s: its transaction could not be carried out", job.work)
+            ending = self._failure(job, call, error)
+        if not isinstance(ending, Ended):
+            self._settle(ending)
+        else:
+            self._settled(ending.settlement, ending.applied)
+            self._committer.ring(ending.rings)
 
     def _begin(self, job: _Job) -> Call | None:
         """What the handler is to be called with; None where it is not to be called."""
@@ -333,23 +387,27 @@ class Hops:
             is_async=seat is None,
         )
 
-    def _returned(self, job: _Job, call: Call, returned: Any) -> None:
+    def _returned(self, job: _Job, call: Call, returned: Any) -> Settlement | None:
+        """How a handler that returned is to be settled; None where that comes too late."""
         if not self._watch.stands(job.work):  # what was a generator must not even begin
             self._watch.end(job.work, "its handler returned")
-            return
+            return None
+        settlement = self._concluded(job, call, returned)
+        return settlement if self._watch.end(job.work, "its handler returned") else None
+
+    def _concluded(self, job: _Job, call: Call, returned: Any) -> Settlement:
         seconds = time.monotonic() - job.claimed
         for name in view_of(call.context).unassigned():
             _log.warning("%s was changed in place and not assigned: the change is lost", name)
         event = self._caller.conclude(call, returned, seconds=seconds, stay=self._stays(job.streak))
-        if not self._watch.end(job.work, "its handler returned"):
-            return
-        self._settle(Settlement(work=job.work, event=event, call=call, seconds=seconds, streak=job.streak))
+        return Settlement(work=job.work, event=event, call=call, seconds=seconds, streak=job.streak)
 
-    def _failed(self, job: _Job, call: Call, error: BaseException) -> None:
-        if self._watch.end(job.work, f"its handler raised {type(error).__name__}"):
-            self._settle_failure(job, call, error)
+    def _failed(self, job: _Job, call: Call, error: BaseException) -> Settlement | None:
+        """How one that raised is; None where that comes too late."""
+        in_time = self._watch.end(job.work, f"its handler raised {type(error).__name__}")
+        return self._failure(job, call, error) if in_time else None
 
-    def _settle_failure(self, job: _Job, call: Call, error: BaseException) -> None:
+    def _failure(self, job: _Job, call: Call, error: BaseException) -> Settlement:
         seconds = time.monotonic() - job.claimed
         event = self._caller.failed(job.work, error, dendrite=call.dendrite, seconds=seconds)
         _log.info(
@@ -359,7 +417,7 @@ class Hops:
             event.failure.error_type,
             "failed for good" if event.retry_after is None else f"again in {event.retry_after:.3f} s",
         )
-        self._committer.put(Settlement(work=job.work, event=event))
+        return Settlement(work=job.work, event=event)
 
     def _stays(self, streak: int) -> bool:
         calm = self._claiming and not self._quarantine.open and not self._shut()
@@ -382,7 +440,7 @@ class Hops:
             "and it did not end when it was cancelled" if seat is None else "and its thread is replaced",
             stuck,
         )
-        self._settle_failure(job, call, error)
+        self._settle(self._failure(job, call, error))
 
     def cancel(self, run_id: UUID) -> None:
         """The run is being ended: say so to those of its handlers that run here, by ``ctx.cancelled``."""
@@ -397,32 +455,42 @@ class Hops:
 
     # -- 4. the settlement, and its answer ---------------------------------------------------------------------
 
-    def _settle(self, settlement: Settlement) -> None:
-        """Commit how a hop ended; by way of a blob, where it wrote to a context that is kept elsewhere."""
+    def _settle(self, settlement: Settlement | None) -> None:
+        """Commit how a hop ended; None is one that ended too late."""
+        if settlement is not None:
+            self._keep(settlement, self._committer.put, partial(self._refused, settlement))
+
+    def _keep(
+        self,
+        settlement: Settlement,
+        kept: Callable[[Settlement], None],
+        refused: Callable[[DataRefused], None],
+    ) -> None:
+        """The settlement on its way; by way of a blob, where it wrote to a context that is kept elsewhere."""
         work, event = settlement.work, settlement.event
         if settlement.wasted and isinstance(event, Succeeded | FailedTry):
             event = replace(event, wasted=settlement.wasted)
             settlement = replace(settlement, event=event)
         keeper = None if work.place is None else self._keepers[work.place]
         if keeper is None or not isinstance(event, Succeeded):
-            self._committer.put(settlement)
+            kept(settlement)
             return
         try:
             blob = blob_of(work.run_id, work.fence, settlement.turn, event.changes)
         except DataRefused as refusal:
-            self._refused(settlement, refusal)
+            refused(refusal)
             return
         if blob is None:
-            self._committer.put(settlement)
+            kept(settlement)
             return
         reference = BlobRef(place=keeper.place, key=blob.key)
-        kept = replace(settlement, event=replace(event, changes=referring(event.changes, blob), blob=reference))
+        refers = replace(settlement, event=replace(event, changes=referring(event.changes, blob), blob=reference))
 
         def settle(refusal: DataRefused | None) -> None:
             if refusal is None:
-                self._committer.put(kept)
+                kept(refers)
             else:
-                self._refused(settlement, refusal)
+                refused(refusal)
 
         keeper.put(blob, str(work), settle, waits=partial(self._make_room, work))
 
@@ -437,6 +505,8 @@ class Hops:
                 return
             case Verdict.FENCED | Verdict.VOID:
                 _log.warning("%s: its claim was taken away, so its result was refused; nothing was committed", work)
+            case Verdict.REFUSED:
+                _log.warning("%s: what it emitted breaks a rule of its group, so that it has failed for good", work)
             case Verdict.CONFLICTED:
                 _log.info("%s: in conflict with another activation's writes; it runs again", work)
             case _:
@@ -455,8 +525,11 @@ class Hops:
             if isinstance(newest, StoreUnavailable | ContextLost):
                 self._context_lost(settlement, newest)
             else:
-                self._threads.put(lambda: self._take_in(settlement, newest))
+                self._threads.put(lambda: self._settle(self._take_in(settlement, newest)))
 
+        self._load_newest(work, applied, found)
+
+    def _load_newest(self, work: Work, applied: Applied, found: Callable[[Found], None]) -> None:
         if work.place is None:
             found(dict(applied.newest))
         else:
@@ -464,13 +537,13 @@ class Hops:
                 applied.newest, str(work), found, waits=partial(self._make_room, work), patient=True
             )
 
-    def _take_in(self, settlement: Settlement, newest: Mapping[str, Slot]) -> None:
-        """Take others' values in, and settle again."""
+    def _take_in(self, settlement: Settlement, newest: Mapping[str, Slot]) -> Settlement:
+        """The settlement again, with others' values taken in."""
         call, seconds = settlement.call, settlement.seconds
         if call is None or not isinstance(settlement.event, Succeeded):
             raise RuntimeError(f"{settlement.work}: stale values for a hop that wrote none")
         event = self._caller.take_in(call, newest, seconds=seconds, stay=self._stays(settlement.streak))
-        self._settle(replace(settlement, event=event, turn=settlement.turn + 1))
+        return replace(settlement, event=event, turn=settlement.turn + 1)
 
     def _context_lost(self, settlement: Settlement, error: CnstraError) -> None:
         """Nothing can be made of a part that is gone: the activation has failed, and waits for the blob and a retry."""
@@ -482,9 +555,7 @@ class Hops:
         work = settlement.work
         _log.warning("%s: %s", work, error)
         if isinstance(settlement.event, Succeeded) and settlement.call is not None:
-            event = self._caller.failed(work, error, dendrite=settlement.call.dendrite, seconds=settlement.seconds)
-            put = () if settlement.event.blob is None else (settlement.event.blob,)
-            event = replace(event, wasted=(*settlement.wasted, *put))
+            event = self._refusal(settlement, settlement.call, error)
         elif isinstance(settlement.event, FailedTry) and settlement.event.failure.traceback is not None:
             kind = settlement.event.failure.error_type
             event = replace(
@@ -497,13 +568,22 @@ class Hops:
             return
         self._committer.put(Settlement(work=work, event=event))
 
+    def _refusal(self, settlement: Settlement, call: Call, error: DataRefused) -> FailedTry:
+        event = self._caller.failed(settlement.work, error, dendrite=call.dendrite, seconds=settlement.seconds)
+        blob = settlement.event.blob if isinstance(settlement.event, Succeeded) else None
+        return replace(event, wasted=settlement.wasted if blob is None else (*settlement.wasted, blob))
+
     def _let_go(self, work: Work) -> None:
-        """The claim is settled. Only this one: the activation may have been claimed here again meanwhile."""
+        """The claim is settled. Only this one: the activation may have been claimed here again meanwhile.
+
+        Where its neuron has a limit a slot is free: nobody else is told, so that this process looks what waits for it.
+        """
         with self._change:
             if (work.run_id, work.fence) in self._held:
                 self._make_room(work)
                 self._held.remove((work.run_id, work.fence))
                 self._set_down.discard((work.run_id, work.fence))
+                self._wanted += work.neuron in self.limits
             self._change.notify_all()
 
     def _make_room(self, work: Work) -> None:
@@ -590,8 +670,69 @@ class Hops:
         for keeper in self._keepers.values():
             keeper.stop()
         self._committer.stop(max(until - time.monotonic(), 1.0))
+        if self._transacting is not None:
+            self._transacting.close(self._coroutines.loop)
         self._watch.stop()
         self._reports.stop(1.0)
         self._threads.stop()
         self._coroutines.stop()
         return drained
+
+
+class _Ways:
+    """What a hop in its own transaction does like all others, at the hand of ``Hops``; see ``transacting.Ways``."""
+
+    def __init__(self, hops: Hops, job: _Job, begun: Callable[[], UnderWay], *, asynchronous: bool) -> None:
+        self._hops = hops
+        self._job = job
+        self._begun = begun
+        self.asynchronous = asynchronous
+
+    async def invoke(self, call: Call) -> Any:
+        under_way = self._begun()
+        how = "its handler raised"
+        try:
+            waited = self._hops._await(call, under_way) if self.asynchronous else None
+            returned = self._hops._invoke(call, under_way) if waited is None else await waited
+            if inspect.isgenerator(returned):  # its body is the handler
+                returned = list(returned)
+            how = "its handler returned"
+        finally:
+            in_time = self._hops._watch.end(self._job.work, how)
+            if not in_time:
+                raise TooLate  # in the place of whatever was raised
+        return returned
+
+    def returned(self, call: Call, returned: Any) -> Settlement:
+        return self._hops._concluded(self._job, call, returned)
+
+    def failed(self, call: Call, error: BaseException) -> Settlement:
+        return self._hops._failure(self._job, call, error)
+
+    def failed_for_good(self, work: Work, error: Exception) -> Settlement:
+        return Settlement(work=work, event=self._hops._caller.given_up(work, error))
+
+    def refused(self, settlement: Settlement, call: Call, error: DataRefused) -> Settlement:
+        _log.warning("%s: %s", settlement.work, error)
+        return Settlement(work=settlement.work, event=self._hops._refusal(settlement, call, error))
+
+    def keep(self, settlement: Settlement) -> Future[Settlement]:
+        self._hops._about_to_settle([settlement])
+        future: Future[Settlement] = Future()
+        self._hops._keep(settlement, future.set_result, future.set_exception)
+        return future
+
+    def newest(self, settlement: Settlement, applied: Applied) -> Future[Mapping[str, Slot]]:
+        future: Future[Mapping[str, Slot]] = Future()
+
+        def found(newest: Found) -> None:
+            if isinstance(newest, StoreUnavailable | ContextLost):
+                future.set_exception(newest)
+            else:
+                future.set_result(newest)
+
+        self._hops._load_newest(settlement.work, applied, found)
+        return future
+
+    def take_in(self, settlement: Settlement, newest: Mapping[str, Slot]) -> Settlement:
+        return self._hops._take_in(settlement, newest)

@@ -12,7 +12,8 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from uuid import UUID
 
 from cnstra.orchestrator.errors import CnstraError
@@ -23,6 +24,8 @@ from cnstra.orchestrator.store import HeldClaim, RunEvent, Store, WorkerInfo
 from cnstra.workers.settings import WorkerSettings
 
 _log = logging.getLogger("cnstra.worker")
+
+NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 
 _BREATH = 0.01
 _WAIT = 1.0
@@ -56,9 +59,11 @@ class Lease:
         dendrites: tuple[tuple[str, str], ...],
         places: tuple[str, ...] = (),
         compensations: tuple[tuple[str, str], ...] = (),
+        limits: Mapping[str, int] = NO_LIMITS,
     ) -> None:
         """Begin the lease of the present incarnation."""
         self._queues, self._dendrites, self._places, self._compensations = queues, dendrites, places, compensations
+        self._limits = limits
         info = WorkerInfo(
             worker=self._worker,
             host=socket.gethostname(),
@@ -70,6 +75,7 @@ class Lease:
             lease=self._settings.lease,
             places=places,
             compensations=compensations,
+            limits=limits,
         )
         if self._store.run(self._store.register(info)):
             threading.Thread(target=self._readmit, args=(info,), name="cnstra-readmit", daemon=True).start()
@@ -117,7 +123,7 @@ class Lease:
             lost, self._worker = self._worker, self._entropy.run_id()
             self._missing.clear()
             _log.warning("worker %s was taken for lost; it goes on as worker %s", lost, self._worker)
-            self.register(self._queues, self._dendrites, self._places, self._compensations)
+            self.register(self._queues, self._dendrites, self._places, self._compensations, self._limits)
             return
         self._reconcile(held, holds)
 

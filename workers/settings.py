@@ -19,12 +19,14 @@ class WorkerSettings:
     rules no longer keep. A single successor goes on in the same process for at most
     ``streak`` hops before others get their turn. From ``most_stuck`` handlers on, sync or async, that went beyond their
     ``max_duration`` and do not come back, the process claims no more work for such handlers. A blob of a context that
-    turned out to be nobody's is deleted from its store ``litter_after`` so long a time.
+    turned out to be nobody's is deleted from its store ``litter_after`` so long a time. Of the handlers of each kind with
+    ``transaction=True`` so many as ``transactions`` may have their connection at once; None is as many as ``threads``.
     """
 
     queues: tuple[str, ...] | None = None
     threads: int = 8
     coroutines: int = 200
+    transactions: int | None = None
     lease: timedelta = timedelta(seconds=15)
     drain: timedelta = timedelta(seconds=25)
     crash_backoff: timedelta = timedelta(seconds=1)
@@ -41,6 +43,8 @@ class WorkerSettings:
         for name in ("threads", "coroutines", "poison_limit", "most_stuck"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"a worker's {name} is {getattr(self, name)}; it must be at least 1")
+        if self.transactions is not None and self.transactions < 1:
+            raise ConfigurationError(f"a worker's transactions is {self.transactions}; it must be at least 1")
         for name in ("lease", "look_every", "supervisor_lease", "unclaimed_after", "expire_every"):
             if getattr(self, name) <= timedelta(0):
                 raise ConfigurationError(f"a worker's {name} is {getattr(self, name)}; it must be longer than nothing")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from cnstra.orchestrator.errors import CnstraError, WorkerLost
 from cnstra.orchestrator.machine.records import AttemptDue, DeadlineDue, Due, ExpectationDue, Failure, Lost
-from cnstra.orchestrator.ports import Bell
+from cnstra.orchestrator.ports import Bell, Ring
 from cnstra.orchestrator.store import Findings, LostClaim, RunEvent, Store
 from cnstra.workers.settings import WorkerSettings
 
@@ -88,6 +88,8 @@ class Supervisor:
         self._fire(found)
         if found.unclaimed:
             self._set_aside()
+        if found.limited:
+            self._ring(self._store.run(self._store.lift_limits(MOST_PER_LOOK)))
         self._retention()
         return True
 
@@ -129,9 +131,11 @@ class Supervisor:
         )
 
     def _apply(self, events: list[RunEvent]) -> None:
-        applied = self._store.run(self._store.apply(events))
-        if applied.rings:
-            self._bell.ring(applied.rings)
+        self._ring(self._store.run(self._store.apply(events)).rings)
+
+    def _ring(self, rings: Sequence[Ring]) -> None:
+        if rings:
+            self._bell.ring(rings)
             self._nudge()
 
 

@@ -63,7 +63,8 @@ class Worker:
     def start(self) -> None:
         """Take work. Raises ``SchemaError`` or ``StoreUnavailable`` when the store cannot serve."""
         self._store.run(self._store.check_schema())
-        self._lease.register(self._hops.queues, self._hops.dendrites, self._hops.places, self._hops.compensations)
+        hops = self._hops
+        self._lease.register(hops.queues, hops.dendrites, hops.places, hops.compensations, hops.limits)
         self._hops.start()
         self._lease.start(self._hops.holds, self._hops.renewed, self._hops.cancel)
         self._retention.start()

@@ -66,6 +66,8 @@ class Dendrite(Generic[P, A, L, Q, R, X]):
     on_conflict: OnConflict
     merge: Callable[[Any, Any, Any], Any] | None
     """``(mine, theirs, base)`` when ``on_conflict`` is a function."""
+    transaction: bool
+    """Whether the handler has a connection of its own, and commits there with the hop."""
     call: Callable[[Any, Any, Any], Any]
     """Calls the handler with as many of (payload, axon, ctx) as it takes, and gives back what it returns. A gather's
     takes the results in the place of the payload.

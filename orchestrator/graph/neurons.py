@@ -31,6 +31,7 @@ from cnstra.orchestrator.graph.options import (
     check_max_duration,
     check_on_conflict,
     check_retry,
+    check_transaction,
 )
 from cnstra.orchestrator.graph.payload import PayloadType
 
@@ -128,6 +129,7 @@ class Neuron(Fixed, Generic[A, L]):
         retry: BaseRetrying | None = None,
         max_duration: timedelta | None = None,
         on_conflict: OnConflict = "retry",
+        transaction: bool = False,
     ) -> Register[P1, A, L]: ...
     @overload
     def dendrite(
@@ -139,6 +141,7 @@ class Neuron(Fixed, Generic[A, L]):
         retry: BaseRetrying | None = None,
         max_duration: timedelta | None = None,
         on_conflict: OnConflict = "retry",
+        transaction: bool = False,
     ) -> Register[P1 | P2, A, L]: ...
     @overload
     def dendrite(
@@ -151,6 +154,7 @@ class Neuron(Fixed, Generic[A, L]):
         retry: BaseRetrying | None = None,
         max_duration: timedelta | None = None,
         on_conflict: OnConflict = "retry",
+        transaction: bool = False,
     ) -> Register[P1 | P2 | P3, A, L]: ...
     @overload
     def dendrite(
@@ -164,6 +168,7 @@ class Neuron(Fixed, Generic[A, L]):
         retry: BaseRetrying | None = None,
         max_duration: timedelta | None = None,
         on_conflict: OnConflict = "retry",
+        transaction: bool = False,
     ) -> Register[Any, A, L]: ...
     def dendrite(
         self,
@@ -171,12 +176,14 @@ class Neuron(Fixed, Generic[A, L]):
         retry: BaseRetrying | None = None,
         max_duration: timedelta | None = None,
         on_conflict: OnConflict = "retry",
+        transaction: bool = False,
     ) -> Register[Any, A, L]:
         """Decorate a handler, so that it answers to ``collaterals``.
 
         ``retry`` and ``max_duration`` go before the neuron's own. ``on_conflict`` says what happens when
-        another activation wrote what this one read and writes. The decorator gives the Dendrite of the first
-        collateral. Raises GraphError or PolicyError.
+        another activation wrote what this one read and writes. With ``transaction`` the handler has a psycopg
+        connection, ``ctx.connection``, and what it does there commits with the hop, exactly once. The decorator
+        gives the Dendrite of the first collateral. Raises GraphError or PolicyError.
         """
         self._refuse_if_sealed()
         if not collaterals:
@@ -190,6 +197,7 @@ class Neuron(Fixed, Generic[A, L]):
             "on_conflict": on_conflict,
             "merge": check_on_conflict(on_conflict, where),
             "together": tuple(given.name for given in collaterals),
+            "transaction": check_transaction(transaction, where),
         }
 
         def register(handler: Callable[..., Any], /) -> Any:
@@ -218,7 +226,7 @@ class Neuron(Fixed, Generic[A, L]):
         /,
         *,
         of: Collateral[Any] | None = None,
-        return_failures: Literal[True],
+        return_failures: bool,
         retry: BaseRetrying | None = None,
         max_duration: timedelta | None = None,
         on_conflict: OnConflict = "retry",
@@ -250,6 +258,7 @@ class Neuron(Fixed, Generic[A, L]):
             "max_duration": check_max_duration(max_duration, where) or self.max_duration,
             "on_conflict": on_conflict,
             "merge": check_on_conflict(on_conflict, where),
+            "transaction": False,
             "gathering": make_gathering(of, return_failures, where),
         }
 
@@ -282,6 +291,7 @@ class Neuron(Fixed, Generic[A, L]):
             "max_duration": self.max_duration,
             "on_conflict": "retry",
             "merge": None,
+            "transaction": False,
         }
         self._add([self._make(given, handlers[attribute], options) for attribute, given in incoming.items()])
         return self
@@ -298,6 +308,7 @@ class Neuron(Fixed, Generic[A, L]):
         retry: BaseRetrying | None = None,
         max_duration: timedelta | None = None,
         on_conflict: OnConflict = "retry",
+        transaction: bool = False,
     ) -> Dendrite[Any, A, L, ..., Any]:
         """Register a dendrite whose handler is chosen by the modality and the afferent path of the stimulation.
 
@@ -314,6 +325,7 @@ class Neuron(Fixed, Generic[A, L]):
             "max_duration": check_max_duration(max_duration, where) or self.max_duration,
             "on_conflict": on_conflict,
             "merge": check_on_conflict(on_conflict, where),
+            "transaction": check_transaction(transaction, where),
         }
         made = self._make(collateral, by_modality(modality, paths or {}, default, output, where), options)
         self._add([made])

@@ -58,6 +58,13 @@ def check_concurrency(concurrency: object, where: str) -> int | None:
     return int(concurrency)
 
 
+def check_transaction(transaction: object, where: str) -> bool:
+    """True or False, and nothing that only counts as one."""
+    if not isinstance(transaction, bool):
+        raise GraphError(f"{where}: transaction= must be True or False, got {type(transaction).__name__}")
+    return transaction
+
+
 def check_on_conflict(on_conflict: Any, where: str) -> Callable[[Any, Any, Any], Any] | None:
     """The merge function ``(mine, theirs, base)`` of a conflict policy; None for a policy that has a name."""
     if isinstance(on_conflict, str) and on_conflict in _NAMED_POLICIES:

@@ -12,7 +12,7 @@ from datetime import datetime
 from uuid import UUID
 
 from cnstra.orchestrator.machine import groups, waiting
-from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT, Folding
+from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT, Folding, unblocked
 from cnstra.orchestrator.machine.records import (
     Activation,
     Answer,
@@ -27,6 +27,7 @@ from cnstra.orchestrator.machine.records import (
     ExpectationDue,
     FailedTry,
     Failure,
+    GaveWay,
     Loaded,
     Lost,
     NewActivation,
@@ -85,6 +86,7 @@ def begin(
             target=target,
             attempt=1,
             status=status,
+            blocked=None if later else unblocked(limited=target.limited),
             available_at=available_at if available_at is not None and later else now,
         )
         for number, target in enumerate(targets, start=1)
@@ -121,6 +123,8 @@ class _Events(Folding):
                 return self.held(event.fence) or self.succeeded(event)
             case FailedTry():
                 return self.held(event.fence) or self.failed_try(event)
+            case GaveWay():
+                return self.held(event.fence) or self.gave_way(event)
             case Returned():
                 return self.held(event.fence) or self.returned(event)
             case Lost():
@@ -164,7 +168,11 @@ class _Events(Folding):
         if resolution.stale:
             return Answer(verdict=Verdict.STALE, stale=resolution.stale)
         if resolution.conflict:
-            return self.conflicted(replace(activation, compensable=event.compensable), resolution.conflict)
+            slots = ", ".join(sorted(resolution.conflict))
+            said = f"another activation wrote {slots} meanwhile; this one runs again"
+            return self.conflicted(
+                replace(activation, compensable=event.compensable), Failure(error_type=_CONFLICT, error=said)
+            )
         version = self.write(activation, resolution.entries) if resolution.entries else None
         if activation.undo:
             self.undone(replace(activation, version_undone=version, failure=None))
@@ -195,15 +203,9 @@ class _Events(Folding):
         self.fail(activation, problem, None)
         return Answer(verdict=Verdict.REFUSED)
 
-    def conflicted(self, activation: Activation, slots: tuple[str, ...]) -> Answer:
+    def conflicted(self, activation: Activation, failure: Failure) -> Answer:
         conflicts = activation.conflicts + 1
-        self.note_try(
-            activation,
-            Failure(
-                error_type=_CONFLICT,
-                error=f"another activation wrote {', '.join(sorted(slots))} meanwhile; this one runs again",
-            ),
-        )
+        self.note_try(activation, failure)
         if self.is_last_try(activation):
             self.cancel(replace(activation, conflicts=conflicts))
             return Answer(verdict=Verdict.CONFLICTED)
@@ -231,6 +233,17 @@ class _Events(Folding):
             self.back_off(replace(activation, idled=activation.idled + event.retry_after), event.retry_after)
         else:
             self.fail(activation, event.failure, event.revive_after)
+        return Answer(verdict=Verdict.APPLIED)
+
+    def gave_way(self, event: GaveWay) -> Answer:
+        activation = self.activations[event.fence.activation_id]
+        if event.backoff is None:
+            return self.conflicted(activation, event.failure)
+        self.note_try(activation, event.failure)
+        if self.is_last_try(activation):
+            self.cancel(replace(activation, failure=event.failure))
+        else:
+            self.back_off(activation, event.backoff)
         return Answer(verdict=Verdict.APPLIED)
 
     def returned(self, event: Returned) -> Answer:
@@ -329,7 +342,8 @@ class _Events(Folding):
         self.take_back_beginnings()
         self.expectations.clear()  # a timeout in the same batch comes too late for them
         self.plan.expectations.clear()
-        self.plan.sweeps.append(Sweep.CLOSE)
+        if self.plan.run.last_group or any(one.status is ActivationStatus.WAITING for one in self.activations.values()):
+            self.plan.sweeps.append(Sweep.CLOSE)
         for activation in sorted(self.activations.values(), key=lambda one: one.activation_id):
             if activation.status in OUTSTANDING and activation.status is not ActivationStatus.RUNNING:
                 self.cancel(activation)

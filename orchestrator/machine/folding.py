@@ -47,6 +47,18 @@ BLOCKED_ALONE = "alone"
 BLOCKED_PAUSED = "paused"
 """Marks a ready activation of a run that is paused."""
 
+BLOCKED_LIMITED = "limited"
+"""Marks a ready activation whose neuron has a limit: only claims that hold it may have it. Nothing else keeps it back."""
+
+CLAIMABLE = frozenset({None, BLOCKED_LIMITED})
+"""What a ready activation may be marked with that an ordinary claim may have."""
+
+
+def unblocked(*, limited: bool) -> str | None:
+    """What marks a ready activation that nothing of its run keeps back."""
+    return BLOCKED_LIMITED if limited else None
+
+
 LONGEST_WAIT = timedelta(days=36_525)
 """Backoffs above a century are cut to it: a policy may ask for more seconds than a calendar has."""
 
@@ -190,7 +202,7 @@ class Folding:
                 continue
             due = target.due(self.now)
             later = due > self.now
-            here = target.here and not later and may_stay
+            here = target.here and not later and may_stay and not target.limited
             if here:
                 kept.append(number)
             self.plan.created.append(
@@ -202,7 +214,7 @@ class Folding:
                     status=_start_of(here=here, later=later),
                     worker=parent.worker if here else None,
                     nonce=parent.nonce if here else None,
-                    blocked=None if here or later else self.blocked(),
+                    blocked=None if here or later else self.blocked(target),
                     available_at=due,
                     path=parent.path,
                 )
@@ -219,7 +231,7 @@ class Folding:
             new,
             status=ActivationStatus.READY,
             target=replace(new.target, payload=payload),
-            blocked=self.blocked(),
+            blocked=self.blocked(new.target),
         )
         self.count(new.path, active=1)
 
@@ -250,18 +262,19 @@ class Folding:
             )
         )
 
-    def blocked(self, activation: Activation | None = None, *, returned: bool = False) -> str | None:
-        """What keeps an activation of the run from being claimed by anybody, as it becomes ready.
+    def blocked(self, what: Activation | Target, *, returned: bool = False) -> str | None:
+        """What marks an activation of the run as it becomes ready: what keeps it from being claimed, or its neuron's limit.
 
         One that is to run alone waits, too, until it is let go; not where it is given back: it had been let go then.
         """
+        activation = what if isinstance(what, Activation) else None
         if activation is not None and activation.blocked == BLOCKED_SUSPECT:
             return BLOCKED_SUSPECT
         if self.plan.run.status is RunStatus.PAUSED:
             return BLOCKED_PAUSED
         alone = self.plan.run.alone
         exempt = returned and activation is not None and alone == activation.activation_id
-        return BLOCKED_ALONE if alone is not None and not exempt else None
+        return BLOCKED_ALONE if alone is not None and not exempt else unblocked(limited=what.limited)
 
     def revive(self) -> None:
         """The next attempt: the failed frontier becomes ready again, on the saved context; or the compensation that failed."""
@@ -350,7 +363,8 @@ class Folding:
             self.run(status=move(RUN_MOVES, run.status, RunMove.BACK_OFF), next_retry_at=again)
         elif run.undoable:
             self.begin_undoing(Ending.FAILED)
-            self.plan.sweeps.append(Sweep.CLOSE)
+            if run.last_group:
+                self.plan.sweeps.append(Sweep.CLOSE)
             self.go_on_undoing()
         else:
             self.end(RunMove.FAIL)

@@ -163,7 +163,7 @@ def _wait(folding: Folding, parent: Activation, target: Target, group_id: int, *
             target=replace(target, payload="[]"),
             attempt=folding.plan.run.attempt,
             status=ActivationStatus.READY if empty else ActivationStatus.WAITING,
-            blocked=folding.blocked() if empty else None,
+            blocked=folding.blocked(target) if empty else None,
             available_at=folding.now,
             origin=Origin.GATHER,
             path=parent.path,
@@ -191,7 +191,7 @@ def _start(folding: Folding, group: Group, payloads: Mapping[int, str]) -> None:
                     target=replace(target, payload=payload),
                     attempt=folding.plan.run.attempt,
                     status=ActivationStatus.READY,
-                    blocked=folding.blocked(),
+                    blocked=folding.blocked(target),
                     available_at=folding.now,
                     path=path,
                 )
@@ -249,5 +249,5 @@ def _fire(folding: Folding, group: Group) -> None:
     for gathering in group.gatherings:
         waiting = folding.activations[gathering.activation_id]
         folding.plan.fired.append(Fired(gathering=gathering, group_id=group.group_id))
-        ready = replace(waiting, blocked=folding.blocked(), available_at=folding.now)
+        ready = replace(waiting, blocked=folding.blocked(waiting), available_at=folding.now)
         folding.change(ready, ActivationMove.ARRIVE)

@@ -107,7 +107,8 @@ class Activation:
 
     ``compensable`` is what its dendrite's compensation covers; ``undoable`` says that it is to be compensated when the run is
     undone, and ``undo`` that what is called is the compensation. ``gathers`` is the group whose results it is called with;
-    ``handled`` says that it has failed, and that a gather takes that.
+    ``handled`` says that it has failed, and that a gather takes that. ``limited`` says that its neuron's limit counts it while
+    it runs, so that only claims which hold the limit may have it.
     """
 
     activation_id: int
@@ -138,6 +139,7 @@ class Activation:
     path: Path = ()
     gathers: int | None = None
     handled: bool = False
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +158,8 @@ class Output:
 class Target:
     """A dendrite that hears an emitted signal. ``here`` asks that it be claimed at once by the worker that settles.
 
-    With ``delay`` it is to be ready so long after the settlement, with ``at`` at that time.
+    With ``delay`` it is to be ready so long after the settlement, with ``at`` at that time. ``limited``: its neuron has a limit;
+    then the worker that settles never keeps it, as it has to pass that limit first.
     """
 
     ordinal: int
@@ -169,6 +172,7 @@ class Target:
     delay: timedelta | None = None
     at: datetime | None = None
     compensable: Compensable = Compensable.NO
+    limited: bool = False
 
     def due(self, now: datetime) -> datetime:
         """When it is to be ready; a time that has passed is now."""
@@ -302,6 +306,21 @@ class FailedTry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GaveWay:
+    """The handler's own transaction was undone, for no fault of its own, and so it runs again; never as something done.
+
+    Without a ``backoff`` it was in conflict with another activation's writes; with one, in seconds, it met what passes.
+    ``wasted`` are blobs that were put for nothing. Where its holder had committed after all, and did not know, the verdict
+    is ``REPEATED``.
+    """
+
+    fence: Claimed
+    failure: Failure
+    backoff: float | None = None
+    wasted: tuple[BlobRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Returned:
     """The worker gives the activation back without having called its handler: to whoever takes it next, or, where
     ``backoff`` is given, not before so many seconds have passed. It is no failed try.
@@ -392,6 +411,7 @@ class ExpectationDue:
 Event = (
     Succeeded
     | FailedTry
+    | GaveWay
     | Returned
     | Lost
     | Due

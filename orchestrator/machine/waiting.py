@@ -141,5 +141,5 @@ def _deliver(folding: Folding, expectation: Expectation, payload: str) -> None:
             folding.begin_waiting_one(number, payload)
         else:
             folding.plan.delivered[number] = payload
-            ready = replace(waiting, blocked=folding.blocked(), available_at=folding.now)
+            ready = replace(waiting, blocked=folding.blocked(waiting), available_at=folding.now)
             folding.change(ready, ActivationMove.ARRIVE)

@@ -74,6 +74,7 @@ class CNS(Graph):
         no dendrite on its collateral fails. Raises StimulationError for what is no task.
         """
         items = items_of(tasks, self._engine.plan)
+        self._engine.refuse_transactions(route for route, _ in items)
         stimulation = Stimulation(self._engine, checked(options))
         stimulation._resume(items)
         return stimulation
@@ -91,6 +92,8 @@ class CNS(Graph):
     ) -> Stimulation:
         """One that has not begun."""
         self._engine.refuse_namesakes(first)
+        heard = self._engine.plan.heard
+        self._engine.refuse_transactions(route for signal in first for route in heard.get(signal.collateral, ()))
         return Stimulation(self._engine, checked(options), blocking=blocking)
 
     @property

@@ -5,7 +5,7 @@ A hop then takes one lookup to check what a handler emitted, and to know who hea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -99,7 +99,7 @@ class Route:
 class Plan:
     """The routes of one CNS, and what its stimulations share."""
 
-    __slots__ = ("_by_dendrite", "ancestors", "heard", "members")
+    __slots__ = ("_by_dendrite", "_transacts", "ancestors", "heard", "members")
 
     heard: Mapping[Collateral[Any], tuple[Route, ...]]
     """Who hears each collateral of the graph."""
@@ -131,12 +131,29 @@ class Plan:
         for (name, _), route in self._by_dendrite.items():
             emitted = axon_collaterals(cns.neurons[name].axon).values()
             route.emits = {collateral: self.heard[collateral] for collateral in emitted}
+        self._transacts = any(_transacts(route) for route in self._by_dendrite.values())
         self.members = tuple(tuple(sorted(names)) for names in components)
         self.ancestors = _ancestors(cns, number)
 
     def route(self, neuron: str, collateral: str) -> Route | None:
         """The dendrite of a neuron on a collateral, by their names."""
         return self._by_dendrite.get((neuron, collateral))
+
+    def transactional(self, first: Iterable[Route]) -> list[AnyDendrite]:
+        """The dendrites with a transaction that signals can reach from these routes on: none of them can run here."""
+        if not self._transacts:
+            return []
+        found = dict.fromkeys(first)
+        ahead = list(found)
+        while ahead:
+            new = [route for heard in ahead.pop().emits.values() for route in heard if route not in found]
+            found |= dict.fromkeys(new)
+            ahead += new
+        return [route.dendrite for route in found if route.dendrite is not None and _transacts(route)]
+
+
+def _transacts(route: Route) -> bool:
+    return route.dendrite is not None and route.dendrite.transaction
 
 
 def _route(dendrite: AnyDendrite, gate: NeuronGate | None, component: int) -> Route:

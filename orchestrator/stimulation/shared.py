@@ -11,7 +11,7 @@ from cnstra.orchestrator.errors import StimulationError
 from cnstra.orchestrator.graph import CNS as Graph
 from cnstra.orchestrator.graph import Signal
 from cnstra.orchestrator.stimulation.options import OnDrain, OnResponse
-from cnstra.orchestrator.stimulation.plan import Plan
+from cnstra.orchestrator.stimulation.plan import Plan, Route
 
 if TYPE_CHECKING:
     from cnstra.orchestrator.stimulation.stimulation import Stimulation
@@ -47,6 +47,15 @@ class Shared:
                         f"the signal is on another collateral that is named {known.name!r} too, made at "
                         f"{signal.collateral.defined_at}; use the one of the graph, made at {known.defined_at}"
                     )
+
+    def refuse_transactions(self, first: Iterable[Route]) -> None:
+        """Refuse what can reach a handler that needs the transaction of a durable hop, before anything has run."""
+        if found := self.plan.transactional(first):
+            named = ", ".join(f"neuron {one.neuron.name!r} on {one.collateral.name!r}" for one in found)
+            raise StimulationError(
+                f"{named}: transaction=True needs a durable run, and the signals reach it; submit them, or call the handler "
+                "itself in a test"
+            )
 
     def add_responder(self, listener: OnResponse) -> Callable[[], None]:
         """Add a response listener; gives its remover."""

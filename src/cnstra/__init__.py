@@ -41,6 +41,7 @@ from cnstra.orchestrator.errors import (
     StoreUnavailable,
     SubmitError,
     TimerError,
+    TransactionError,
     UnknownDendrite,
     WorkerLost,
 )
@@ -119,6 +120,7 @@ __all__ = [
     "SubmitError",
     "Task",
     "TimerError",
+    "TransactionError",
     "UnknownDendrite",
     "WorkerLost",
     "Written",

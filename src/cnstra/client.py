@@ -10,13 +10,15 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from typing_extensions import Unpack
 
 from cnstra import settings
 from cnstra.orchestrator.blobs import USUAL_PLACE, Blobs, BlobStore
+from cnstra.orchestrator.choosing import ChoiceOptions, OpenChoiceOptions
+from cnstra.orchestrator.cloning import CloneOptions
 from cnstra.orchestrator.flows import Flows, RunResult, Written, drive, drive_async
 from cnstra.orchestrator.graph import CNS, Signal
 from cnstra.orchestrator.ports import Bell, Ring, SystemEntropy
@@ -149,6 +151,21 @@ class Run:
         """
         drive(self._flows.send(self.id, signal, idempotency_key))
 
+    def clone(self, **options: Unpack[CloneOptions]) -> Run:
+        """Start a new run from the same entry signal: it repeats everything, side effects included, under keys of its own.
+
+        It runs the graph as the ``Orchestrator`` has it now, begins at once, with an empty context, and has no idempotency key.
+        Priority, tags, policy, and the store of its context are the original's, and so is a deadline that was given as a
+        timedelta, counted from now; one given as a datetime is not. ``options`` are those of ``CloneOptions``: run_id, priority,
+        tags, deadline. The view ``cnstra.runs`` says in ``cloned_from`` what it is a clone of. The original may be in any state,
+        and stays as it is.
+
+        Raises ``SubmitError``, with nothing stored, where the ``Orchestrator`` has no graph, or another; where nobody hears the
+        entry collateral any more; and where its payload does not fit it any more.
+        """
+        kept = drive(self._flows.clone(self.id, options))
+        return Run(kept.run_id, self._flows)
+
     def __repr__(self) -> str:
         return f"<run {self.id}>"
 
@@ -228,6 +245,21 @@ class AsyncRun:
         """
         await drive_async(self._flows.send(self.id, signal, idempotency_key))
 
+    async def clone(self, **options: Unpack[CloneOptions]) -> AsyncRun:
+        """Start a new run from the same entry signal: it repeats everything, side effects included, under keys of its own.
+
+        It runs the graph as the ``Orchestrator`` has it now, begins at once, with an empty context, and has no idempotency key.
+        Priority, tags, policy, and the store of its context are the original's, and so is a deadline that was given as a
+        timedelta, counted from now; one given as a datetime is not. ``options`` are those of ``CloneOptions``: run_id, priority,
+        tags, deadline. The view ``cnstra.runs`` says in ``cloned_from`` what it is a clone of. The original may be in any state,
+        and stays as it is.
+
+        Raises ``SubmitError``, with nothing stored, where the ``Orchestrator`` has no graph, or another; where nobody hears the
+        entry collateral any more; and where its payload does not fit it any more.
+        """
+        kept = await drive_async(self._flows.clone(self.id, options))
+        return AsyncRun(kept.run_id, self._flows)
+
     def __repr__(self) -> str:
         return f"<run {self.id}>"
 
@@ -262,7 +294,7 @@ class Orchestrator:
     def submit(self, signal: Signal[Any], **options: Unpack[SubmitOptions]) -> Run:
         """Start a run. When this returns the run is kept: it ends, whatever dies.
 
-        The options are those of ``SubmitOptions``: run_id, idempotency_key, priority, delay, tags, retry.
+        The options are those of ``SubmitOptions``: run_id, idempotency_key, priority, delay, deadline, tags, retry, connection.
 
         Raises ``SubmitError``, ``PayloadError`` or ``PolicyError`` with nothing stored; ``StoreUnavailable`` when the
         database is away (then submit again under the same ``run_id`` or ``idempotency_key``).
@@ -273,7 +305,8 @@ class Orchestrator:
     def submit_many(self, signals: Iterable[Signal[Any]], **options: Unpack[ManyOptions]) -> list[Run]:
         """Start a run for each signal, in one transaction: all of them are kept, or none.
 
-        The options are those of ``ManyOptions``: idempotency_keys (one for each signal), priority, delay, tags, retry.
+        The options are those of ``ManyOptions``: idempotency_keys (one for each signal), priority, delay, deadline, tags,
+        retry, connection.
         """
         return [Run(kept.run_id, self._flows, kept.rings) for kept in drive(self._flows.submit_many(signals, options))]
 
@@ -297,9 +330,26 @@ class Orchestrator:
         """The newest runs that fit, newest first. ``which`` is that of ``ListOptions``: status, tag, since, limit."""
         return [Run(row["run_id"], self._flows) for row in drive(self._flows.list_rows(which))]
 
-    def retry_failed(self, *, graph: str | None = None, tag: str | tuple[str, str] | None = None) -> list[Run]:
-        """Begin the next attempt of every run that is failed now; only of one graph, or with one tag, where they are given."""
-        return [Run(run_id, self._flows) for run_id in drive(self._flows.retry_failed(graph, tag))]
+    def retry_failed(self, *, dry_run: bool = False, **which: Unpack[ChoiceOptions]) -> list[Run]:
+        """Begin the next attempt of every run that is failed now, of those that are meant; these runs.
+
+        ``which`` is that of ``ChoiceOptions``: graph, tag, since, older_than; all of what is given must fit. ``dry_run`` only
+        says which they would be. Goes on in short transactions: when it raises, it has begun, and may be asked again.
+        """
+        return [Run(run_id, self._flows) for run_id in drive(self._flows.retry_failed(which, dry_run))]
+
+    def cancel_runs(
+        self, *, compensate: bool = False, dry_run: bool = False, **which: Unpack[OpenChoiceOptions]
+    ) -> list[Run]:
+        """Cancel every run that has not ended, of those that are meant; these runs. What happens to each is as in ``Run.cancel``.
+
+        ``which`` is that of ``OpenChoiceOptions``: graph, tag, since, older_than, status; all of what is given must fit.
+        ``dry_run`` only says which they would be. Goes on in short transactions: when it raises, it has begun, and may be asked
+        again. Runs that are ending already are left alone.
+
+        Raises ``ConfigurationError`` where nothing says which runs are meant, and for statuses of runs that cannot be cancelled.
+        """
+        return [Run(run_id, self._flows) for run_id in drive(self._flows.cancel_runs(which, compensate, dry_run))]
 
     def prune(
         self,
@@ -336,7 +386,7 @@ class Orchestrator:
         self._store.close()
         self._bell.close()
 
-    def __enter__(self) -> Orchestrator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -397,11 +447,17 @@ class AsyncOrchestrator:
         """The newest runs that fit, newest first; see ``Orchestrator.list_runs``."""
         return [AsyncRun(row["run_id"], self._flows) for row in await drive_async(self._flows.list_rows(which))]
 
-    async def retry_failed(
-        self, *, graph: str | None = None, tag: str | tuple[str, str] | None = None
+    async def retry_failed(self, *, dry_run: bool = False, **which: Unpack[ChoiceOptions]) -> list[AsyncRun]:
+        """Begin the next attempt of every failed run that is meant; see ``Orchestrator.retry_failed``."""
+        retried = await drive_async(self._flows.retry_failed(which, dry_run))
+        return [AsyncRun(run_id, self._flows) for run_id in retried]
+
+    async def cancel_runs(
+        self, *, compensate: bool = False, dry_run: bool = False, **which: Unpack[OpenChoiceOptions]
     ) -> list[AsyncRun]:
-        """Begin the next attempt of every run that is failed now; only of one graph, or with one tag, where they are given."""
-        return [AsyncRun(run_id, self._flows) for run_id in await drive_async(self._flows.retry_failed(graph, tag))]
+        """Cancel every run that is meant and has not ended; see ``Orchestrator.cancel_runs``."""
+        cancelled = await drive_async(self._flows.cancel_runs(which, compensate, dry_run))
+        return [AsyncRun(run_id, self._flows) for run_id in cancelled]
 
     async def prune(
         self,
@@ -427,7 +483,7 @@ class AsyncOrchestrator:
         await self._store.close()
         self._bell.close()
 
-    async def __aenter__(self) -> AsyncOrchestrator:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

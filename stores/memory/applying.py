@@ -12,7 +12,7 @@ from uuid import UUID
 from cnstra.orchestrator import batches
 from cnstra.orchestrator.batches import Ready
 from cnstra.orchestrator.machine.fold import fold
-from cnstra.orchestrator.machine.folding import BLOCKED_ALONE, BLOCKED_PAUSED
+from cnstra.orchestrator.machine.folding import BLOCKED_ALONE, BLOCKED_PAUSED, CLAIMABLE, unblocked
 from cnstra.orchestrator.machine.records import (
     Activation,
     Answer,
@@ -107,6 +107,7 @@ def row_of_new(run_id: UUID, new: NewActivation, now: datetime) -> ActivationRow
             compensable=new.target.compensable,
             path=new.path,
             gathers=new.gathers,
+            limited=new.target.limited,
         ),
         origin=new.origin,
     )
@@ -252,7 +253,7 @@ def _begin_anew(state: State, row: ActivationRow, by: ActivationMove, now: datet
         failures=0,
         idled=0.0,
         crashes=0,
-        blocked=None,
+        blocked=unblocked(limited=ended.limited),
         available_at=now,
         finished_at=None,
         failure=None,
@@ -263,9 +264,13 @@ def _begin_anew(state: State, row: ActivationRow, by: ActivationMove, now: datet
     return begun.queue, *row.key
 
 
+_HELD = CLAIMABLE | {UNKNOWN, BLOCKED_ALONE}
+"""What a ready activation may be marked with that is set aside while its run is paused."""
+
+
 def _hold(state: State, run_id: UUID, _now: datetime) -> Iterator[Ready]:
     for row in state.of_run(run_id):
-        if row.activation.status is ActivationStatus.READY and row.activation.blocked in (None, UNKNOWN, BLOCKED_ALONE):
+        if row.activation.status is ActivationStatus.READY and row.activation.blocked in _HELD:
             _block(state, row, BLOCKED_PAUSED)
     return iter(())
 
@@ -273,13 +278,13 @@ def _hold(state: State, run_id: UUID, _now: datetime) -> Iterator[Ready]:
 def _let_go(state: State, run_id: UUID, _now: datetime) -> Iterator[Ready]:
     for row in state.of_run(run_id):
         if row.activation.status is ActivationStatus.READY and row.activation.blocked == BLOCKED_PAUSED:
-            yield _block(state, row, None)
+            yield _let(state, row)
 
 
 def _rejoin(state: State, run_id: UUID, _now: datetime) -> Iterator[Ready]:
     for row in state.of_run(run_id):
         if row.activation.blocked == BLOCKED_ALONE:
-            yield _block(state, row, None)
+            yield _let(state, row)
 
 
 def _single_out(state: State, run_id: UUID, _now: datetime) -> Iterator[Ready]:
@@ -293,9 +298,14 @@ def _single_out(state: State, run_id: UUID, _now: datetime) -> Iterator[Ready]:
             continue
         may_run = row.activation.activation_id == alone and not others_run
         if may_run and row.activation.blocked == BLOCKED_ALONE:
-            yield _block(state, row, None)
-        elif not may_run and row.activation.blocked in (None, UNKNOWN):
+            yield _let(state, row)
+        elif not may_run and row.activation.blocked in CLAIMABLE | {UNKNOWN}:
             _block(state, row, BLOCKED_ALONE)
+
+
+def _let(state: State, row: ActivationRow) -> Ready:
+    """Nothing of its run keeps it back any more."""
+    return _block(state, row, unblocked(limited=row.activation.limited))
 
 
 def _block(state: State, row: ActivationRow, blocked: str | None) -> Ready:

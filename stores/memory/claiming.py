@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 from uuid import UUID
 
-from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT
+from cnstra.orchestrator.machine.folding import BLOCKED_LIMITED, BLOCKED_SUSPECT, CLAIMABLE, unblocked
 from cnstra.orchestrator.machine.records import Claimed
 from cnstra.orchestrator.machine.states import ACTIVATION_MOVES, ActivationMove, ActivationStatus, move
-from cnstra.orchestrator.store import READMITTED_AT_ONCE, ClaimRequest, HeldClaim, Report, Work, WorkerInfo
+from cnstra.orchestrator.store import READMITTED_AT_ONCE, ClaimRequest, Claims, HeldClaim, Report, Work, WorkerInfo
+from cnstra.stores.memory.limits import within
 from cnstra.stores.memory.operations import operation
 from cnstra.stores.memory.state import ActivationRow, State, WorkerRow
 
@@ -56,18 +58,17 @@ class Claiming:
         forget_lost(state)
 
     @operation
-    def claim(self, state: State, request: ClaimRequest) -> list[Work]:
+    def claim(self, state: State, request: ClaimRequest) -> Claims:
         now = state.now()
         claimed = [row for row in state.claims_of(request.worker) if row.activation.nonce == request.nonce]
         if not claimed:
             lease = state.workers.get(request.worker)
             if lease is None or lease.lost_at is not None:
-                return []
-            ready = sorted(_claimable(state, request), key=lambda row: turn(state, row))
-            claimed = [_handed_out(row, request, now) for row in ready[: request.limit]]
+                return Claims()
+            claimed = [_handed_out(row, request, now) for row in islice(_claimable(state, request), request.limit)]
             for row in claimed:
                 state.put(row)
-        return [work_of(state, row, now) for row in claimed]
+        return Claims(work_of(state, row, now) for row in claimed)
 
     @operation
     def report(self, state: State, reports: Sequence[Report]) -> list[Report]:
@@ -92,7 +93,7 @@ def _readmit(state: State, worker: WorkerInfo, limit: int) -> bool:
         if row.activation.blocked == UNKNOWN and serves(state, worker, row) and knows(state, worker, row)
     ][:limit]
     for row in known:
-        state.put(replace(row, activation=replace(row.activation, blocked=None)))
+        state.put(replace(row, activation=replace(row.activation, blocked=unblocked(limited=row.activation.limited))))
     return len(known) == limit
 
 
@@ -126,15 +127,18 @@ def forget_lost(state: State) -> None:
             del state.workers[lease.info.worker]
 
 
-def _claimable(state: State, request: ClaimRequest) -> Iterable[ActivationRow]:
-    return (
+def _claimable(state: State, request: ClaimRequest) -> Iterator[ActivationRow]:
+    """What a request may have, in its turn."""
+    marks = {BLOCKED_SUSPECT} if request.suspects else CLAIMABLE
+    able = (
         row
         for row in state.with_status(ActivationStatus.READY)
-        if row.activation.blocked == (BLOCKED_SUSPECT if request.suspects else None)
+        if row.activation.blocked in marks
         and not state.is_paused(row.run_id)
         and serves(state, request, row)
         and knows(state, request, row)
     )
+    return within(state, request.graph, sorted(able, key=lambda row: turn(state, row)), request.limits)
 
 
 def turn(state: State, row: ActivationRow) -> tuple[int, datetime, UUID, int]:
@@ -153,6 +157,7 @@ def _handed_out(row: ActivationRow, request: ClaimRequest, now: datetime) -> Act
         epoch=ready.epoch + 1,
         nonce=request.nonce,
         worker=request.worker,
+        blocked=None if ready.blocked == BLOCKED_LIMITED else ready.blocked,
         tries=ready.tries + 1,
         started_at=now,
     )

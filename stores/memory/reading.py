@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT
+from cnstra.orchestrator.machine.folding import BLOCKED_LIMITED, BLOCKED_SUSPECT, CLAIMABLE
 from cnstra.orchestrator.machine.records import Failure, Run
 from cnstra.orchestrator.machine.states import ENDED, ActivationStatus, RunStatus
 from cnstra.orchestrator.slots import Slot, Snapshot, shared_key, written_by
-from cnstra.orchestrator.store import Reference, RunFilter, Tag, WorkerInfo
+from cnstra.orchestrator.store import Original, Reference, RunChoice, RunFilter, Tag, WorkerInfo
 from cnstra.stores.memory.claiming import UNKNOWN, knows, reaches, serves
+from cnstra.stores.memory.limits import in_use, is_limited, limit_of, neuron_of
 from cnstra.stores.memory.operations import operation
 from cnstra.stores.memory.state import ActivationRow, RunRow, State
 
@@ -72,17 +74,53 @@ class Reading:
         return [Reference(version=version, slot=slot, text=entry.text) for (version, slot), entry in entries]
 
     @operation
-    def failed_runs(
-        self, state: State, graph: str | None, after: UUID | None, limit: int, tag: Tag | None = None
+    def failed_runs(self, state: State, which: RunChoice, after: UUID | None, limit: int) -> list[UUID]:
+        return _page(
+            (row for row in _chosen(state, which) if row.run.status is RunStatus.FAILED and row.run.failed),
+            after,
+            limit,
+        )
+
+    @operation
+    def open_runs(
+        self, state: State, which: RunChoice, statuses: Sequence[str] | None, after: UUID | None, limit: int
     ) -> list[UUID]:
-        return sorted(
-            run_id
-            for run_id, row in state.runs.items()
-            if row.run.status is RunStatus.FAILED
-            and (graph is None or row.submission.graph == graph)
-            and (after is None or run_id > after)
-            and _is_tagged(row, tag)
-        )[:limit]
+        unended = (row for row in _chosen(state, which) if row.run.finished_at is None and row.run.ending is None)
+        return _page((row for row in unended if statuses is None or row.run.status in statuses), after, limit)
+
+    @operation
+    def original(self, state: State, run_id: UUID) -> Original | None:
+        row = state.runs.get(run_id)
+        return None if row is None else _original(row)
+
+
+def _chosen(state: State, which: RunChoice) -> Iterable[RunRow]:
+    return (
+        row
+        for row in state.runs.values()
+        if (which.graph is None or row.submission.graph == which.graph)
+        and _is_tagged(row, which.tag)
+        and (which.since is None or row.submitted_at >= which.since)
+        and (which.before is None or row.submitted_at < which.before)
+    )
+
+
+def _page(rows: Iterable[RunRow], after: UUID | None, limit: int) -> list[UUID]:
+    return sorted(row.run.run_id for row in rows if after is None or row.run.run_id > after)[:limit]
+
+
+def _original(row: RunRow) -> Original:
+    submission = row.submission
+    return Original(
+        graph=submission.graph,
+        collateral=submission.collateral,
+        payload=submission.payload,
+        priority=submission.priority,
+        tags=json.loads(row.tags),
+        policy=json.loads(row.policy),
+        place=submission.place,
+        deadline=submission.deadline_after,
+    )
 
 
 def _fits(row: RunRow, which: RunFilter) -> bool:
@@ -130,31 +168,41 @@ def _run_row(state: State, row: RunRow) -> Row:
         "idempotency_key": submission.idempotency_key,
         "gate": None,
         "parent_run_id": None,
-        "blocked": UNKNOWN if _is_unknown(state, run, activations) else None,
+        "blocked": _blocked(state, run, activations),
         "context_place": submission.place,
         "ending": run.ending,
         **{f"compensation_{name}": text for name, text in _error(run.undo_failure).items()},
+        "cloned_from": submission.cloned_from,
     }
 
 
-def _is_unknown(state: State, run: Run, activations: Iterable[ActivationRow]) -> bool:
-    """Whether a part of the run waits for a worker that serves its queue and knows it."""
+def _blocked(state: State, run: Run, activations: Iterable[ActivationRow]) -> str | None:
+    """What a part of the run waits for: a worker that serves its queue and knows it, or its neuron's limit."""
     now = state.now()
     workers = [worker.info for worker in state.live_workers() if worker.expires_at > now]
-    return run.status not in ENDED and any(
-        one.activation.blocked == UNKNOWN
-        or (
-            one.activation.blocked in (None, BLOCKED_SUSPECT)
-            and not any(_is_there_for(state, worker, one) for worker in workers)
-        )
-        for one in activations
-        if one.activation.status is ActivationStatus.READY
-    )
+    ready = [one for one in activations if one.activation.status is ActivationStatus.READY]
+    if run.status in ENDED:
+        return None
+    if any(_is_unknown(state, workers, one) for one in ready):
+        return UNKNOWN
+    return BLOCKED_LIMITED if any(_is_limited(state, workers, one) for one in ready) else None
+
+
+def _is_unknown(state: State, workers: Sequence[WorkerInfo], row: ActivationRow) -> bool:
+    blocked = row.activation.blocked
+    if blocked in CLAIMABLE | {BLOCKED_SUSPECT}:
+        return not any(_is_there_for(state, worker, row) for worker in workers)
+    return blocked == UNKNOWN
+
+
+def _is_limited(state: State, workers: Sequence[WorkerInfo], row: ActivationRow) -> bool:
+    most = limit_of(row, workers, partial(_is_there_for, state))
+    return is_limited(row) and most is not None and most <= in_use(state)[neuron_of(state, row)]
 
 
 def _is_there_for(state: State, worker: WorkerInfo, row: ActivationRow) -> bool:
-    """What is a suspect is never set aside: of that one the dendrite counts, too."""
-    has = knows if row.activation.blocked == BLOCKED_SUSPECT else reaches
+    """What is a suspect, or has a limit, is never set aside: of that one the dendrite counts, too."""
+    has = reaches if row.activation.blocked is None else knows
     return serves(state, worker, row) and has(state, worker, row)
 
 

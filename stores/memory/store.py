@@ -10,6 +10,7 @@ from cnstra.orchestrator.store import Operation
 from cnstra.stores.memory.applying import Applying
 from cnstra.stores.memory.claiming import Claiming
 from cnstra.stores.memory.littering import Littering
+from cnstra.stores.memory.moments import Moments
 from cnstra.stores.memory.operations import MemoryOperation
 from cnstra.stores.memory.reading import Reading
 from cnstra.stores.memory.retaining import Retaining
@@ -25,7 +26,7 @@ class MemoryOperations(Submitting, Claiming, Applying, Supervising, Retaining, R
     """All operations of a store of runs, as functions of its state."""
 
 
-class MemoryStore(MemoryOperations):
+class MemoryStore(MemoryOperations, Moments):
     """Runs in memory, for blocking callers. Threads share it; ``now`` tells an aware time, the system's by default."""
 
     def __init__(self, now: Clock | None = None) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from cnstra.orchestrator.batches import rings_of
 from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT
+from cnstra.orchestrator.machine.records import Run
 from cnstra.orchestrator.machine.states import ENDED, ActivationStatus, RunStatus
-from cnstra.orchestrator.store import Findings, LostClaim
+from cnstra.orchestrator.ports import Ring
+from cnstra.orchestrator.store import Findings, LostClaim, WorkerInfo
 from cnstra.stores.memory.claiming import UNKNOWN, fence_of, forget_lost, knows, reaches, serves, turn
+from cnstra.stores.memory.limits import Neuron, in_use, is_limited, limit_of, neuron_of
 from cnstra.stores.memory.operations import operation
 from cnstra.stores.memory.state import ActivationRow, State
 
@@ -34,11 +39,7 @@ class Supervising:
             for run_id, run in runs
             if run.status is RunStatus.WAITING and (at := run.next_retry_at) and at <= now
         ]
-        deadlines = [
-            (at, run_id)
-            for run_id, run in runs
-            if (at := run.deadline_at) and at <= now and run.status not in _LEFT_ALONE and run.ending is None
-        ]
+        deadlines = [(at, run_id) for run_id, run in runs if (at := run.deadline_at) and at <= now and may_pass(run)]
         expectations = [
             (one.expires_at, run_id, number)
             for run_id, of_run in state.expectations.items()
@@ -57,8 +58,13 @@ class Supervising:
             ),
             workers_lost=any(row.lost_at is not None or row.expires_at < now for row in state.workers.values()),
             unclaimed=rings_of(
-                (row.activation.queue, *row.key) for row in _waiting_since(state, now - unclaimed_after, limit)
+                (row.activation.queue, *row.key)
+                for row in [
+                    *_waiting_since(state, now - unclaimed_after, limit),
+                    *_limited_since(state, now - unclaimed_after, limit),
+                ]
             ),
+            limited=any(is_limited(row) for row in state.with_status(ActivationStatus.READY)),
         )
 
     @operation
@@ -90,6 +96,53 @@ class Supervising:
         for row in unknown:
             state.put(replace(row, activation=replace(row.activation, blocked=UNKNOWN)))
         return len(unknown)
+
+    @operation
+    def lift_limits(self, state: State, limit: int) -> tuple[Ring, ...]:
+        workers = [lease.info for lease in state.live_workers()]
+        lifted: Counter[Neuron] = Counter()
+        rings = []
+        for row in sorted(state.with_status(ActivationStatus.READY), key=lambda row: turn(state, row)):
+            neuron, known = neuron_of(state, row), any(_may_run(state, worker, row) for worker in workers)
+            limited = any(
+                (worker.graph, row.target.neuron) == neuron and neuron[1] in worker.limits for worker in workers
+            )
+            if is_limited(row) and known and not limited and lifted[neuron] < limit:
+                lifted[neuron] += 1
+                state.put(replace(row, activation=replace(row.activation, limited=False, blocked=None)))
+                rings.append((row.activation.queue, *row.key))
+        return rings_of(rings)
+
+
+def _may_run(state: State, worker: WorkerInfo, row: ActivationRow) -> bool:
+    return serves(state, worker, row) and knows(state, worker, row)
+
+
+def _limited_since(state: State, before: datetime, limit: int) -> list[ActivationRow]:
+    """Limited activations that have waited for long, and that a live worker could claim by now: as many as the limits leave."""
+    workers = [lease.info for lease in state.live_workers()]
+    room = in_use(state)
+    found: Counter[Neuron] = Counter()
+    rows = []
+    for row in sorted(state.with_status(ActivationStatus.READY), key=lambda row: turn(state, row)):
+        neuron = neuron_of(state, row)
+        most = limit_of(row, workers, partial(_may_run, state))
+        if (
+            is_limited(row)
+            and _available_at(row) < before
+            and most is not None
+            and room[neuron] < most
+            and found[neuron] < limit
+        ):
+            room[neuron] += 1
+            found[neuron] += 1
+            rows.append(row)
+    return rows
+
+
+def may_pass(run: Run) -> bool:
+    """Whether a run's deadline, when it has come, is anybody's business."""
+    return run.status not in _LEFT_ALONE and run.ending is None
 
 
 def _waiting_since(state: State, before: datetime, limit: int) -> list[ActivationRow]:

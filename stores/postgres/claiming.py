@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Sequence, Set
 from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator.machine.records import Claimed
-from cnstra.orchestrator.store import READMITTED_AT_ONCE, ClaimRequest, HeldClaim, Report, Work, WorkerInfo
+from cnstra.orchestrator.store import READMITTED_AT_ONCE, ClaimRequest, Claims, HeldClaim, Report, Work, WorkerInfo
 from cnstra.stores.postgres.rows import works_of
 from cnstra.stores.postgres.transactions import Ask, Rows, Steps, operation
 
@@ -21,7 +22,9 @@ class Claiming:
         yield Ask("keep_aside_closed", {})
         yield Ask(
             "register",
-            known | {"worker": worker.worker, "host": worker.host, "pid": worker.pid, "lease": worker.lease},
+            known
+            | {"worker": worker.worker, "host": worker.host, "pid": worker.pid, "lease": worker.lease}
+            | {"limits": json.dumps(dict(worker.limits))},
         )
         return (yield from _readmit(worker, limit))
 
@@ -47,16 +50,18 @@ class Claiming:
         yield Ask("forget_lost", {})
 
     @operation
-    def claim(self, repeated: bool, request: ClaimRequest) -> Steps[list[Work]]:
+    def claim(self, repeated: bool, request: ClaimRequest) -> Steps[Claims]:
         claimed: Rows = []
+        missed = False
         if repeated:  # the reply of an earlier claim under this nonce may have been lost, but not the claim
             claimed = yield Ask("claims_of_nonce", {"worker": request.worker, "nonce": request.nonce})
         if not claimed:
             if not (yield Ask("hold_lease", {"worker": request.worker})):
-                return []
-            holder = {"worker": request.worker, "nonce": request.nonce, "limit": request.limit}
-            claimed = yield Ask("claim_suspects" if request.suspects else "claim", holder | _able(request))
-        return (yield from load_works(claimed))
+                return Claims()
+            claimed, missed = yield from _claim(request)
+        claims = Claims((yield from load_works(claimed)))
+        claims.missed = missed
+        return claims
 
     @operation
     def report(self, _repeated: bool, reports: Sequence[Report]) -> Steps[list[Report]]:
@@ -75,8 +80,46 @@ class Claiming:
 
     @operation
     def suspects_wait(self, _repeated: bool, request: ClaimRequest) -> Steps[bool]:
-        [(waits,)] = yield Ask("suspects_wait", _able(request))
+        [(waits,)] = yield Ask("suspects_wait", _able(request) | _limits(request))
         return bool(waits)
+
+
+def _claim(request: ClaimRequest) -> Steps[tuple[Rows, bool]]:
+    """What the request is given; and whether it was worth asking again, as a limit was held by somebody else."""
+    asked = {"worker": request.worker, "nonce": request.nonce, "limit": request.limit} | _able(request)
+    limits = _limits(request)
+    if not request.limits:
+        if request.suspects:
+            return (yield Ask("claim_suspects", asked | limits)), False
+        return (yield Ask("claim", asked)), False
+    if request.suspects:
+        held = {neuron for neuron, got in (yield Ask("lock_all_limits", asked | limits)) if got}
+        limits["most"] = [most if neuron in held else 0 for neuron, most in request.limits.items()]
+        return (yield Ask("claim_suspects", asked | limits | {"limit": 1})), False
+    limits |= _limited_skills(request)
+    locks = yield Ask("lock_limits", asked | limits)
+    held = {neuron for neuron, got in locks if got}
+    missed = len(held) < len(locks)
+    if not held:
+        return (yield Ask("claim", asked)), missed
+    limits |= _limits(request, held)
+    return (yield Ask("claim_with_limits", asked | limits)), missed
+
+
+def _limits(request: ClaimRequest, held: Set[str] | None = None) -> dict[str, Any]:
+    """The limits of a request, or those of them that are held, as the SQL takes them."""
+    limits = {neuron: most for neuron, most in request.limits.items() if held is None or neuron in held}
+    return {"neurons": list(limits), "most": list(limits.values())}
+
+
+def _limited_skills(request: ClaimRequest) -> dict[str, Any]:
+    """What the worker knows of neurons with a limit, each with its neuron: the SQL looks for it piece by piece."""
+    dendrites = tuple(one for one in request.dendrites if one[0] in request.limits)
+    compensations = tuple(one for one in request.compensations if one[0] in request.limits)
+    return {
+        "skills": dendrite_keys(dendrites, compensations),
+        "skill_neurons": [neuron for neuron, _ in (*dendrites, *compensations)],
+    }
 
 
 def _readmit(worker: WorkerInfo, limit: int) -> Steps[bool]:

@@ -36,6 +36,8 @@ class Health:
     stranded_claims: list[Row]
     overdue_timers: list[Row]
     overdue_attempts: list[Row]
+    overdue_deadlines: list[Row]
+    poisoned_work: list[Row]
     context_litter: list[Row]
     supervisor_age: float | None
 
@@ -82,6 +84,8 @@ class Diagnosing:
             stranded_claims=(yield Ask("stranded_claims", late, as_dicts=True)),
             overdue_timers=(yield Ask("overdue_timers", late, as_dicts=True)),
             overdue_attempts=(yield Ask("overdue_attempts", late, as_dicts=True)),
+            overdue_deadlines=(yield Ask("overdue_deadlines", late, as_dicts=True)),
+            poisoned_work=(yield Ask("poisoned_work", {}, as_dicts=True)),
             context_litter=(yield Ask("context_litter", {}, as_dicts=True)),
             supervisor_age=ages[0][0] if ages else None,
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator.slots import Slot, Snapshot
-from cnstra.orchestrator.store import Reference, RunFilter, Tag
+from cnstra.orchestrator.store import Original, Reference, RunChoice, RunFilter, Tag
 from cnstra.stores.postgres.migrating import fitting
 from cnstra.stores.postgres.transactions import Ask, Steps, operation
 
@@ -76,11 +76,38 @@ class Reading:
         return [Reference(version=version, slot=slot, text=text) for version, slot, text in rows]
 
     @operation
-    def failed_runs(
-        self, _repeated: bool, graph: str | None, after: UUID | None, limit: int, tag: Tag | None = None
-    ) -> Steps[list[UUID]]:
-        rows = yield Ask("failed_runs", {"graph": graph, "after": after, "limit": limit, **_tagged(tag)})
+    def failed_runs(self, _repeated: bool, which: RunChoice, after: UUID | None, limit: int) -> Steps[list[UUID]]:
+        rows = yield Ask("failed_runs", {**_chosen(which), "after": after, "limit": limit})
         return [run_id for (run_id,) in rows]
+
+    @operation
+    def open_runs(
+        self, _repeated: bool, which: RunChoice, statuses: Sequence[str] | None, after: UUID | None, limit: int
+    ) -> Steps[list[UUID]]:
+        wanted = None if statuses is None else list(statuses)
+        rows = yield Ask("open_runs", {**_chosen(which), "statuses": wanted, "after": after, "limit": limit})
+        return [run_id for (run_id,) in rows]
+
+    @operation
+    def original(self, _repeated: bool, run_id: UUID) -> Steps[Original | None]:
+        rows = yield Ask("original", {"run_id": run_id})
+        if not rows:
+            return None
+        [(graph, collateral, payload, priority, tags, policy, place, deadline)] = rows
+        return Original(
+            graph=graph,
+            collateral=collateral,
+            payload=payload,
+            priority=priority,
+            tags=tags,
+            policy=policy,
+            place=place,
+            deadline=deadline,
+        )
+
+
+def _chosen(which: RunChoice) -> dict[str, Any]:
+    return {"graph": which.graph, **_tagged(which.tag), "since": which.since, "before": which.before}
 
 
 def _tagged(tag: Tag | None) -> dict[str, str | None]:

@@ -86,6 +86,7 @@ def activation_of(row: Sequence[Any]) -> Activation:
         version_written=row[22],
         path=path_of(row[23]),
         gathers=row[24],
+        limited=row[25],
     )
 
 
@@ -252,6 +253,7 @@ def insert_activations(created: Sequence[tuple[UUID, NewActivation]], now: datet
             "paths": [array_of(path_numbers(new.path)) if new.path else None for new in news],
             "group_ids": [new.path[-1][0] if new.path else None for new in news],
             "gathers": [new.gathers for new in news],
+            "limited": [new.target.limited for new in news],
         },
     )
 

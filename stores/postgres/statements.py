@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
-_FILES = ("queries.sql", "diagnosis.sql")
+_FILES = ("queries.sql", "limits.sql", "steps.sql", "diagnosis.sql")
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 # What a worker must know to run an activation: its dendrite, or that dendrite's compensation. Names hold no control
 # characters, so the separator is unambiguous. An index has the same expression.
 _SKILL = re.compile(r"\bSKILL\((\w+)\)")
 _SKILL_SQL = r"\1.neuron || chr(31) || \1.collateral || case when \1.undo then chr(31) || 'undo' else '' end"
+
+# What marks a ready activation that nothing of its run keeps back: see the column ``blocked``.
+_UNBLOCKED = re.compile(r"\bUNBLOCKED\((\w+)\)")
+_UNBLOCKED_SQL = r"case when \1.limited then 'limited' end"
 
 
 def sql_text(name: str) -> str:
@@ -30,5 +34,6 @@ def statements(clock: str = "clock_timestamp()") -> Mapping[str, str]:
         if name in found:
             raise ValueError(f"two statements are named {name!r}")
         lines = [line for line in text.splitlines() if not line.startswith("--")]
-        found[name] = _SKILL.sub(_SKILL_SQL, "\n".join(lines).strip().replace("CLOCK()", clock))
+        text = "\n".join(lines).strip().replace("CLOCK()", clock)
+        found[name] = _UNBLOCKED.sub(_UNBLOCKED_SQL, _SKILL.sub(_SKILL_SQL, text))
     return found

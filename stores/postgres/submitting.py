@@ -123,6 +123,8 @@ def _insert_runs(
             "idempotency_keys": [submission.idempotency_key for submission in submissions],
             "places": [submission.place for submission in submissions],
             "deadlines": [run.deadline_at for run in runs],
+            "deadlines_after": [submission.deadline_after for submission in submissions],
+            "clones_of": [submission.cloned_from for submission in submissions],
         },
     )
     new = {run_id for (run_id,) in got}

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from cnstra.orchestrator.batches import rings_of
 from cnstra.orchestrator.machine.records import Claimed
+from cnstra.orchestrator.ports import Ring
 from cnstra.orchestrator.store import Findings, LostClaim
 from cnstra.stores.postgres.transactions import Ask, Steps, operation
 
@@ -25,8 +26,10 @@ class Supervising:
         expectations_due = yield Ask("find_expectations_due", {"limit": limit})
         deadlines_due = yield Ask("find_deadlines_due", {"limit": limit})
         [(workers_lost,)] = yield Ask("find_workers_lost", {})
-        [(suspects,)] = yield Ask("find_suspects", {})
+        [(suspects, limited)] = yield Ask("find_suspects", {})
         unclaimed = yield Ask("find_unclaimed", {"unclaimed_after": unclaimed_after, "limit": limit})
+        if limited:
+            unclaimed += yield Ask("find_limited", {"unclaimed_after": unclaimed_after, "limit": limit})
         return Findings(
             elected=True,
             due=tuple((run_id, activation_id) for run_id, activation_id in due),
@@ -36,11 +39,13 @@ class Supervising:
             workers_lost=workers_lost,
             suspects=suspects,
             unclaimed=rings_of(unclaimed),
+            limited=limited,
         )
 
     @operation
     def lost_claims(self, _repeated: bool, limit: int) -> Steps[list[LostClaim]]:
         yield Ask("take_for_lost", {})
+        yield Ask("cut_off_steps", {})
         yield Ask("forget_lost", {})
         rows = yield Ask("lost_claims", {"limit": limit})
         return [
@@ -58,3 +63,8 @@ class Supervising:
     def set_unknown_aside(self, _repeated: bool, unclaimed_after: timedelta, limit: int) -> Steps[int]:
         yield Ask("keep_registration_closed", {})
         return len((yield Ask("set_unknown_aside", {"unclaimed_after": unclaimed_after, "limit": limit})))
+
+    @operation
+    def lift_limits(self, _repeated: bool, limit: int) -> Steps[tuple[Ring, ...]]:
+        yield Ask("keep_registration_closed", {})
+        return rings_of((yield Ask("lift_limits", {"limit": limit})))

@@ -87,6 +87,7 @@ def _target_of(found: Mapping[str, Any]) -> Target:
         delay=None if delay is None else timedelta(days=delay[0], seconds=delay[1], microseconds=delay[2]),
         at=None if at is None else datetime.fromisoformat(at),
         compensable=Compensable(found["compensable"]),
+        limited=found.get("limited", False),
     )
 
 
@@ -103,6 +104,7 @@ def _target(target: Target) -> dict[str, Any]:
         "queue": target.queue,
         "payload": target.payload,
         "compensable": target.compensable,
+        "limited": target.limited,
     }
     if target.delay is not None:
         written["delay"] = [target.delay.days, target.delay.seconds, target.delay.microseconds]

@@ -191,6 +191,7 @@ STUCK = {
                                      started_at = now() - interval '1 hour'""",
     "work that no worker knows": "update cnstra.activation set blocked = 'unknown'",
     "work that nobody claims": "update cnstra.activation set available_at = now() - interval '1 hour'",
+    "a deadline that nobody looks at": "update cnstra.run set deadline_at = now() - interval '1 hour'",
     "a timer that nobody fires": """
         update cnstra.activation set status = 'scheduled', available_at = now() - interval '1 hour'""",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from cnstra import Orchestrator
@@ -40,12 +41,13 @@ def test_a_worker_of_several_processes_prints_ready_once(start_worker, client: O
     assert worker.rest_of_output() == ""
 
 
-def test_a_worker_names_what_the_graph_asks_for_and_workers_do_not_do(start_worker) -> None:
-    """Somebody who relies on a limit learns that it does not hold."""
+def test_a_worker_tells_its_limits_to_the_others(start_worker, database_url: str) -> None:
+    """`concurrency=` of a neuron holds over all workers: each says what its code has; nothing is warned of."""
     worker = start_worker("sagas:cns").ready()
 
-    assert worker.logged("neuron 'first': concurrency=2 is not enforced by workers yet")
-    assert "max_duration" not in worker.log  # which holds, of async and of sync handlers
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("select limits from cnstra.worker").fetchall() == [({"first": 2},)]
+    assert "WARNING" not in worker.log
 
 
 def test_a_log_line_names_time_level_logger_and_no_password(start_worker, both: Servers) -> None:

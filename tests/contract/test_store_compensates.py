@@ -164,7 +164,9 @@ def test_one_that_fails_for_good_leaves_the_run_failed_with_both_errors_and_a_re
     [undo] = worker.claim()
     assert (undo.activation_id, undo.undo, undo.attempt, undo.failures) == (2, True, 2, 0)
     world.settle(succeeded(undo))
-    world.settle(succeeded(worker.claim_one()))
+    [undo] = worker.claim()
+    assert (undo.activation_id, undo.attempt) == (1, 2)
+    world.settle(succeeded(undo))
     assert (world.status(run_id), statuses(world, run_id)) == ("compensated", ["compensated", "compensated", "failed"])
 
 

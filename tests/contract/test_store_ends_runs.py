@@ -346,3 +346,20 @@ def test_a_last_settlement_that_is_sent_again_learns_that_it_counted(world: Worl
     applied = world.store.apply([event])
     assert world.replayed(applied).answers[0].verdict is Verdict.REPEATED
     assert world.status(run_id) == ("compensating" if compensate else "cancelled")
+
+
+def test_what_waited_for_one_that_ran_alone_goes_on_after_a_pause_in_which_that_has_ended(world: World) -> None:
+    """Nobody is left to let it go: the resume does."""
+    worker = world.worker()
+    run_id = world.submit("stock", "bank")
+    for _ in range(3):
+        works = worker.claim_by_neuron()
+        world.settle(succeeded(works["stock"], lambda ctx: ctx.set({"a": 1}), targets=[target("stock")]))
+        world.settle(succeeded(works["bank"], lambda ctx: ctx.set({"a": 2})))
+    alone = worker.claim_one()
+    assert alone.neuron == "bank"
+    world.settle(pause_asked(run_id))
+    world.settle(succeeded(alone))
+    assert worker.claim() == []
+    world.settle(resume_asked(run_id))
+    assert [work.neuron for work in worker.claim()] == ["stock"]

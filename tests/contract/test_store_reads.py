@@ -63,6 +63,7 @@ def test_a_fresh_runs_row(world: World) -> None:
         "ending": None,
         "compensation_error": None,
         "compensation_error_type": None,
+        "cloned_from": None,
     }
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.store import RunChoice
 from support.worlds import (
     GONE,
     LEASE,
@@ -273,7 +274,7 @@ def test_failed_runs_are_listed_page_by_page(world: World) -> None:
     world.submit("stock")
 
     def listed(graph: str | None = None, after: UUID | None = None, limit: int = 100) -> list[UUID]:
-        return world.store.run(world.store.failed_runs(graph, after, limit))
+        return world.store.run(world.store.failed_runs(RunChoice(graph=graph), after, limit))
 
     assert listed() == runs
     assert listed("shop") == [runs[0], runs[2]]
@@ -289,7 +290,7 @@ def test_failed_runs_are_listed_by_a_tag(world: World) -> None:
     world.submit("stock", tags={"shop": "berlin"})
 
     def listed(tag: tuple[str, str | None], graph: str | None = None) -> list[UUID]:
-        return world.store.run(world.store.failed_runs(graph, None, 100, tag))
+        return world.store.run(world.store.failed_runs(RunChoice(graph=graph, tag=tag), None, 100))
 
     assert listed(("shop", "berlin")) == runs[:1]
     assert listed(("shop", None)) == runs[:2]

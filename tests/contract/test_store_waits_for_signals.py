@@ -185,6 +185,17 @@ def test_when_nothing_comes_in_time_what_was_to_happen_then_does(world: World) -
     assert (row["status"], [output["payload"] for output in row["outputs"]]) == ("completed", ["expired"])
 
 
+def test_a_run_whose_last_expectation_comes_to_nothing_has_ended(world: World) -> None:
+    """With what is emitted then among its outputs, though nobody hears it."""
+    worker = world.worker()
+    run_id = waiting_run(world, worker, timeout=timedelta(seconds=5), told='"expired"')
+    world.clock.advance(5)
+    world.fire_everything(worker)
+    row = world.row(run_id)
+    assert (row["status"], row["outstanding"]) == ("completed", 0)
+    assert [output["payload"] for output in row["outputs"]] == ["expired"]
+
+
 def test_what_happens_too_late_may_wait_itself(world: World) -> None:
     """From the time of the timeout on."""
     worker = world.worker()

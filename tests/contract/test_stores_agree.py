@@ -30,9 +30,10 @@ def _play(twins: TwinWorld, mood: str, seed: int, *, steps: int) -> None:
     twins.forget()
     history = History(twins, random.Random(seed), MOODS[mood])
     try:
-        for _ in range(steps):
+        for number in range(steps):
             history.step()
-            twins.assert_alike()
+            if number % 5 == 0:
+                twins.assert_alike()
         history.come_to_an_end()
         twins.assert_alike()
     except BaseException as error:
@@ -44,7 +45,7 @@ def _play(twins: TwinWorld, mood: str, seed: int, *, steps: int) -> None:
 def test_both_stores_tell_the_same_history(twins: TwinWorld, mood: str) -> None:
     """A few histories of each mood, always the same ones."""
     for seed in range(4):
-        _play(twins, mood, seed, steps=25)
+        _play(twins, mood, seed, steps=40)
 
 
 @pytest.mark.chaos

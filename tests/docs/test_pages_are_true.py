@@ -6,6 +6,7 @@ Each list is compared in both directions, so that neither a page nor the code ca
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import re
 from collections.abc import Callable
@@ -19,8 +20,10 @@ import pytest
 from typing_extensions import Unpack
 
 import cnstra
+from cnstra import testing
 from cnstra.orchestrator import errors
 from cnstra.stores import InMemoryContextStore, PostgresContextStore, RedisContextStore, reactive
+from cnstra.testing import fixtures
 from support.pages import ROOT, pages
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -161,6 +164,31 @@ def test_the_page_of_stimulations_has_every_member_with_its_parameters(heading: 
     assert described(sections(REFERENCE / "in-process.md")[heading]) == members(IN_PROCESS[heading])
 
 
+def test_the_page_of_the_test_kit_has_every_member_with_its_parameters() -> None:
+    """What labs have beyond the clients, in both colours; and every exported name."""
+    page = REFERENCE / "testing.md"
+    call = {field.name: None for field in dataclasses.fields(testing.HandlerCall)}
+    found = {heading: described(text) for heading, text in sections(page).items()}
+
+    for lab, client in ((testing.Lab, cnstra.Orchestrator), (testing.AsyncLab, cnstra.AsyncOrchestrator)):
+        beyond = {name: what for name, what in members(lab).items() if name not in members(client) or name == "close"}
+        assert found["Lab"] == beyond
+    for run, handle in ((testing.LabRun, cnstra.Run), (testing.AsyncLabRun, cnstra.AsyncRun)):
+        assert found["LabRun"] == {name: what for name, what in members(run).items() if name not in members(handle)}
+    assert found["HandlerCall"] == call
+    assert [name for name in testing.__all__ if name not in page.read_text()] == []
+
+
+def test_the_page_of_the_test_kit_has_every_fixture() -> None:
+    """With its scope."""
+    rows = table(sections(REFERENCE / "testing.md")["Fixtures"])
+    given = {name: value for name, value in vars(fixtures).items() if name.startswith("cnstra_")}
+
+    assert {name: cells[0] for name, cells in rows.items()} == {
+        name: fixture._fixture_function_marker.scope for name, fixture in given.items()
+    }
+
+
 def test_every_exported_name_is_described() -> None:
     """Whatever ``from cnstra import …`` gives has its place in the reference."""
     names = ("python-api.md", "graph.md", "in-process.md", "errors.md")
@@ -225,7 +253,15 @@ def test_the_first_test_of_every_guarantee_tries_to_break_it(number: str) -> Non
 # -- the architecture ----------------------------------------------------------------------------------------------
 
 ARCHITECTURE = ROOT / "ARCHITECTURE.md"
-PARTS = ("orchestrator", "workers", "stores", "src/cnstra/cli", "src/cnstra/running", "src/cnstra/servers")
+PARTS = (
+    "orchestrator",
+    "workers",
+    "stores",
+    "src/cnstra/cli",
+    "src/cnstra/running",
+    "src/cnstra/servers",
+    "src/cnstra/testing",
+)
 SOURCES = [*(ROOT / "src" / "cnstra").glob("*.py"), *(path for part in PARTS for path in (ROOT / part).rglob("*.py"))]
 
 

@@ -6,6 +6,7 @@ import signal
 
 from cnstra import Run
 from support import graphs
+from support.commands import Servers, cnstra
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage
@@ -32,6 +33,28 @@ def _die_until_ended(stage: Stage, run: Run) -> int:
         stage.lose(worker)
 
 
+def _assert_told(stage: Stage, run: Run) -> None:
+    """The reason, how many workers were lost, and which: in SQL, in ``cnstra show``, and in ``cnstra doctor``."""
+    row = stage.row("select error from cnstra.activations where run_id = %s and error_type = 'cnstra.Poisoned'", run.id)
+    assert f"{_LIMIT} workers were lost with it" in row["error"]
+    lost = stage.rows("select worker, error from cnstra.tries where error_type = 'cnstra.WorkerLost'")
+    assert len({one["worker"] for one in lost}) == _LIMIT
+    assert all(str(one["worker"]) in one["error"] and "pid" in one["error"] for one in lost)
+    servers = Servers(database_url=stage.database_url, broker_url=stage.broker_url)
+    shown = cnstra("show", str(run.id), servers=servers).out
+    assert (
+        f"given up, for the workers that were lost with it:\n  #1 deadly on deadly.kill_me: {_LIMIT} workers\n" in shown
+    )
+    assert all(f": {one['error']}\n" in shown for one in lost)
+    checks = cnstra("doctor", "--json", servers=servers).json["checks"]
+    [found] = [check for check in checks if check["check"] == "poison"]
+    assert found["level"] == "warning"
+    assert (
+        f"1 of neuron deadly on deadly.kill_me of graph deadly failed, Poisoned: {_LIMIT} workers" in found["message"]
+    )
+    assert str(run.id) in found["message"]
+
+
 def test_a_handler_that_kills_five_workers_is_poisoned(stage: Stage) -> None:
     """Then it is not called a sixth time; each of the five is on record as a lost worker. The run can be retried."""
     run = stage.client(graphs.deadly).submit(graphs.kill_me.create_signal(_LIMIT))
@@ -44,6 +67,7 @@ def test_a_handler_that_kills_five_workers_is_poisoned(stage: Stage) -> None:
     tries = stage.rows("select error_type from cnstra.tries where run_id = %s order by try_number", run.id)
     assert [one["error_type"] for one in tries[:_LIMIT]] == ["cnstra.WorkerLost"] * _LIMIT
     assert_sound(stage, run.id)
+    _assert_told(stage, run)
     run.retry()
     assert stage.completed(run).status == "completed"
     assert len(stage.ledger.effects()) == 1

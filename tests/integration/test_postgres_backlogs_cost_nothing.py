@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 
 from cnstra.servers import HeldServers
+from cnstra.stores.postgres.pools import PLANNING, STALLING, connecting
 from cnstra.stores.postgres.statements import statements
-from cnstra.stores.postgres.store import _connecting
 from support.databases import fresh_database
 
 BACKLOG = 20_000
@@ -69,11 +70,29 @@ analyze
 """
 
 
+_LIMITED = f"""
+insert into cnstra.worker (worker, host, pid, graph, graph_version, queues, dendrites, limits, lease, started_at,
+                           last_seen_at, expires_at)
+select gen_random_uuid(), 'h', 1, 'shop', 'v1', array['default'],
+       array['stock' || chr(31) || 'order', 'bank' || chr(31) || 'order'], '{{"bank": 3}}', '1 day', now(), now(),
+       now() + interval '1 day';
+
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue,
+                               priority, attempt, status, blocked, limited, epoch, nonce, worker, created_at, available_at)
+select gen_random_uuid(), 1, 0, 'shop', '', 'bank', 'handle', case when n % 2 = 0 then 'order' else 'unheard' end, '1', 'default',
+       0, 1, case when n <= 2 then 'running' else 'ready' end, case when n > 2 then 'limited' end, true, 1, 1,
+       gen_random_uuid(), now(), now() - interval '1 minute'
+from generate_series(1, {BACKLOG}) n;
+
+analyze
+"""
+
+
 @contextmanager
 def _filled(servers: HeldServers, template_url: str, fill: str) -> Iterator[psycopg.Connection[Any]]:
     """A database with such a backlog, as the store connects to it."""
     with fresh_database(servers.database_url, template=template_url) as url:
-        settings = {name: value for name, value in _connecting(url).items() if name != "conninfo"}
+        settings = {name: value for name, value in connecting(url, PLANNING, STALLING).items() if name != "conninfo"}
         with psycopg.connect(url, **settings) as connection:
             connection.execute(fill.encode())
             yield connection
@@ -102,6 +121,15 @@ _CLAIM: dict[str, Any] = {
     "queues": ["default"],
     "dendrites": ["stock\x1forder"],
     "places": [""],
+    "neurons": [],
+    "most": [],
+}
+_CLAIM_LIMITED = _CLAIM | {
+    "dendrites": ["stock\x1forder", "bank\x1forder"],
+    "neurons": ["bank"],
+    "most": [3],
+    "skills": ["bank\x1forder"],
+    "skill_neurons": ["bank"],
 }
 _LONG_AGO = datetime.now(UTC) - timedelta(days=30)
 _PRUNE: dict[str, Any] = {"status": "completed", "before": _LONG_AGO, "kept": [True, False], "limit": 200}
@@ -110,13 +138,26 @@ _LOOK: dict[str, Any] = {"unclaimed_after": timedelta(seconds=1), "limit": 500}
 
 def cost(connection: psycopg.Connection[Any], statement: str, parameters: dict[str, Any]) -> tuple[int, int]:
     """The pages that a statement touches, and the rows that it reads in vain."""
+    return _cost_of(_plan(connection, statement, parameters))
+
+
+def cost_of_finding(connection: psycopg.Connection[Any], statement: str, parameters: dict[str, Any]) -> tuple[int, int]:
+    """The same, of what it writes to: without the search for room for it, which earlier tests' rows spoil."""
+    [child] = _plan(connection, statement, parameters)["Plans"]
+    return _cost_of(child)
+
+
+def _plan(connection: psycopg.Connection[Any], statement: str, parameters: dict[str, Any]) -> dict[str, Any]:
     explain = f"explain (analyze, buffers, timing off, format json) {statements()[statement]}"
     with connection.transaction(force_rollback=True):
         row = connection.execute(explain.encode(), parameters).fetchone()
     assert row is not None
     [found] = row[0] if isinstance(row[0], list) else json.loads(row[0])
-    root = found["Plan"]
-    return root["Shared Hit Blocks"] + root["Shared Read Blocks"], _in_vain(root)
+    return dict(found["Plan"])
+
+
+def _cost_of(node: dict[str, Any]) -> tuple[int, int]:
+    return node["Shared Hit Blocks"] + node["Shared Read Blocks"], _in_vain(node)
 
 
 def _in_vain(node: dict[str, Any]) -> int:
@@ -173,6 +214,109 @@ def test_g14_a_worker_with_the_store_claims_in_the_order_of_the_index(elsewhere:
     pages, in_vain = cost(elsewhere, "claim", _CLAIM | {"places": ["", "archive"]})
     assert in_vain == 0
     assert A_FEW_PAGES < pages < 20 * _CLAIM["limit"]
+
+
+# -- sagas -----------------------------------------------------------------------------------------------------------
+
+_PAUSED = """
+update cnstra.run
+set status = 'paused', deadline_at = now() - interval '1 hour', next_retry_at = now() - interval '1 hour'
+where status = 'running' and pinned;
+update cnstra.run set deadline_at = now() + interval '1 day' where status = 'completed';
+update cnstra.run set deadline_at = now() - interval '1 hour', ending = 'failed' where status = 'failed'
+"""
+
+_LONG = """
+insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
+                        last_activation, submitted_at, ending, undoable)
+select '{run_id}', 'shop', 'v1', false, 'order', '1', 'compensating', 0, 0, {number}, now(),
+       'failed', {number};
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue,
+                               priority, attempt, status, created_at, available_at, finished_at, finish, undoable, tries)
+select '{run_id}', n, 0, 'shop', '', 'stock', 'handle', 'order', '1', 'default', 0, 1, 'done',
+       now(), now(), now(), n, true, 1
+from generate_series(1, {number}) n
+"""
+
+
+@contextmanager
+def within(connection: psycopg.Connection[Any], *statements_of_it: str) -> Iterator[None]:
+    """Other rows, for a while; with the statistics that there were before, as after a burst."""
+    with connection.transaction(force_rollback=True):
+        for statement in statements_of_it:
+            connection.execute(statement.encode())
+        yield
+
+
+@pytest.mark.parametrize("statement", ["find_deadlines_due", "find_attempts_due"])
+def test_g14_paused_runs_whose_time_has_come_are_not_read(connection: psycopg.Connection[Any], statement: str) -> None:
+    """Nor those that have ended, or end: each look of the supervisor finds nothing, in one step of the index."""
+    with within(connection, *_PAUSED.split(";")):
+        pages, in_vain = cost(connection, statement, {"limit": 500})
+    assert in_vain == 0
+    assert pages < 2 * A_FEW_PAGES
+
+
+@pytest.mark.parametrize("statement", ["note_done", "undo"])
+def test_g14_what_is_undone_next_is_found_in_the_index(connection: psycopg.Connection[Any], statement: str) -> None:
+    """However much a run has done: each of its compensations costs the same."""
+    run_id = uuid4()
+    with within(connection, *_LONG.format(run_id=run_id, number=BACKLOG).split(";")):
+        which = {"run_ids": [run_id], "now": datetime.now(UTC)}
+        pages, in_vain = cost_of_finding(connection, statement, which)
+    assert in_vain == 0
+    assert pages < A_FEW_PAGES
+
+
+# -- limits --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def limited(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A worker that knows a neuron with a limit, and a backlog of it: half of that on a dendrite that nobody knows."""
+    with _filled(servers, template_url, _LIMITED) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize(
+    ("statement", "parameters"),
+    [
+        ("claim", _CLAIM),
+        ("claim_suspects", _CLAIM),
+        ("suspects_wait", _CLAIM),
+        ("find_unclaimed", _LOOK),
+        ("set_unknown_aside", _LOOK),
+        ("find_suspects", {}),
+        ("lift_limits", {"limit": 10}),
+    ],
+)
+def test_g14_a_backlog_behind_a_limit_is_not_read_by_others(
+    limited: psycopg.Connection[Any], statement: str, parameters: dict[str, Any]
+) -> None:
+    """Neither by who claims or looks for other work, nor to find whether it waits."""
+    pages, in_vain = cost(limited, statement, parameters)
+    assert in_vain <= 2  # rows of workers
+    assert pages < A_FEW_PAGES
+
+
+@pytest.mark.parametrize(
+    ("statement", "parameters"),
+    [("lock_limits", _CLAIM_LIMITED), ("claim_with_limits", _CLAIM_LIMITED), ("find_limited", _LOOK)],
+)
+def test_g14_a_backlog_behind_a_limit_is_read_as_far_as_the_limit_leaves(
+    limited: psycopg.Connection[Any], statement: str, parameters: dict[str, Any]
+) -> None:
+    """One slot is free: one row is claimed, whatever waits, and nothing of it is read that nobody knows."""
+    pages, in_vain = cost(limited, statement, parameters)
+    assert in_vain <= 2
+    assert pages < 2 * A_FEW_PAGES
+
+
+def test_g14_the_backlog_is_there(limited: psycopg.Connection[Any]) -> None:
+    """The other side of it: with a higher limit more is claimed, in the order of the index."""
+    pages, in_vain = cost(limited, "claim_with_limits", _CLAIM_LIMITED | {"most": [1000], "limit": 100})
+    assert in_vain <= 2
+    assert 2 * A_FEW_PAGES < pages < 20 * 100
 
 
 # -- retention -----------------------------------------------------------------------------------------------------

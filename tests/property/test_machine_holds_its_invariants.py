@@ -45,6 +45,7 @@ from support.worlds import (
     attempt_due,
     due,
     failed,
+    gave_way,
     hop,
     lost,
     retry_asked,
@@ -300,20 +301,26 @@ class Machine(RuleBasedStateMachine):
             self.succeed(0, [], script)
 
     @precondition(lambda self: self.held)
-    @rule(index=indexes, kind=st.sampled_from(["fail", "fail for good", "give back", "die"]), seconds=maybe_seconds)
+    @rule(
+        index=indexes,
+        kind=st.sampled_from(["fail", "fail for good", "give back", "give way", "die"]),
+        seconds=maybe_seconds,
+    )
     def end_otherwise(self, index: int, kind: str, seconds: float | None) -> None:
-        """It failed, for now or for good, or was not called at all, or its worker died."""
+        """It failed, for now or for good, or was not called at all, or was undone, or its worker died."""
         work = self.take(index)
         event = {
             "fail": failed(work, retry_after=seconds or 0.0),
             "fail for good": failed(work, revive_after=seconds),
             "give back": returned(work),
+            "give way": gave_way(work, backoff=seconds),
             "die": lost(self.run_id, work.fence, backoff=seconds or 0.0),
         }[kind]
-        assert self.apply(event).verdict is Verdict.APPLIED
+        conflicts = kind == "give way" and seconds is None
+        assert self.apply(event).verdict is (Verdict.CONFLICTED if conflicts else Verdict.APPLIED)
 
     @precondition(lambda self: self.gone)
-    @rule(index=indexes, kind=st.integers(min_value=0, max_value=4), epoch=st.integers(min_value=-1, max_value=1))
+    @rule(index=indexes, kind=st.integers(min_value=0, max_value=6), epoch=st.integers(min_value=-1, max_value=1))
     def come_back_as_a_zombie(self, index: int, kind: int, epoch: int) -> None:
         """A claim that was settled, given back or taken away commits nothing, nor does one with another epoch."""
         claims = self.gone + (self.held if epoch else [])
@@ -329,6 +336,8 @@ class Machine(RuleBasedStateMachine):
             lambda: failed(work),
             lambda: returned(work),
             lambda: lost(work.run_id, work.fence),
+            lambda: gave_way(work),
+            lambda: gave_way(work, backoff=1.0),
         ]
         return settlements[kind]()
 
@@ -365,7 +374,7 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.held) > 1)
     @rule(
-        kinds=st.lists(st.tuples(st.integers(min_value=0, max_value=6), scripts, fan_outs), min_size=1, max_size=4),
+        kinds=st.lists(st.tuples(st.integers(min_value=0, max_value=8), scripts, fan_outs), min_size=1, max_size=4),
         leaves=st.integers(min_value=0, max_value=2),
         asks=st.booleans(),
     )
@@ -375,9 +384,9 @@ class Machine(RuleBasedStateMachine):
         written: dict[int, Written] = {}
         for kind, script, targets in islice(cycle(kinds), max(len(self.held) - leaves, 1)):
             work = self.take(kind)
-            if kind > 4:
+            if kind in {7, 8}:
                 events.append(due(self.run_id, work.activation_id))
-            if kind in {0, 5, 6}:
+            if kind in {0, 7, 8}:
                 written[len(events)] = self.written(work, script, OnStale.CONFLICT, targets)
                 events.append(written[len(events)].hop.event())
             else:

@@ -24,7 +24,19 @@ from cnstra.loading import load_context
 from cnstra.orchestrator.blobs import Blob, Blobs
 from cnstra.orchestrator.machine.records import FailedTry, Succeeded
 from cnstra.orchestrator.ports import Ring, SystemEntropy
-from cnstra.orchestrator.store import AppliedBatch, ClaimRequest, Expired, Findings, Operation, Portion, RunEvent, Work
+from cnstra.orchestrator.store import (
+    AppliedBatch,
+    ClaimRequest,
+    Claims,
+    Expired,
+    Findings,
+    Operation,
+    Portion,
+    RunEvent,
+    Step,
+    Transactions,
+    Work,
+)
 from cnstra.stores.postgres import PostgresStore
 from cnstra.stores.postgres.transactions import PostgresOperation
 from cnstra.workers import hop
@@ -80,7 +92,7 @@ def _claimed(works: Any) -> list[int]:
 class WatchedStore(PostgresStore):
     """The store, with points around its transactions and at their ends."""
 
-    def claim(self, request: ClaimRequest) -> Operation[list[Work]]:  # type: ignore[override]
+    def claim(self, request: ClaimRequest) -> Operation[Claims]:  # type: ignore[override]
         return _watched(super().claim(request), "claim")
 
     def apply(self, events: Sequence[RunEvent]) -> Operation[AppliedBatch]:  # type: ignore[override]
@@ -96,6 +108,9 @@ class WatchedStore(PostgresStore):
     def expire(self, portion: Portion) -> Operation[Expired]:  # type: ignore[override]
         return _watched(super().expire(portion), "expire")
 
+    def transactions(self, limit: int) -> WatchedTransactions:  # type: ignore[override]
+        return WatchedTransactions(super().transactions(limit))
+
     def run(self, operation: Operation[T], /) -> T:
         if operation.name == "renew":
             points.reach("renew.begin")
@@ -107,6 +122,42 @@ class WatchedStore(PostgresStore):
             done = _claimed(result) if operation.what == "claim" else operation.activations
             points.reach(f"{operation.what}.done", done)
         return result
+
+
+class WatchedTransactions:
+    """The transactions that handlers take part in, with the points of their settlement around it."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    async def begin(self, work: Work, worker: UUID, *, asynchronous: bool) -> WatchedStep:
+        step = await self._transactions.begin(work, worker, asynchronous=asynchronous)
+        return WatchedStep(step, work.activation_id)
+
+    def close(self) -> None:
+        self._transactions.close()
+
+    async def close_async(self) -> None:
+        await self._transactions.close_async()
+
+
+class WatchedStep:
+    """One of them."""
+
+    def __init__(self, step: Step, activation: int) -> None:
+        self._step = step
+        self._activation = activation
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._step, name)
+
+    async def settle(self, happening: RunEvent) -> AppliedBatch:
+        points.reach("settle.begin", self._activation)
+        return await self._step.settle(happening)
+
+    async def commit(self) -> None:
+        await self._step.commit()
+        points.reach("settle.done", self._activation)
 
 
 class WatchedBell(DramatiqBell):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -15,8 +16,9 @@ from typing import Any, TypedDict
 
 from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt, wait_fixed
 
-from cnstra import CNS, Axon, Context, Signal, collateral, neuron
+from cnstra import CNS, Axon, Context, Neuron, Scatter, Signal, collateral, neuron
 from support import ledger
+from support.bank import bank  # noqa: F401 - found here by its name
 from support.points import points
 
 
@@ -741,8 +743,8 @@ BOOKINGS = ("flight", "hotel", "car")
 _AT_ONCE = Retrying(stop=stop_after_attempt(3), wait=wait_fixed(0))
 
 
-def _trip(*, undo: bool) -> CNS:
-    """The graph with its compensations, or as it was before there were any."""
+def _trip(*, undo: bool) -> list[Neuron[Any, Any]]:
+    """The neurons with their compensations, or as they were before there were any."""
     flight = neuron("flight", FlightAxon)
     hotel = neuron("hotel", HotelAxon)
     car = neuron("car", CarAxon)
@@ -793,8 +795,61 @@ def _trip(*, undo: bool) -> CNS:
             enter(ctx, "undo")
             ctx["car"] = "given back"
 
-    return CNS([flight, hotel, car, departure], name="trip")
+    return [flight, hotel, car, departure]
 
 
-trip = _trip(undo=True)
-trip_as_it_was = _trip(undo=False)
+_travel = _trip(undo=True)
+trip = CNS(_travel, name="trip")
+trip_as_it_was = CNS(_trip(undo=False), name="trip")
+
+
+# -- season: voyages and trips at the same time ------------------------------------------------------------------------
+
+season = CNS(
+    [harbour, ship, quay, *_travel], name="season", retry=Retrying(stop=stop_after_attempt(3), wait=wait_fixed(0.1))
+)
+
+
+# -- counter: a neuron of which three run at once, wherever they run -----------------------------------------------------
+
+AT_ONCE = 3
+
+
+class CrowdAxon(Axon):
+    came = collateral("counter.came", int)
+
+
+class CounterAxon(Axon):
+    served = collateral("counter.served", int)
+
+
+class ClosingAxon(Axon):
+    closed = collateral("counter.closed", int)
+
+
+open_up = collateral("counter.open", int)
+crowd = neuron("crowd", CrowdAxon)
+counter_desk = neuron("desk", CounterAxon, concurrency=AT_ONCE)
+closing = neuron("closing", ClosingAxon)
+
+
+@crowd.dendrite(open_up)
+def let_in(number: int, axon: CrowdAxon, ctx: Context) -> Scatter[int]:
+    return axon.came.scatter(range(number))
+
+
+@counter_desk.dendrite(CrowdAxon.came)
+def serve(number: int, axon: CounterAxon, ctx: Context) -> Signal[int]:
+    """What it is called for takes a moment, so that calls can meet; both its ends stand in the ledger."""
+    enter(ctx, "in")
+    threading.Event().wait(0.005)
+    ledger.note(ctx, "out")
+    return axon.served.create_signal(number)
+
+
+@closing.gather(CounterAxon.served)
+def close(served: list[int], axon: ClosingAxon, ctx: Context) -> Signal[int]:
+    return axon.closed.create_signal(len(served))
+
+
+counter = CNS([crowd, counter_desk, closing], name="counter")

@@ -14,7 +14,16 @@ from random import Random
 from uuid import UUID
 
 from cnstra.orchestrator.context import Context
-from cnstra.orchestrator.machine.records import Compensable, Expected, Output, Scattered, Succeeded, Target, Verdict
+from cnstra.orchestrator.machine.records import (
+    Compensable,
+    Expected,
+    FailedTry,
+    Output,
+    Scattered,
+    Succeeded,
+    Target,
+    Verdict,
+)
 from cnstra.orchestrator.store import Applied, AppliedBatch, Posting, RunEvent, Work
 from support.worlds import (
     EVERYTHING,
@@ -43,6 +52,9 @@ from support.worlds import (
 
 KEYS = ("a", "b")
 ENDED = frozenset({"completed", "failed", "compensated", "cancelled"})
+LIMITED = {"bank": 100}
+"""What has a limit in every history: one that none reaches, as of what is equally old each store takes another first."""
+
 MOST_ACTIVATIONS = 9
 """No run grows above this by much, so that histories come to ends."""
 
@@ -73,15 +85,22 @@ _WORK = {"claim": 12, "succeed": 16, "fail": 3, "fail for good": 2, "give back":
 _PEOPLE = {"cancel": 1, "cancel and undo": 1, "pause": 1, "resume": 2, "retry": 2}
 
 MOODS = {
-    "anything": Mood(weights=_WORK | _PEOPLE | {"submit": 1, "strangers": 1, "late": 1}, runs=2),
+    "anything": Mood(
+        weights=_WORK | _PEOPLE | {"submit": 1, "strangers": 1, "late": 1, "cancel": 2, "pause": 3, "resume": 3}, runs=2
+    ),
     "undoing": Mood(
         weights=_WORK | {"fail for good": 6, "cancel and undo": 2, "pause": 2, "resume": 4, "retry": 6, "late": 1},
         compensables=(Compensable.DONE, Compensable.UNCERTAIN),
         writes=0.1,
     ),
     "conflicts": Mood(weights=_WORK | _PEOPLE | {"race": 12, "fail": 0, "pause": 2, "resume": 4}, writes=0.9),
-    "crashes": Mood(weights=_WORK | _PEOPLE | {"lose": 12, "time": 14, "succeed": 6, "resume": 4}, writes=0.1),
-    "too late": Mood(weights=_WORK | _PEOPLE | {"late": 6, "time": 8}, deadlines=1.0),
+    "crashes": Mood(
+        weights=_WORK | _PEOPLE | {"lose": 20, "time": 14, "succeed": 4, "pause": 3, "resume": 4}, writes=0.1
+    ),
+    "strangers": Mood(weights=_WORK | _PEOPLE | {"strangers": 5, "pause": 4, "resume": 4}, writes=0.1),
+    "too late": Mood(
+        weights=_WORK | _PEOPLE | {"late": 6, "time": 8, "cancel": 2, "pause": 4, "resume": 3}, deadlines=1.0
+    ),
     "waiting": Mood(
         weights=_WORK | {"answer": 8, "post": 6, "too late to answer": 4, "cancel and undo": 1, "retry": 3},
         runs=2,
@@ -132,6 +151,9 @@ class Model:
     """The activations whose call has committed, with what their compensation covers by the code that ran."""
     undone: list[int] = field(default_factory=list)
     """The activations whose compensation has committed, in that order."""
+    covers: dict[int, Compensable] = field(default_factory=dict)
+    """What the code that ran said of an activation's compensation, at its last call."""
+    is_final: bool = False
 
 
 class History:
@@ -159,7 +181,9 @@ class History:
     # -- the course of it --------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """The next thing that happens."""
+        """The next thing that happens. Where every run has ended, another one begins."""
+        if not self._live():
+            self._submit()
         names = [name for name, weight in self.mood.weights.items() if weight]
         (name,) = self.random.choices(names, [self.mood.weights[name] for name in names])
         if name in DEEDS:
@@ -195,8 +219,15 @@ class History:
     def _take_in(self, event: RunEvent, applied: Applied) -> None:
         fences = {(work.run_id, work.fence) for work in applied.kept}
         self.held = [work for work in self.held if (work.run_id, work.fence) not in fences] + list(applied.kept)
+        if applied.verdict not in (Verdict.APPLIED, Verdict.CONFLICTED):
+            return
+        model = self.models[event.run_id]
+        if isinstance(event.event, Succeeded | FailedTry):
+            [work] = [one for one in self.gone if (one.run_id, one.fence) == (event.run_id, event.event.fence)]
+            if not work.undo:
+                model.covers[work.activation_id] = event.event.compensable
         if applied.verdict is Verdict.APPLIED and isinstance(event.event, Succeeded):
-            model, one = self.models[event.run_id], self._hops[event.run_id, event.event.fence]
+            one = self._hops[event.run_id, event.event.fence]
             if one.work.undo:
                 model.undone.append(one.work.activation_id)
             else:
@@ -239,7 +270,7 @@ class History:
     # -- deeds: what is no event -------------------------------------------------------------------------------
 
     def _submit(self) -> None:
-        if len(self.models) > 3:
+        if len(self._live()) > 2:
             return
         begins = self._targets(self.random.randint(1, 3), here=False)
         changes: dict[str, object] = {"priority": self.random.choice([0, 0, 1])}
@@ -438,12 +469,19 @@ class History:
     # -- shorthands --------------------------------------------------------------------------------------------
 
     def _hire(self, *dendrites: tuple[str, str], **changes: object) -> Worker:
-        worker = self.world.worker(*dendrites, **changes)
+        worker = self.world.worker(*dendrites, **{"limits": LIMITED} | changes)
         self.workers.append(worker)
         return worker
 
     def _run(self) -> UUID:
-        return self.random.choice(list(self.models))
+        """One of the runs: as a rule, of those that can still move."""
+        live = self._live()
+        return self.random.choice(live if live and self.random.random() < 0.9 else list(self.models))
+
+    def _live(self) -> list[UUID]:
+        for model in self.models.values():
+            model.is_final = model.is_final or self.world.status(model.run_id) in ENDED - {"failed"}
+        return [run_id for run_id, model in self.models.items() if not model.is_final]
 
     def _take(self) -> Work | None:
         """One of the claims that are held; it will not be any more."""
@@ -470,7 +508,8 @@ class History:
         waits = [None, None, None, timedelta(seconds=1), timedelta(seconds=5)]
         return tuple(
             target(
-                self.random.choice(NEURONS),
+                neuron := self.random.choice(NEURONS),
+                limited=neuron in LIMITED,
                 ordinal=place,
                 here=here and self.random.random() < 0.3,
                 delay=self.random.choice(waits) if here else None,

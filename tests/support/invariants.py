@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from cnstra.orchestrator.machine.folding import BLOCKED_ALONE, BLOCKED_PAUSED, BLOCKED_SUSPECT
+from cnstra.orchestrator.machine.folding import BLOCKED_ALONE, BLOCKED_PAUSED, BLOCKED_SUSPECT, CLAIMABLE, unblocked
 from cnstra.orchestrator.machine.records import Activation, Compensable, Ending, Run
 from cnstra.orchestrator.machine.states import (
     ACTIVATION_MOVES,
@@ -185,13 +185,14 @@ def who_may_be_claimed(run: Run, rows: dict[int, Activation]) -> None:
         if run.status is RunStatus.PAUSED:
             assert row.blocked in (BLOCKED_PAUSED, BLOCKED_SUSPECT), row
         elif row.activation_id != run.alone:
-            allowed = {None, UNKNOWN} if run.alone is None else {BLOCKED_ALONE}
+            allowed = {unblocked(limited=row.limited), UNKNOWN} if run.alone is None else {BLOCKED_ALONE}
             assert row.blocked in allowed | {BLOCKED_SUSPECT}, row
         else:
             assert row.blocked != BLOCKED_PAUSED, row
+        assert not row.limited or row.blocked is not None, "it would pass by its limit"
     running = any(row.status is ActivationStatus.RUNNING for row in rows.values())
     if ready and not running and run.status is not RunStatus.PAUSED:
-        assert any(row.blocked in (None, BLOCKED_SUSPECT, UNKNOWN) for row in ready), (
+        assert any(row.blocked in CLAIMABLE | {BLOCKED_SUSPECT, UNKNOWN} for row in ready), (
             "nobody can ever claim what is ready"
         )
 
@@ -237,12 +238,15 @@ def what_was_done_is_what_is_undone(run: Run, rows: dict[int, Activation], model
     assert undone == set(model.undone)
     for number in undone:
         certain = model.committed.get(number, Compensable.NO) is not Compensable.NO
-        assert certain or (rows[number].compensable is Compensable.UNCERTAIN and number not in model.committed)
+        covers = model.covers.get(number, rows[number].compensable)
+        assert certain or (covers is Compensable.UNCERTAIN and number not in model.committed)
     if run.status is RunStatus.COMPENSATED:
         owed = {number for number, covers in model.committed.items() if covers is not Compensable.NO}
         doubtful = {
             number
             for number, row in rows.items()
-            if number not in model.committed and row.compensable is Compensable.UNCERTAIN and row.tries > 0
+            if number not in model.committed
+            and row.tries > 0
+            and model.covers.get(number, row.compensable) is Compensable.UNCERTAIN
         }
         assert undone == owed | doubtful

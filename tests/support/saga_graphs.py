@@ -1,4 +1,4 @@
-"""The graphs of the fault tests of runs that wait, scatter and gather; as those of ``support.graphs``."""
+"""The graphs of the fault tests of runs that wait, scatter and gather, beside those of ``support.graphs``."""
 
 from __future__ import annotations
 

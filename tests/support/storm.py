@@ -1,4 +1,7 @@
-"""A storm: workers, servers and wires die in an order that a seed decides, while runs come and go.
+"""A storm: workers, servers and wires die in an order that a seed decides, while runs come and go, and people cancel them.
+
+Voyages come to exactly what their plans say, also where somebody pauses them; trips may be cancelled, or be too late, or go
+wrong, and are undone then.
 
 What the seed decides is the same each time; when it meets the runs is not. Nothing here waits for a time: the next blow
 comes when the runs have moved on a little.
@@ -13,7 +16,7 @@ from typing import Any, Literal
 
 import redis
 
-from cnstra import Run
+from cnstra import Run, RunStateError, StoreUnavailable
 from cnstra.servers import HeldServers
 from support import graphs
 from support.points import POINTS, Fault
@@ -40,7 +43,9 @@ class Storm:
         self._mined: list[WorkerProcess] = []
         self._plans: dict[int, graphs.Plan] = {}
         self._runs: list[Run] = []
-        self._client = stage.client(graphs.voyage)
+        self._trips: list[Run] = []
+        self._paused: list[Run] = []
+        self._client = stage.client(graphs.season)
         self.blows: list[str] = []
 
     def rage(self, voyages: int, *, at_once: int) -> None:
@@ -58,7 +63,10 @@ class Storm:
         for worker in self._frozen:
             worker.thaw()
         self._crew += self._frozen
+        eventually(self._resume, PATIENCE, what="everything goes on")
         self._stage.all_completed(self._runs)
+        for trip in self._trips:
+            self._stage.ended(trip)
 
     # -- the runs --------------------------------------------------------------------------------------------------
 
@@ -66,6 +74,16 @@ class Storm:
         plans = [self._plan(len(self._runs) + place) for place in range(number)]
         self._plans.update({plan["number"]: plan for plan in plans})
         self._runs += self._client.submit_many([graphs.embark.create_signal(plan) for plan in plans])
+        for _ in range(number // 2):
+            self._book()
+
+    def _book(self) -> None:
+        """A trip that may go wrong, or be too late."""
+        goes_wrong = self._random.random() < 0.3
+        deadline = timedelta(seconds=self._random.choice([2, 5])) if self._random.random() < 0.2 else None
+        self._trips.append(
+            self._client.submit(graphs.plan_trip.create_signal({"goes_wrong": goes_wrong}), deadline=deadline)
+        )
 
     def _plan(self, number: int) -> graphs.Plan:
         width = self._random.randint(2, 6)
@@ -85,6 +103,10 @@ class Storm:
 
         def moved() -> bool:
             now = self._moves()
+            if not self._stage.rows(
+                "select 1 from cnstra.run where finished_at is null and status <> 'paused' limit 1"
+            ):
+                self._resume()
             return before is None or now is None or now >= before + enough
 
         eventually(moved, PATIENCE, what="the runs move on")
@@ -93,6 +115,7 @@ class Storm:
 
     def _strike(self) -> None:
         self._look_after_the_mined()
+        self._resume()
         blows: dict[Callable[[], None], int] = {
             self._kill: 4,
             self._mine: 8,
@@ -103,6 +126,8 @@ class Storm:
             self._cut: 4,
             self._crash_postgres: 2,
             self._crash_valkey: 2,
+            self._pause: 4,
+            self._cancel: 6,
         }
         (blow,) = self._random.choices(list(blows), weights=list(blows.values()))
         self.blows.append(blow.__name__.strip("_"))
@@ -113,7 +138,7 @@ class Storm:
         database, broker = self._wires
         self._crew.append(
             self._stage.start(
-                graphs.voyage,
+                graphs.season,
                 database_url=database.url if through_wires else None,
                 broker_url=broker.url if through_wires else None,
                 lease=timedelta(seconds=2),
@@ -176,6 +201,35 @@ class Storm:
     def _crash_valkey(self) -> None:
         self._servers.restart_valkey("immediate")
 
+    # -- what people ask ------------------------------------------------------------------------------------------
+
+    def _pause(self) -> None:
+        """Some runs are paused, of either kind, until the next blow."""
+        for run in self._random.sample(self._runs + self._trips, 5):
+            self._asks(run.pause)  # where the reply is lost, it may be paused all the same
+            self._paused.append(run)
+
+    def _resume(self) -> bool:
+        """Let everything go on that was paused; whether all of it could be told."""
+        self._paused = [run for run in self._paused if not self._asks(run.resume)]
+        return not self._paused
+
+    def _cancel(self) -> None:
+        """Some of the newest trips are cancelled, one way or the other."""
+        for trip in self._random.sample(self._trips[-8:], min(3, len(self._trips))):
+            compensate = self._random.random() < 0.7
+            self._asks(lambda: trip.cancel(compensate=compensate))  # noqa: B023 - called at once
+
+    def _asks(self, ask: Callable[[], None]) -> bool:
+        """Ask something of a run, unless Postgres is away; one that has ended, or ends otherwise, says so."""
+        try:
+            ask()
+        except RunStateError:
+            return True
+        except StoreUnavailable:
+            return False
+        return True
+
     # -- after it --------------------------------------------------------------------------------------------------
 
     def assert_calm(self, *, look_closely_at: int) -> None:
@@ -184,18 +238,47 @@ class Storm:
             "select r.run_id, r.status, r.outputs, r.context_version, c.data, r.outstanding, "
             "(r.entry_payload ->> 'number')::int as number, "
             "(select count(*) from cnstra.activations a where a.run_id = r.run_id and a.status = 'done') as done "
-            "from cnstra.runs r join cnstra.context c using (run_id)"
+            "from cnstra.runs r join cnstra.context c using (run_id) where r.entry_collateral = 'voyage.embark'"
         )
         assert sorted(row["number"] for row in found) == sorted(self._plans)
         for row in found:
             assert _outcome(row) == _expected(self._plans[row["number"]]), self._stage.report(row["run_id"])
         steps = sum(len(plan["fails"]) + 2 for plan in self._plans.values())
-        assert len(self._stage.ledger.effects()) == steps
-        for run in self._random.sample(self._runs, min(look_closely_at, len(self._runs))):
+        voyages = {run.id for run in self._runs}
+        assert len({entry.key for entry in self._stage.ledger.entries() if entry.run_id in voyages}) == steps
+        for trip in self._trips:
+            assert_comes_to_an_end(self._stage, trip)
+        for run in self._random.sample(self._runs, min(look_closely_at, len(self._runs))) + self._trips:
             assert_sound(self._stage, run.id)
         for worker in self._crew:
             assert worker.drain(), worker.log()
-        assert self._stage.rows("select * from cnstra.activation where status not in ('done', 'failed')") == []
+        assert self._stage.rows("select * from cnstra.activation where finished_at is null") == []
+
+
+def assert_comes_to_an_end(stage: Stage, trip: Run) -> None:
+    """Each booking stands or was given back, as the trip's end says: all of those that were made, or none."""
+    run = stage.row("select status, error_type, outputs from cnstra.runs where run_id = %s", trip.id)
+    steps = stage.rows(
+        "select status, activation_id from cnstra.activations where run_id = %s order by activation_id", trip.id
+    )
+    context = trip.context() or {}
+    for name, step in zip(graphs.BOOKINGS, steps, strict=False):
+        expected = {"done": "booked", "compensated": "given back"}.get(step["status"])
+        assert context.get(name) == expected, stage.report(trip.id)
+    bookings = {step["status"] for step in steps[: len(graphs.BOOKINGS)]}
+    match run["status"]:
+        case "completed":
+            assert bookings == {"done"}
+            assert len(run["outputs"]) == 1
+        case "compensated":
+            assert "done" not in bookings
+        case "cancelled":
+            assert "compensated" not in bookings
+        case "failed":
+            assert run["error_type"] == "cnstra.DeadlineExceeded"
+            assert bookings == {"cancelled"}
+        case other:
+            raise AssertionError(f"{other}\n{stage.report(trip.id)}")
 
 
 def _outcome(row: dict[str, Any]) -> dict[str, Any]:

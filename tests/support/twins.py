@@ -128,9 +128,9 @@ _POSTGRES = {
     "run": ("run_id", f"{', '.join(_RUN)}, error, error_type, undo_error, undo_error_type, submitted_at"),
     "activation": (
         "run_id, activation_id",
-        f"{', '.join(_ACTIVATION)}, coalesce(path, '{{}}') as path, error, error_type, parent_activation_id as parent, "
-        "ordinal, neuron, collateral, "
-        "payload, created_at, first_try_at, done_at, coalesce(outputs, '[]') as outputs",
+        f"{', '.join(_ACTIVATION)}, coalesce(path, '{{}}') as path, error, error_type, "
+        "parent_activation_id as parent, ordinal, neuron, collateral, payload, created_at, first_try_at, done_at, "
+        "coalesce(outputs, '[]') as outputs",
     ),
     "try": (
         "run_id, activation_id, try_number",

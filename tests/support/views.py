@@ -5,7 +5,8 @@ from __future__ import annotations
 _COLUMNS = """
 runs: run_id, graph, graph_version, status, attempt, entry_collateral, entry_payload, outputs, error, error_type,
     context_version, outstanding, submitted_at, started_at, finished_at, next_retry_at, deadline_at, priority, tags,
-    idempotency_key, gate, parent_run_id, blocked, context_place, ending, compensation_error, compensation_error_type
+    idempotency_key, gate, parent_run_id, blocked, context_place, ending, compensation_error, compensation_error_type,
+    cloned_from
 activations: run_id, activation_id, parent_activation_id, attempt, neuron, dendrite, collateral, payload, outputs, status,
     tries, epoch, queue, worker, error, error_type, created_at, available_at, started_at, finished_at,
     context_version_read, context_version_written, group_id, progress, undo, member, gathers_group_id, handled

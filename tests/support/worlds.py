@@ -31,6 +31,7 @@ from cnstra.orchestrator.machine.records import (
     FailedTry,
     Failure,
     Gatherer,
+    GaveWay,
     Late,
     Lost,
     Output,
@@ -76,6 +77,7 @@ NEURONS = ("stock", "bank", "ship", "report")
 EVERYTHING = tuple((neuron, collateral) for collateral in ("order", "answer", "result") for neuron in NEURONS)
 LEASE = 10.0
 BOOM = Failure(error_type="shop.Boom", error="it broke", traceback="Traceback: it broke")
+UNDONE = Failure(error_type="cnstra.StoreUnavailable", error="its transaction was undone")
 GONE = Failure(error_type="cnstra.WorkerLost", error="its worker died")
 
 _random = count(1)
@@ -92,6 +94,7 @@ def target(
     at: datetime | None = None,
     compensable: Compensable = Compensable.NO,
     collateral: str = "order",
+    limited: bool = False,
 ) -> Target:
     """A dendrite of ``neuron``, on the collateral ``order`` by default."""
     return Target(
@@ -105,6 +108,7 @@ def target(
         delay=delay,
         at=at,
         compensable=compensable,
+        limited=limited,
     )
 
 
@@ -224,6 +228,11 @@ def failed(
     return RunEvent(run_id=work.run_id, event=event)
 
 
+def gave_way(work: Work, *, backoff: float | None = None) -> RunEvent:
+    """The handler's own transaction was undone: by a conflict, or, with a backoff, by what passes."""
+    return RunEvent(run_id=work.run_id, event=GaveWay(fence=work.fence, failure=UNDONE, backoff=backoff))
+
+
 def returned(work: Work) -> RunEvent:
     """The worker gives it back uncalled."""
     return RunEvent(run_id=work.run_id, event=Returned(fence=work.fence))
@@ -295,13 +304,14 @@ def scatter(
     failures: bool = False,
     named: bool = True,
     collateral: str = "order",
+    limited: bool = False,
 ) -> Scattered:
     """A fan-out on ``order`` to these neurons; the gathers collect signals on ``result``."""
     return Scattered(
         ordinal=50,
         collateral=collateral,
         payloads=payloads,
-        targets=tuple(target(neuron, ordinal=50, payload="null") for neuron in to),
+        targets=tuple(target(neuron, ordinal=50, payload="null", limited=limited) for neuron in to),
         gatherers=tuple(
             Gatherer(target=target(neuron, collateral="result", ordinal=50), named=named, failures=failures)
             for neuron in gather
@@ -419,6 +429,9 @@ class World:
             self.store.look(worker.info.worker, timedelta(seconds=lease), timedelta(seconds=unclaimed_after), limit)
         )
 
+    def lift_limits(self, limit: int = 100) -> None:
+        self.store.run(self.store.lift_limits(limit))
+
     def set_unknown_aside(self, unclaimed_after: float = 1.0, limit: int = 100) -> None:
         self.store.run(self.store.set_unknown_aside(timedelta(seconds=unclaimed_after), limit))
 
@@ -463,6 +476,7 @@ class Worker:
             dendrites=self.info.dendrites,
             limit=limit,
             compensations=self.info.compensations,
+            limits=self.info.limits,
         )
         return replace(request, **changes)
 
@@ -531,7 +545,7 @@ class PostgresWorld(World):
         )
         with self.connect() as connection:
             return {
-                row[0]: Counted(row[1], row[2], row[3], row[4], [tuple(pair) for pair in row[5]])
+                row[0]: Counted(row[1], row[2], row[3], row[4], [(one, other) for one, other in row[5]])
                 for row in connection.execute(query, [run_id])
             }
 
@@ -614,6 +628,11 @@ class Threads:
             self._results[place] = self._calls[place]()
         except BaseException as error:
             self._errors.append(error)
+
+    @property
+    def running(self) -> bool:
+        """Whether any of them still is."""
+        return any(thread.is_alive() for thread in self._threads)
 
     def results(self) -> list[Any]:
         for thread in self._threads:

@@ -116,7 +116,7 @@ def takes_context(order: Order, axon: StockAxon, ctx: Context) -> Signal[Order] 
     return None if ctx.get("seen") else axon.reserved.create_signal(order)
 
 
-@neuron("n", StockAxon).dendrite(order_placed, on_conflict="overwrite")
+@neuron("n", StockAxon).dendrite(order_placed, on_conflict="overwrite", transaction=True)
 def gives_list(order: Order, axon: StockAxon) -> list[Signal[Order]]:
     return [axon.reserved.create_signal(order), axon.sold_out.create_signal(order)]
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +34,12 @@ class _Worker:
 class Crew:
     """Workers that take work until the end of the block; none of them outlives this process."""
 
-    def __init__(self, environment: Mapping[str, str], logs: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], logs: Path, command: Sequence[str] = COMMAND) -> None:
         self._environment = {**environment, "PYTHONUNBUFFERED": "1"}
         self._logs = logs
+        self._command = command
         self._workers: list[_Worker] = []
+        self._spawned = 0
 
     def start(self) -> int:
         """Start one more worker, and wait until it takes work; its process id."""
@@ -90,10 +92,11 @@ class Crew:
 
     def _spawn(self) -> _Worker:
         self._logs.mkdir(parents=True, exist_ok=True)
-        log = self._logs / f"worker-{len(self._workers) + 1}.log"
+        self._spawned += 1
+        log = self._logs / f"worker-{self._spawned}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - our own command
-                cnstra(*COMMAND),
+                cnstra(*self._command),
                 cwd=EXAMPLES,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

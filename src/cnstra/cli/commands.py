@@ -8,10 +8,12 @@ from typing import Any
 import typer
 
 from cnstra.cli.asking import sql
+from cnstra.cli.cloning import clone
 from cnstra.cli.debugging import with_debug
 from cnstra.cli.developing import demo, down, migrate, up
 from cnstra.cli.doctoring import doctor
 from cnstra.cli.drawing import graph
+from cnstra.cli.ending import cancel, pause, resume
 from cnstra.cli.looking import runs, show
 from cnstra.cli.pruning import prune, retention
 from cnstra.cli.retrying import retry
@@ -20,7 +22,8 @@ from cnstra.cli.serving import worker
 from cnstra.cli.submitting import submit
 
 _COMMANDS: tuple[Callable[..., Any], ...] = (
-    worker, submit, send, runs, show, retry, prune, retention, sql, graph, migrate, doctor, up, down, demo,
+    worker, submit, send, runs, show, retry, cancel, pause, resume, clone, prune, retention, sql, graph, migrate, doctor,
+    up, down, demo,
 )  # fmt: skip
 
 

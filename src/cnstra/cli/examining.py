@@ -140,6 +140,7 @@ def _health(health: Health) -> Iterator[Finding]:
         yield _problem("supervisor", "no worker has looked for lost work for a while, though some are alive")
     stuck = list(_stuck(health, alive))
     yield from stuck or [_ok("runs", "none is stuck")]
+    yield from _given_up(health)
     for row in health.context_litter:
         if row["oldest"] > _UNTIDY:
             yield _warning(
@@ -176,6 +177,12 @@ def _stuck(health: Health, alive: Mapping[str, int]) -> Iterator[Finding]:
             f"{row['runs_overdue']} of graph {row['graph']} should have begun their next attempt long ago; "
             f"start a worker. {_such_as(row)}",
         )
+    for row in health.overdue_deadlines:
+        yield _problem(
+            "runs",
+            f"{row['runs_overdue']} of graph {row['graph']} have passed their deadline long ago, and no worker ends them; "
+            f"start one. {_such_as(row)}",
+        )
     for row in health.backlog:
         if row["oldest"] < _PATIENCE:
             continue
@@ -186,6 +193,16 @@ def _stuck(health: Health, alive: Mapping[str, int]) -> Iterator[Finding]:
             yield _warning("runs", f"ready and not claimed: {waits}; start more workers")
         else:
             yield _problem("runs", f"ready, and no worker of their graph is alive: {waits}; start one")
+
+
+def _given_up(health: Health) -> Iterator[Finding]:
+    for row in health.poisoned_work:
+        what = f"{'the compensation of ' if row['undo'] else ''}neuron {row['neuron']} on {row['collateral']}"
+        yield _warning(
+            "poison",
+            f"{row['activations']} of {what} of graph {row['graph']} failed, Poisoned: {row['lost']} workers were lost with one; "
+            f"cnstra show says which. Mend what kills them, then cnstra retry. {_such_as(row)}",
+        )
 
 
 def _such_as(row: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cnstra.cli import places
-from cnstra.cli.ages import age
+from cnstra.cli.ages import moment
 from cnstra.cli.options import AsJson, Contexts, DatabaseUrl, RunId
 from cnstra.cli.printing import note, say, say_json, table
 from cnstra.cli.story import told
@@ -28,7 +28,7 @@ from cnstra.stores.postgres import PostgresStore
 from cnstra.stores.postgres.diagnosing import Diagnosing, Row, Story
 from cnstra.stores.postgres.reaching import reach
 
-_SHORT = ("run_id", "graph", "status", "attempt", "submitted_at", "finished_at", "error")
+_SHORT = ("run_id", "graph", "status", "blocked", "attempt", "submitted_at", "finished_at", "error")
 
 
 def runs(
@@ -57,12 +57,13 @@ def runs(
 ) -> Exit:
     """List runs, the newest first.
 
+    Blocked says of a run why nobody may take it up: unknown, as no worker is up that has the code for what comes next.
     --json gives a list of all columns of the view cnstra.runs.
     """
     which = RunFilter(
         status=None if status is None else status.value,
         tag=tag_filter(tag),
-        since=None if since is None else _moment(since, datetime.now(UTC)),
+        since=None if since is None else moment(since, datetime.now(UTC)),
         limit=limit,
     )
     with _store(database_url) as store:
@@ -134,13 +135,3 @@ def _store(given: str | None) -> Iterator[PostgresStore]:
         yield store
     finally:
         store.close()
-
-
-def _moment(text: str, now: datetime) -> datetime:
-    try:
-        if (ago := age(text)) is not None:
-            return now - ago
-        moment = datetime.fromisoformat(text.strip())
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(f"--since {text!r} is no time such as 1h or 2026-01-31") from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from cnstra.cli import places
-from cnstra.cli.ages import age, written
+from cnstra.cli.ages import AGES, age, written
 from cnstra.cli.options import AsJson, DatabaseUrl
 from cnstra.cli.printing import note, say, say_json, table
 from cnstra.exits import Exit
@@ -23,7 +23,6 @@ from cnstra.stores.postgres import PostgresStore
 from cnstra.stores.postgres.reaching import reach
 
 _FOREVER = "forever"
-_AGES = "90s, 15m, 1h, 30d, 2w"
 
 
 def prune(
@@ -33,7 +32,7 @@ def prune(
             "--older-than",
             envvar="CNSTRA_PRUNE_OLDER_THAN",
             metavar="AGE",
-            help=f"Only runs that ended longer ago than this: {_AGES}.",
+            help=f"Only runs that ended longer ago than this: {AGES}.",
         ),
     ],
     status: Annotated[
@@ -61,7 +60,7 @@ def prune(
     """
     long = age(older_than)
     if long is None:
-        raise typer.BadParameter(f"--older-than {older_than!r} is no length of time such as {_AGES}")
+        raise typer.BadParameter(f"--older-than {older_than!r} is no length of time such as {AGES}")
     statuses = None if status is None else _statuses(status)
     with _flows(database_url) as flows:
         pruned = drive(flows.prune(long, statuses, dry_run, limit))
@@ -137,7 +136,7 @@ def _rules(given: Sequence[str]) -> KeepOptions:
             raise typer.BadParameter(f"--keep {text!r} is no rule such as completed=30d; there are {', '.join(RULES)}")
         rules[what] = None if length == _FOREVER else age(length)
         if rules[what] is None and length != _FOREVER:
-            raise typer.BadParameter(f"--keep {text!r}: {length!r} is neither {_FOREVER} nor a time such as {_AGES}")
+            raise typer.BadParameter(f"--keep {text!r}: {length!r} is neither {_FOREVER} nor a time such as {AGES}")
     return cast("KeepOptions", rules)
 
 

@@ -27,6 +27,16 @@ def worker(
             envvar="CNSTRA_THREADS", min=1, metavar="M", help="How many sync handlers a process runs at the same time."
         ),
     ] = _USUAL.threads,
+    transactions: Annotated[
+        int | None,
+        typer.Option(
+            envvar="CNSTRA_TRANSACTIONS",
+            min=1,
+            metavar="N",
+            help="How many handlers with transaction=True have a connection at the same time, in each process: so many sync "
+            "ones, and so many async ones. Without it: as many as threads.",
+        ),
+    ] = None,
     queues: Annotated[
         str | None,
         typer.Option(
@@ -71,6 +81,7 @@ def worker(
         broker_url=places.broker(broker_url),
         processes=processes,
         threads=threads,
+        transactions=transactions,
         queues=None if queues is None else _names(queues),
         lease=lease,
         drain=drain,

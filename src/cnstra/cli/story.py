@@ -7,17 +7,28 @@ from datetime import datetime
 from typing import Any
 
 from cnstra.cli.printing import compact, duration, table, when
+from cnstra.cli.undoing import poisoned, undone
+from cnstra.cli.waiting import advice, waits
+from cnstra.cli.wording import called, cut, first_line, indented, times
 from cnstra.stores.postgres.diagnosing import Row, Story
 
 _DONE = ("done", "cancelled", "compensated")
-_LONGEST = 2_000
 
 
 def told(story: Story) -> str:
     """The whole story."""
     parts = [
-        *(_headline(story), _frontier(story), _waits(story), _scatters(story), _activations(story)),
-        *(_errors(story), _context(story), _advice(story)),
+        _headline(story),
+        waits(story),
+        _frontier(story),
+        _signals(story),
+        _scatters(story),
+        undone(story),
+        poisoned(story),
+        _activations(story),
+        _errors(story),
+        _context(story),
+        advice(story),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -26,19 +37,27 @@ def _headline(story: Story) -> str:
     run = story.run
     facts = [
         ("error", f"{run['error_type']}: {run['error']}" if run["error_type"] else None),
-        ("begun by", f"{run['entry_collateral']} {_cut(compact(run['entry_payload']))}"),
+        ("undoing", _of_undoing(run)),
+        ("begun by", f"{run['entry_collateral']} {cut(compact(run['entry_payload']))}"),
         ("submitted", _moments(run)),
         ("next retry", when(run["next_retry_at"])),
         ("deadline", when(run["deadline_at"])),
         ("blocked", _BLOCKED.get(run["blocked"], run["blocked"])),
         ("tags", compact(run["tags"]) if run["tags"] else None),
         ("key", run["idempotency_key"]),
-        ("outputs", "\n".join(f"{out['collateral']} {_cut(compact(out['payload']))}" for out in run["outputs"])),
+        ("clone of", run["cloned_from"] and str(run["cloned_from"])),
+        ("outputs", "\n".join(f"{out['collateral']} {cut(compact(out['payload']))}" for out in run["outputs"])),
     ]
     lines = [f"run {run['run_id']} of {run['graph']}: {run['status'].upper()}, attempt {run['attempt']}"]
     for name, text in facts:
-        lines += [_indented(f"{name + ':':<12}{text}", 2, 14)] if text else []
+        lines += [indented(f"{name + ':':<12}{text}", 2, 14)] if text else []
     return "\n".join(lines)
+
+
+def _of_undoing(run: Row) -> str | None:
+    """The error of a compensation is told apart from that which made the run undo what it had done."""
+    kind = run["compensation_error_type"]
+    return f"failed for good, with {kind}: {run['compensation_error']}" if kind else None
 
 
 _BLOCKED = {
@@ -58,10 +77,12 @@ def _moments(run: Row) -> str:
 
 
 def _frontier(story: Story) -> str:
-    left = [activation for activation in story.activations if activation["status"] not in _DONE]
+    left = [
+        activation for activation in story.activations if activation["status"] not in _DONE and not activation["undo"]
+    ]
     if not left:
         return ""
-    lines = [f"  {_name(activation)} is {activation['status']}{_why(activation)}" for activation in left]
+    lines = [f"  {called(activation)} is {activation['status']}{_why(activation)}" for activation in left]
     return "\n".join([f"not done ({len(left)} of {len(story.activations)}):", *lines])
 
 
@@ -70,11 +91,11 @@ def _why(activation: Row) -> str:
         "running": f" by worker {activation['worker']} since {when(activation['started_at'])}",
         "scheduled": f" for {when(activation['available_at'])}",
         "ready": f" since {when(activation['available_at'])}, on queue {activation['queue']}",
-        "failed": f" after {_times(activation['tries'])}",
+        "failed": f" after {times(activation['tries'])}",
         "waiting": _awaited(activation),
     }.get(activation["status"], "")
     if activation["error_type"]:
-        text += f": {_cut(_first_line(activation['error_type'], activation['error']))}"
+        text += f": {cut(first_line(activation['error_type'], activation['error']))}"
     return text
 
 
@@ -83,7 +104,7 @@ def _awaited(activation: Row) -> str:
     return " for its signal" if group is None else f" for the end of scatter {group}"
 
 
-def _waits(story: Story) -> str:
+def _signals(story: Story) -> str:
     """The signals from outside that it waits for, and until when."""
     if not story.expectations:
         return ""
@@ -115,12 +136,13 @@ def _scatters(story: Story) -> str:
 
 def _activations(story: Story) -> str:
     columns = ("#", "after", "neuron", "collateral", "status", "tries", "started", "finished", "context")
-    return "activations:\n" + _indented(table(columns, ([*_row(activation)] for activation in story.activations)), 2, 2)
+    return "activations:\n" + indented(table(columns, ([*_row(activation)] for activation in story.activations)), 2, 2)
 
 
 def _row(activation: Row) -> Iterator[Any]:
     for column in ("activation_id", "parent_activation_id", "neuron", "collateral", "status", "tries"):
-        yield activation[column]
+        undoing = column == "status" and activation["undo"] and activation["status"] != "compensated"
+        yield f"{activation[column]} (undo)" if undoing else activation[column]
     yield _clock(activation["started_at"])
     yield _clock(activation["finished_at"])
     read, written = activation["context_version_read"], activation["context_version_written"]
@@ -132,16 +154,15 @@ def _errors(story: Story) -> str:
     failed = [found for found in story.tries if found["error_type"]]
     if not failed:
         return ""
-    last = {found["activation_id"]: found for found in failed}
-    names = {activation["activation_id"]: _name(activation) for activation in story.activations}
+    last = {(found["activation_id"], found["undo"]): found for found in failed}
+    names = {activation["activation_id"]: called(activation) for activation in story.activations}
     lines = ["failed tries:"]
     for found in failed:
-        problem = _cut(_first_line(found["error_type"], found["error"]))
-        lines.append(
-            f"  {names[found['activation_id']]}, try {found['try_number']}, {when(found['finished_at'])}: {problem}"
-        )
-        if last[found["activation_id"]] is found and found["error_traceback"]:
-            lines.append(_indented(found["error_traceback"].rstrip(), 6, 6))
+        problem = cut(first_line(found["error_type"], found["error"]))
+        name = f"{'the compensation of ' if found['undo'] else ''}{names[found['activation_id']]}"
+        lines.append(f"  {name}, try {found['try_number']}, {when(found['finished_at'])}: {problem}")
+        if last[found["activation_id"], found["undo"]] is found and found["error_traceback"]:
+            lines.append(indented(found["error_traceback"].rstrip(), 6, 6))
     return "\n".join(lines)
 
 
@@ -153,48 +174,10 @@ def _context(story: Story) -> str:
         return f"context, version {context['version']}: no longer kept, since {when(context['expires_at'])}"
     if "note" in context:
         return f"context, version {context['version']}:\n  {context['note']}"
-    lines = [f"context, version {context['version']}:", f"  {_cut(compact(context['data']))}"]
-    lines += [f"  of {neuron} alone: {_cut(compact(value))}" for neuron, value in (context["local"] or {}).items()]
+    lines = [f"context, version {context['version']}:", f"  {cut(compact(context['data']))}"]
+    lines += [f"  of {neuron} alone: {cut(compact(value))}" for neuron, value in (context["local"] or {}).items()]
     return "\n".join(lines)
-
-
-def _advice(story: Story) -> str:
-    run = story.run
-    if run["status"] == "failed":
-        return f"to go on from here, on this context: cnstra retry {run['run_id']}"
-    if story.expectations:
-        wanted = story.expectations[0]["collateral"]
-        return f"to answer it: cnstra send {run['run_id']} {wanted} JSON"
-    if run["blocked"] == "unknown":
-        place = run.get("context_place")
-        store = f" --context {place}=STORE" if place is not None else ""
-        return f"it goes on as soon as a worker is up with {run['graph']}: cnstra worker APP{store}"
-    return ""
-
-
-# -- pieces --------------------------------------------------------------------------------------------------------
-
-
-def _name(activation: Row) -> str:
-    return f"#{activation['activation_id']} {activation['neuron']} on {activation['collateral']}"
 
 
 def _clock(moment: datetime | None) -> str:
     return when(moment)[11:]
-
-
-def _times(count: int) -> str:
-    return "1 try" if count == 1 else f"{count} tries"
-
-
-def _first_line(kind: str, text: str | None) -> str:
-    return f"{kind}: {text.splitlines()[0]}" if text else kind
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
-
-
-def _indented(text: str, first: int, following: int) -> str:
-    head, *rest = text.splitlines() or [""]
-    return "\n".join([" " * first + head, *(" " * following + line for line in rest)])

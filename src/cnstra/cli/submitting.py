@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cnstra.cli import places
+from cnstra.cli.ages import limit
 from cnstra.cli.options import App, AsJson, BrokerUrl, Contexts, DatabaseUrl
 from cnstra.cli.printing import compact, note, say, say_json
 from cnstra.cli.signals import signal_of
@@ -49,6 +50,15 @@ def submit(
             envvar="CNSTRA_SUBMIT_TAG", metavar="KEY=VALUE", help="A tag to find the run by; may be given repeatedly."
         ),
     ] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CNSTRA_SUBMIT_DEADLINE",
+            metavar="WHEN",
+            help="It fails, and is undone, unless it has ended by then: 90s, 15m, 1h, 7d, 2w from now, or 2026-01-31, or "
+            "2026-01-31T12:00+01:00. UTC where it does not say.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
     broker_url: BrokerUrl = None,
@@ -61,13 +71,13 @@ def submit(
     """
     cns = load(app)
     signal = signal_of(cns, collateral, payload, SubmitError)
-    tags = _tags(tag or [])
+    tags, until = tags_of(tag or []), None if deadline is None else limit(deadline)
     database, broker = places.database(database_url), places.broker(broker_url)
     reach(database)
     given = load_context(context[0]) if context else None
     store, name = (given.store, given.place) if given else (None, USUAL_PLACE)
     with Orchestrator(cns, database=database, broker=broker, context=store, context_name=name) as orchestrator:
-        run = orchestrator.submit(signal, idempotency_key=idempotency_key, priority=priority, tags=tags)
+        run = orchestrator.submit(signal, idempotency_key=idempotency_key, priority=priority, tags=tags, deadline=until)
         if not wait:
             say_json({"run_id": run.id, "status": run.status()}) if as_json else say(str(run.id))
             return Exit.DONE
@@ -94,13 +104,13 @@ def _await(run: Run, timeout: float | None, *, as_json: bool) -> Exit:
     if late:
         note(f"cnstra: {late}")
     elif found["status"] != "completed":
-        note(
-            f"cnstra: run {run.id} is {found['status']}: {found['error_type']}: {found['error']}; see cnstra show {run.id}"
-        )
+        why = f": {found['error_type']}: {found['error']}" if found["error_type"] else ""
+        note(f"cnstra: run {run.id} is {found['status']}{why}; see cnstra show {run.id}")
     return Exit.DONE if found["status"] == "completed" else Exit.NOT_COMPLETED
 
 
-def _tags(given: list[str]) -> dict[str, str]:
+def tags_of(given: list[str]) -> dict[str, str]:
+    """``KEY=VALUE``, each, as tags. Raises ``SubmitError``."""
     tags = {}
     for tag in given:
         key, equals, value = tag.partition("=")

@@ -1,7 +1,7 @@
 """One of several processes of a worker: ``python -m cnstra.running.child ORDERS REPORT NUMBER``, started by the parent.
 
 ORDERS and REPORT are descriptors of pipes. The first line of the orders says what to do, later ones when to stop; the
-reports are one JSON document a line: that it is ready, or why it could not start.
+reports are one JSON document a line: that it is ready, or why it could not start. NUMBER is for whoever lists processes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from cnstra.exits import Exit, code_of, line_of
 from cnstra.loading import load
 from cnstra.running import logs
-from cnstra.running.life import Life, warn_of_unenforced
+from cnstra.running.life import Life
 from cnstra.running.orders import Orders
 from cnstra.running.process import Process, insist_on_ending
 from cnstra.running.signals import end_quietly_on_sigterm
@@ -24,7 +24,7 @@ from cnstra.running.signals import end_quietly_on_sigterm
 def main(arguments: list[str]) -> int:
     """Be a child, until told to stop."""
     end_quietly_on_sigterm()
-    told, report, number = (int(argument) for argument in arguments[:3])
+    told, report = (int(argument) for argument in arguments[:2])
     for descriptor in (told, report):
         os.set_inheritable(descriptor, False)
     orders = Orders.unpacked(_line(told))
@@ -38,8 +38,6 @@ def main(arguments: list[str]) -> int:
         cns = load(orders.app)
 
         def ready() -> None:
-            if number == 1:
-                warn_of_unenforced(cns)
             say(ready=True)
 
         code = Process(Life(cns, orders, ready=ready), drain=orders.drain, orders=told).run()

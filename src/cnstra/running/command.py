@@ -8,7 +8,7 @@ from contextlib import suppress
 from cnstra.exits import Exit, code_of
 from cnstra.loading import load, named_context
 from cnstra.running import logs
-from cnstra.running.life import Life, warn_of_unenforced
+from cnstra.running.life import Life
 from cnstra.running.orders import Orders
 from cnstra.running.parent import Parent
 from cnstra.running.process import Process, insist_on_ending
@@ -37,13 +37,7 @@ def run(orders: Orders) -> Exit:
 
 
 def _serve(orders: Orders) -> Exit:
-    cns = load(orders.app)
-
-    def ready() -> None:
-        warn_of_unenforced(cns)
-        _say_ready()
-
-    return Process(Life(cns, orders, ready=ready), drain=orders.drain).run()
+    return Process(Life(load(orders.app), orders, ready=_say_ready), drain=orders.drain).run()
 
 
 def _say_ready() -> None:

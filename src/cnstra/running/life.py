@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from cnstra.loading import load_context
 from cnstra.orchestrator.blobs import Blobs
@@ -129,15 +129,3 @@ def _check_queues(cns: CNS, queues: tuple[str, ...] | None) -> None:
             f"no neuron of CNS {cns.name!r} is on queue {', '.join(map(repr, unknown))}; "
             f"its queues are {', '.join(cns.queues)}"
         )
-
-
-def warn_of_unenforced(cns: CNS) -> None:
-    """Log what the graph asks for and durable workers do not enforce yet."""
-    for line in _unenforced(cns):
-        _log.warning("%s", line)
-
-
-def _unenforced(cns: CNS) -> Iterator[str]:
-    for neuron in cns.neurons.values():
-        if neuron.concurrency is not None:
-            yield f"neuron {neuron.name!r}: concurrency={neuron.concurrency} is not enforced by workers yet"

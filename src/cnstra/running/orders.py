@@ -32,6 +32,7 @@ class Orders:
     drain: float
     log_level: str
     contexts: tuple[str, ...] = ()
+    transactions: int | None = None
     debug: bool = False
 
     def settings(self) -> WorkerSettings:
@@ -39,6 +40,7 @@ class Orders:
         return WorkerSettings(
             queues=self.queues,
             threads=self.threads,
+            transactions=self.transactions,
             lease=timedelta(seconds=self.lease),
             drain=timedelta(seconds=self.drain),
         )

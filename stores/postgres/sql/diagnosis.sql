@@ -49,19 +49,19 @@ where s.until > '-infinity' or w.since is not null
 -- What is ready, by graph and queue, and for how many seconds the oldest of it has been.
 select a.graph, a.queue, count(*) as ready, extract(epoch from CLOCK() - min(a.available_at))::float8 as oldest
 from cnstra.activation a
-where a.status = 'ready' and a.blocked is null
+where a.status = 'ready' and (a.blocked is null or a.blocked = 'limited')
 group by a.graph, a.queue
 order by a.graph, a.queue
 
 -- name: unknown_work
 -- Work that no worker has the code for, or not the store of its context, and some runs that wait with it: what was set
--- aside, and what is pinned to a version, or lives in a place, that nobody has of those who serve its queue. A suspect is
--- never set aside, and is there, too.
+-- aside, and what is pinned to a version, or lives in a place, that nobody has of those who serve its queue. A suspect, and
+-- what has a limit, is never set aside, and is there, too.
 select a.graph, a.neuron, a.collateral, a.pin, a.place, count(*) as activations,
        (array_agg(a.run_id order by a.run_id))[1:3] as runs
 from cnstra.activation a
 where a.blocked = 'unknown'
-   or a.status = 'ready' and (a.blocked is null and (a.pin <> '' or a.place <> '') or a.blocked = 'suspect')
+   or a.status = 'ready' and (a.blocked is null and (a.pin <> '' or a.place <> '') or a.blocked in ('suspect', 'limited'))
       and exists (select from cnstra.worker w
                   where w.graph = a.graph and a.queue = any(w.queues) and w.lost_at is null)
       and not exists (select from cnstra.worker w
@@ -102,3 +102,21 @@ from cnstra.run r
 where r.next_retry_at < CLOCK() - %(overdue)s::interval
 group by r.graph
 order by r.graph
+
+-- name: overdue_deadlines
+-- Runs whose deadline passed a while ago, and that nobody has ended; those that are paused wait for somebody.
+select r.graph, count(*) as runs_overdue, (array_agg(r.run_id order by r.run_id))[1:3] as runs
+from cnstra.run r
+where r.deadline_at < CLOCK() - %(overdue)s::interval and r.finished_at is null and r.ending is null and r.status <> 'paused'
+group by r.graph
+order by r.graph
+
+-- name: poisoned_work
+-- What failed because too many workers were lost with it, the most that were lost with one, and some runs of these.
+select a.graph, a.neuron, a.collateral, a.undo, count(*) as activations, max(a.crashes) as lost,
+       (array_agg(a.run_id order by a.run_id))[1:3] as runs
+from cnstra.run r
+join cnstra.activation a on a.run_id = r.run_id and a.status = 'failed' and a.error_type = 'cnstra.Poisoned'
+where r.status = 'failed'
+group by a.graph, a.neuron, a.collateral, a.undo
+order by a.graph, a.neuron, a.collateral, a.undo

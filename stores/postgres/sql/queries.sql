@@ -24,15 +24,18 @@ join cnstra.run r on r.run_id = s.run_id
 -- name: insert_runs
 -- Keep new runs; an id that is taken is left out of the answer.
 insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
-                        last_activation, priority, policy, tags, idempotency_key, context_place, deadline_at, submitted_at)
+                        last_activation, priority, policy, tags, idempotency_key, context_place, deadline_at, deadline_after,
+                        cloned_from, submitted_at)
 select n.run_id, n.graph, n.graph_version, n.pinned, n.collateral, n.payload::jsonb, n.status, n.outstanding, n.active,
-       n.last_activation, n.priority, n.policy::jsonb, n.tags::jsonb, n.idempotency_key, n.place, n.deadline, %(now)s
+       n.last_activation, n.priority, n.policy::jsonb, n.tags::jsonb, n.idempotency_key, n.place, n.deadline,
+       n.deadline_after, n.cloned_from, %(now)s
 from unnest(%(run_ids)s::uuid[], %(graphs)s::text[], %(versions)s::text[], %(pinned)s::boolean[], %(collaterals)s::text[],
             %(payloads)s::text[], %(statuses)s::text[], %(outstanding)s::int[], %(active)s::int[],
             %(last_activations)s::int[], %(priorities)s::int[], %(policies)s::text[], %(tags)s::text[],
-            %(idempotency_keys)s::text[], %(places)s::text[], %(deadlines)s::timestamptz[])
+            %(idempotency_keys)s::text[], %(places)s::text[], %(deadlines)s::timestamptz[],
+            %(deadlines_after)s::interval[], %(clones_of)s::uuid[])
      n (run_id, graph, graph_version, pinned, collateral, payload, status, outstanding, active, last_activation, priority,
-        policy, tags, idempotency_key, place, deadline)
+        policy, tags, idempotency_key, place, deadline, deadline_after, cloned_from)
 order by n.run_id
 on conflict do nothing
 returning run_id
@@ -108,7 +111,7 @@ returning a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a
 
 -- name: claim_suspects
 -- The same for poison suspects, which only a worker that runs nothing else may have. There are few of them, so that those of
--- paused runs are told by a look at the run.
+-- paused runs, and of neurons whose limit is used up, are told by a look.
 with candidate as materialized (
     select c.run_id, c.activation_id
     from unnest(%(queues)s::text[]) q (queue)
@@ -120,6 +123,10 @@ with candidate as materialized (
         where a.status = 'ready' and a.blocked = 'suspect' and a.graph = %(graph)s and a.queue = q.queue and a.pin = p.pin
           and a.place = l.place and SKILL(a) = any(%(dendrites)s::text[])
           and not exists (select from cnstra.run r where r.run_id = a.run_id and r.status = 'paused')
+          and not exists (select from unnest(%(neurons)s::text[], %(most)s::int[]) n (neuron, most)
+                          where a.limited and n.neuron = a.neuron
+                            and n.most <= (select count(*) from cnstra.activation o
+                                           where o.status = 'running' and o.limited and o.graph = %(graph)s and o.neuron = n.neuron))
         order by a.priority desc, a.available_at
         limit %(limit)s
         for no key update skip locked) c
@@ -140,7 +147,11 @@ select exists (
     where a.status = 'ready' and a.blocked = 'suspect' and a.graph = %(graph)s and a.queue = any(%(queues)s::text[])
       and a.pin = any(array['', %(graph_version)s::text]) and a.place = any(%(places)s::text[])
       and SKILL(a) = any(%(dendrites)s::text[])
-      and not exists (select from cnstra.run r where r.run_id = a.run_id and r.status = 'paused'))
+      and not exists (select from cnstra.run r where r.run_id = a.run_id and r.status = 'paused')
+      and not exists (select from unnest(%(neurons)s::text[], %(most)s::int[]) n (neuron, most)
+                      where a.limited and n.neuron = a.neuron
+                        and n.most <= (select count(*) from cnstra.activation o
+                                       where o.status = 'running' and o.limited and o.graph = %(graph)s and o.neuron = n.neuron)))
 
 -- name: claims_of_nonce
 -- The claims that a worker was given under one nonce: what a claim whose reply was lost had answered.
@@ -240,7 +251,7 @@ for no key update skip locked
 -- Activations of locked runs: a second statement, so that it sees what was committed while the first one waited.
 select a.run_id, a.activation_id, a.status, a.queue, a.attempt, a.epoch, a.nonce, a.worker, a.tries, a.failures, a.idled,
        a.conflicts, a.crashes, a.blocked, a.available_at, a.started_at, a.error, a.error_type, a.compensable, a.undo,
-       a.finish, a.version_read, a.version_written, a.path, a.gathers
+       a.finish, a.version_read, a.version_written, a.path, a.gathers, a.limited
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[]) k (run_id, activation_id)
 join cnstra.activation a on a.run_id = k.run_id and a.activation_id = k.activation_id
 
@@ -248,7 +259,7 @@ join cnstra.activation a on a.run_id = k.run_id and a.activation_id = k.activati
 -- All that is open of locked runs. Locked, too: claims, which take no lock on the run, are over before this reads on.
 select a.run_id, a.activation_id, a.status, a.queue, a.attempt, a.epoch, a.nonce, a.worker, a.tries, a.failures, a.idled,
        a.conflicts, a.crashes, a.blocked, a.available_at, a.started_at, a.error, a.error_type, a.compensable, a.undo,
-       a.finish, a.version_read, a.version_written, a.path, a.gathers
+       a.finish, a.version_read, a.version_written, a.path, a.gathers, a.limited
 from cnstra.activation a
 where a.run_id = any(%(run_ids)s) and a.status in ('ready', 'running', 'scheduled', 'waiting')
 order by a.run_id, a.activation_id
@@ -381,7 +392,7 @@ returning a.activation_id
 insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordinal, graph, pin, place, neuron, dendrite,
                                collateral, payload, queue, priority, attempt, status, blocked, epoch, nonce, worker, tries,
                                created_at, available_at, first_try_at, started_at, finished_at, compensable, origin,
-                               path, group_id, gathers)
+                               path, group_id, gathers, limited)
 select n.run_id, n.activation_id, n.parent, n.ordinal, r.graph, case when r.pinned then r.graph_version else '' end,
        coalesce(r.context_place, ''), n.neuron, n.dendrite, n.collateral, n.payload::jsonb, n.queue, r.priority, n.attempt, n.status, n.blocked,
        case when n.status = 'running' then 1 else 0 end, n.nonce, n.worker,
@@ -389,14 +400,14 @@ select n.run_id, n.activation_id, n.parent, n.ordinal, r.graph, case when r.pinn
        case when n.status = 'running' then %(now)s::timestamptz end,
        case when n.status = 'running' then %(now)s::timestamptz end,
        case when n.status = 'cancelled' then %(now)s::timestamptz end, n.compensable, n.origin, n.path::int[], n.group_id,
-       n.gathers
+       n.gathers, n.limited
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(parents)s::int[], %(ordinals)s::int[], %(neurons)s::text[],
             %(dendrites)s::text[], %(collaterals)s::text[], %(payloads)s::text[], %(queues)s::text[], %(attempts)s::int[],
             %(statuses)s::text[], %(blocked)s::text[], %(nonces)s::bigint[], %(workers)s::uuid[],
             %(available)s::timestamptz[], %(compensable)s::text[], %(origins)s::text[], %(paths)s::text[],
-            %(group_ids)s::int[], %(gathers)s::int[])
+            %(group_ids)s::int[], %(gathers)s::int[], %(limited)s::boolean[])
      n (run_id, activation_id, parent, ordinal, neuron, dendrite, collateral, payload, queue, attempt, status, blocked,
-        nonce, worker, available_at, compensable, origin, path, group_id, gathers)
+        nonce, worker, available_at, compensable, origin, path, group_id, gathers, limited)
 join cnstra.run r on r.run_id = n.run_id
 
 -- name: deliver
@@ -544,8 +555,8 @@ from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(numbers)s::int[], 
 -- Begin the next attempt of runs: their failed activations become ready; of runs that are being undone, the compensation that
 -- failed. That one keeps its place in the order of finishing.
 update cnstra.activation a
-set status = 'ready', attempt = r.attempt, failures = 0, idled = 0, crashes = 0, first_try_at = null, nonce = null, blocked = null,
-    available_at = %(now)s, finished_at = null, finish = case when a.undo then a.finish end, error = null, error_type = null,
+set status = 'ready', attempt = r.attempt, failures = 0, idled = 0, crashes = 0, first_try_at = null, nonce = null,
+    blocked = UNBLOCKED(a), available_at = %(now)s, finished_at = null, finish = case when a.undo then a.finish end, error = null, error_type = null,
     undoable = false
 from cnstra.run r
 where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.status = 'failed' and a.undo = (r.ending is not null)
@@ -594,10 +605,11 @@ where a.status = 'done'
 
 -- name: undo
 -- Of what is to be undone, the one that finished last becomes ready for its compensation. It keeps the nonce, by which who
--- settled it is known until it is claimed anew.
+-- settled it is known until it is claimed anew. The run is no part of the join: through it, all of its activations were read.
 update cnstra.activation a
-set status = 'ready', undo = true, undoable = false, attempt = r.attempt, failures = 0, idled = 0, conflicts = 0, crashes = 0,
-    first_try_at = null, blocked = null, available_at = %(now)s, done_at = a.finished_at, finished_at = null,
+set status = 'ready', undo = true, undoable = false,
+    attempt = (select r.attempt from cnstra.run r where r.run_id = a.run_id), failures = 0, idled = 0, conflicts = 0, crashes = 0,
+    first_try_at = null, blocked = UNBLOCKED(a), available_at = %(now)s, done_at = a.finished_at, finished_at = null,
     error = null, error_type = null
 from unnest(%(run_ids)s::uuid[]) k (run_id)
 cross join lateral (
@@ -605,7 +617,6 @@ cross join lateral (
     where u.run_id = k.run_id and u.undoable
     order by u.finish desc
     limit 1) l
-join cnstra.run r on r.run_id = l.run_id
 where a.run_id = l.run_id and a.activation_id = l.activation_id
 returning a.queue, a.run_id, a.activation_id
 
@@ -613,12 +624,12 @@ returning a.queue, a.run_id, a.activation_id
 -- Nothing of paused runs is to be claimed; not what nobody knew either, when a worker has come that does.
 update cnstra.activation a
 set blocked = 'paused'
-where a.run_id = any(%(run_ids)s) and a.status = 'ready' and (a.blocked is null or a.blocked in ('unknown', 'alone'))
+where a.run_id = any(%(run_ids)s) and a.status = 'ready' and (a.blocked is null or a.blocked in ('unknown', 'alone', 'limited'))
 
 -- name: let_go
 -- What was set aside while its run was paused may be claimed again.
 update cnstra.activation a
-set blocked = null
+set blocked = UNBLOCKED(a)
 where a.run_id = any(%(run_ids)s) and a.status = 'ready' and a.blocked = 'paused'
 returning a.queue, a.run_id, a.activation_id
 
@@ -629,12 +640,12 @@ update cnstra.activation a
 set blocked = 'alone'
 from cnstra.run r
 where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.status = 'ready'
-  and (a.blocked is null or a.blocked = 'unknown') and a.activation_id <> r.alone
+  and (a.blocked is null or a.blocked in ('unknown', 'limited')) and a.activation_id <> r.alone
 
 -- name: let_alone_run
 -- The one that is to run alone is free to be claimed once no other of its run is running.
 update cnstra.activation a
-set blocked = null
+set blocked = UNBLOCKED(a)
 from cnstra.run r
 where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.activation_id = r.alone and a.status = 'ready'
   and a.blocked = 'alone'
@@ -648,14 +659,14 @@ update cnstra.activation a
 set blocked = 'alone'
 from cnstra.run r
 where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.activation_id = r.alone and a.status = 'ready'
-  and a.blocked is null
+  and (a.blocked is null or a.blocked = 'limited')
   and exists (select from cnstra.activation o
               where o.run_id = a.run_id and o.status = 'running' and o.activation_id <> a.activation_id)
 
 -- name: rejoin
 -- Those that were set aside for one that ran alone may be claimed again.
 update cnstra.activation a
-set blocked = null
+set blocked = UNBLOCKED(a)
 where a.run_id = any(%(run_ids)s) and a.blocked = 'alone'
 returning a.queue, a.run_id, a.activation_id
 
@@ -703,10 +714,10 @@ select true from cnstra.supervisor for share
 
 -- name: register
 -- Begin a worker's lease.
-insert into cnstra.worker (worker, host, pid, graph, graph_version, queues, dendrites, places, lease, started_at,
+insert into cnstra.worker (worker, host, pid, graph, graph_version, queues, dendrites, places, limits, lease, started_at,
                            last_seen_at, expires_at)
-select %(worker)s, %(host)s, %(pid)s, %(graph)s, %(graph_version)s, %(queues)s, %(dendrites)s, %(places)s, %(lease)s,
-       t.now, t.now, t.now + %(lease)s
+select %(worker)s, %(host)s, %(pid)s, %(graph)s, %(graph_version)s, %(queues)s, %(dendrites)s, %(places)s,
+       %(limits)s::jsonb, %(lease)s, t.now, t.now, t.now + %(lease)s
 from (select CLOCK() as now) t
 on conflict (worker) do nothing
 
@@ -715,7 +726,7 @@ on conflict (worker) do nothing
 -- locked are waited for, in order: were they passed over, and that one failed, they would stay aside although somebody knows
 -- them. The inner limit keeps the order of the index, the outer one ends the search.
 update cnstra.activation a
-set blocked = null
+set blocked = UNBLOCKED(a)
 from (select k.run_id, k.activation_id
       from unnest(%(queues)s::text[]) q (queue)
       cross join unnest(array['', %(graph_version)s::text]) p (pin)
@@ -787,10 +798,11 @@ order by r.deadline_at
 limit %(limit)s
 
 -- name: find_suspects
--- Whether any poison suspect waits.
+-- Whether any poison suspect waits; and whether anything does that only claims which hold a limit may have.
 select exists (select from cnstra.activation a
                where a.status = 'ready' and a.blocked = 'suspect'
-                 and not exists (select from cnstra.run r where r.run_id = a.run_id and r.status = 'paused'))
+                 and not exists (select from cnstra.run r where r.run_id = a.run_id and r.status = 'paused')),
+       exists (select from cnstra.activation a where a.status = 'ready' and a.blocked = 'limited')
 
 -- name: find_workers_lost
 -- Whether any worker's lease has run out, or one that is lost still has claims.
@@ -928,14 +940,37 @@ where e.run_id = %(run_id)s
 order by e.version, e.slot
 
 -- name: failed_runs
--- Failed runs in the order of their ids, page by page.
+-- Failed runs that can be retried, in the order of their ids, page by page. Nothing is left to retry of a run that its deadline
+-- has ended.
 select r.run_id from cnstra.run r
-where r.status = 'failed' and (%(graph)s::text is null or r.graph = %(graph)s)
+where r.status = 'failed' and r.failed > 0 and (%(graph)s::text is null or r.graph = %(graph)s)
   and (%(tags)s::jsonb is null or r.tags @> %(tags)s::jsonb)
   and (%(tag_key)s::text is null or r.tags ? %(tag_key)s)
+  and (%(since)s::timestamptz is null or r.submitted_at >= %(since)s)
+  and (%(before)s::timestamptz is null or r.submitted_at < %(before)s)
   and (%(after)s::uuid is null or r.run_id > %(after)s)
 order by r.run_id
 limit %(limit)s
+
+-- name: open_runs
+-- Runs that nobody and nothing has begun to end, in the order of their ids, page by page.
+select r.run_id from cnstra.run r
+where r.finished_at is null and r.ending is null
+  and (%(statuses)s::text[] is null or r.status = any(%(statuses)s::text[]))
+  and (%(graph)s::text is null or r.graph = %(graph)s)
+  and (%(tags)s::jsonb is null or r.tags @> %(tags)s::jsonb)
+  and (%(tag_key)s::text is null or r.tags ? %(tag_key)s)
+  and (%(since)s::timestamptz is null or r.submitted_at >= %(since)s)
+  and (%(before)s::timestamptz is null or r.submitted_at < %(before)s)
+  and (%(after)s::uuid is null or r.run_id > %(after)s)
+order by r.run_id
+limit %(limit)s
+
+-- name: original
+-- What a run was submitted with, for a clone of it.
+select r.graph, r.entry_collateral, r.entry_payload::text, r.priority, r.tags, r.policy, r.context_place, r.deadline_after
+from cnstra.run r
+where r.run_id = %(run_id)s
 
 -- == contexts from outside ==
 

@@ -16,16 +16,27 @@ select r.run_id, r.graph, r.graph_version, r.status, r.attempt, r.entry_collater
             when exists (
                 select from cnstra.activation a
                 where a.run_id = r.run_id and a.status = 'ready'
-                  and (a.blocked = 'unknown' or (coalesce(a.blocked, 'suspect') = 'suspect' and not exists (
+                  and (a.blocked = 'unknown' or (coalesce(a.blocked, 'suspect') in ('suspect', 'limited') and not exists (
                           select from cnstra.worker w
                           where w.graph = a.graph and a.queue = any(w.queues) and a.pin in ('', w.graph_version)
                             and a.place = any(w.places)
                             and (a.blocked is null or a.neuron || chr(31) || a.collateral
                                      || case when a.undo then chr(31) || 'undo' else '' end = any(w.dendrites))
                             and w.lost_at is null and w.expires_at > clock_timestamp())))) then 'unknown'
-            when exists (select from cnstra.activation a where a.run_id = r.run_id and a.blocked = 'limited') then 'limited'
+            when exists (
+                select from cnstra.activation a
+                where a.run_id = r.run_id and a.status = 'ready' and a.blocked = 'limited'
+                  and (select max((w.limits ->> a.neuron)::int)
+                       from cnstra.worker w
+                       where w.graph = a.graph and a.queue = any(w.queues) and a.pin in ('', w.graph_version)
+                         and a.place = any(w.places) and a.neuron || chr(31) || a.collateral
+                             || case when a.undo then chr(31) || 'undo' else '' end = any(w.dendrites)
+                         and w.lost_at is null and w.expires_at > clock_timestamp())
+                      <= (select count(*) from cnstra.activation o
+                          where o.status = 'running' and o.limited and o.graph = a.graph and o.neuron = a.neuron)) then 'limited'
        end as blocked,
-       r.context_place, r.ending, r.undo_error as compensation_error, r.undo_error_type as compensation_error_type
+       r.context_place, r.ending, r.undo_error as compensation_error, r.undo_error_type as compensation_error_type,
+       r.cloned_from
 from cnstra.run r;
 
 create or replace view cnstra.activations as

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import typer
 
-from cnstra.cli.looking import _moment
+from cnstra.cli.ages import moment as moment_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -26,11 +26,11 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 )
 def test_a_length_of_time_or_a_date_is_understood(text: str, moment: datetime) -> None:
     """A date without a zone is UTC, as everything that is printed."""
-    assert _moment(text, NOW) == moment
+    assert moment_of(text, NOW) == moment
 
 
 @pytest.mark.parametrize("text", ["yesterday", "", "1", "-1h", "1y", "2026-13-01", "99999999999999w"])
 def test_anything_else_is_refused(text: str) -> None:
     """And not taken for something near it."""
     with pytest.raises(typer.BadParameter, match="is no time such as 1h or 2026-01-31"):
-        _moment(text, NOW)
+        moment_of(text, NOW)

@@ -69,7 +69,7 @@ def test_an_option_that_means_nothing_is_refused(options: dict[str, Any], proble
     assert problem in str(caught.value)
 
 
-@pytest.mark.parametrize("option", ["compensate", "transaction", "priority", "delay", "max_durations"])
+@pytest.mark.parametrize("option", ["compensate", "priority", "delay", "max_durations"])
 def test_an_unknown_option_is_refused(option: str) -> None:
     """Nothing is accepted and then passed over."""
     made = neuron("n")
@@ -101,6 +101,18 @@ def test_a_dendrite_takes_its_neurons_policy_unless_it_has_one() -> None:
     without = neuron("m").dendrite(placed, retry=AsyncRetrying(stop=stop_after_attempt(1)))(nothing)
     assert isinstance(without.retry, AsyncRetrying)
     assert without.max_duration is None
+
+
+def test_a_dendrite_has_a_transaction_where_it_says_so() -> None:
+    """It is True or False, and nothing that only looks like one; several collaterals share it."""
+    made = neuron("n")
+    assert made.dendrite(placed, cancelled, transaction=True)(nothing).transaction
+    assert made.dendrites["order.cancelled"].transaction
+    assert not neuron("m").dendrite(placed)(nothing).transaction
+    with pytest.raises(
+        GraphError, match=r"neuron 'm', dendrite on 'order\.placed': transaction= must be True or False"
+    ):
+        neuron("m").dendrite(placed, transaction="yes")  # type: ignore[call-overload]
 
 
 def test_a_dendrite_is_known_by_neuron_and_collateral() -> None:

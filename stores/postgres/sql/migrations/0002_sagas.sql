@@ -9,7 +9,12 @@ alter table cnstra.run
     add column undo_error_type  text;
 
 create index run_by_deadline on cnstra.run (deadline_at)
-    where deadline_at is not null and finished_at is null and ending is null;    -- find_deadlines_due
+    where deadline_at is not null and finished_at is null and ending is null and status <> 'paused';   -- find_deadlines_due
+
+-- What is due of paused runs is in nobody's way.
+drop index cnstra.run_by_next_retry;
+create index run_by_next_retry on cnstra.run (next_retry_at)
+    where next_retry_at is not null and status = 'waiting';                                            -- find_attempts_due
 
 alter table cnstra.activation
     add column compensable     text not null default '' check (compensable in ('', 'done', 'uncertain')),
@@ -69,7 +74,7 @@ create table cnstra.letter (
     primary key (run_id, number)
 );
 
-create unique index letter_by_idempotency_key on cnstra.letter (run_id, idempotency_key);           -- known_letters
+create unique index letter_by_idempotency_key on cnstra.letter (run_id, idempotency_key);   -- known_letters
 create index letter_waiting on cnstra.letter (run_id, collateral, number) where taken_by is null;   -- load_letters
 
 create table cnstra.posted (
@@ -121,3 +126,19 @@ create table cnstra.member (
 alter table cnstra.retention drop constraint retention_what_check;
 alter table cnstra.retention add check (what in ('completed', 'failed', 'compensated', 'cancelled', 'context', 'sent'));
 insert into cnstra.retention (what, keep) values ('sent', '30 days');   -- signals that were sent by key
+
+-- What large groups cost: groups within a member that has failed are closed with it, found by the path that leads into the
+-- member; and what an activation started is found without looking at all of its run.
+
+create index activation_gathers on cnstra.activation (run_id, path) where status = 'waiting' and gathers is not null;   -- abandon
+create index scatter_open on cnstra.scatter (run_id, path) where not closed and path is not null;                       -- abandon
+create index activation_by_parent on cnstra.activation (run_id, parent_activation_id)
+    where parent_activation_id is not null;                        -- emitted, children_held
+
+-- Clones of runs, and runs that have not ended, to do something to many of them.
+
+alter table cnstra.run
+    add column deadline_after  interval,          -- the deadline, where it was given as a time from the submit: clones have it, too
+    add column cloned_from     uuid;              -- the run whose entry signal this one repeats; it may have been pruned since
+
+create index run_open on cnstra.run (run_id) where finished_at is null and ending is null;   -- open_runs

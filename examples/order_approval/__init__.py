@@ -1,0 +1,1 @@
+"""Orders that may need an approval, and that are undone when they go wrong. README.md tells where to start."""

@@ -1,0 +1,107 @@
+"""A database and a broker for one test: empty or migrated at its beginning, gone at its end, and nobody else's meanwhile.
+
+Owns what a test takes of servers that others use, too, also such as hold somebody's data: it makes and drops databases of its
+own, takes a database of the broker only if that is empty, and touches nothing else.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import redis
+from psycopg import sql
+
+from cnstra.orchestrator.errors import ServersError
+from cnstra.servers import down
+from cnstra.servers.locks import FileLock
+
+
+@contextmanager
+def fresh_database(server_url: str, *, template: str | None = None) -> Iterator[str]:
+    """The URL of a new database on the server of ``server_url``; a copy of the database at the URL ``template``, if given.
+
+    Dropped at the end, with whatever is connected to it.
+    """
+    name = f"cnstra_test_{uuid.uuid4().hex}"
+    _run(server_url, "create database {} template {}", name, "template1" if template is None else name_of(template))
+    try:
+        yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
+    finally:
+        _run(server_url, "drop database if exists {} with (force)", name)
+
+
+def name_of(database_url: str) -> str:
+    """The name of the database at a URL."""
+    return urlsplit(database_url).path.removeprefix("/")
+
+
+def _run(server_url: str, statement: str, *names: str) -> None:
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+@contextmanager
+def fresh_broker(server_url: str, claims: Path) -> Iterator[str]:
+    """The URL of an empty database of the server at ``server_url``, emptied again at the end.
+
+    ``claims`` is a folder that all who ask share. A database that holds anything is passed over: on a server of the user's own
+    it is the user's. Raises ``ServersError`` when there is none left.
+    """
+    number = 0
+    while True:
+        number += 1  # 0 is left to whoever uses the server's plain URL
+        url = urlsplit(server_url)._replace(path=f"/{number}").geturl()
+        claim = FileLock(claims / f"broker-{number}.lock")
+        try:
+            if not claim.try_exclusive():
+                continue
+            with redis.Redis.from_url(url) as client:
+                if _holds_something(client, number):
+                    continue
+                try:
+                    yield url
+                finally:
+                    client.flushdb()
+                return
+        finally:
+            claim.close()
+
+
+def _holds_something(client: redis.Redis, number: int) -> bool:
+    try:
+        return bool(client.dbsize())
+    except redis.ResponseError as error:
+        raise ServersError(
+            f"the broker has no empty database for a test: each of 1 to {number - 1} is in use, or holds something ({error})"
+        ) from error
+
+
+def new_home() -> Path:
+    """A new folder for servers: short of path, and such that the account which runs them can pass through."""
+    home = Path(tempfile.mkdtemp(prefix="cnstra-test-", dir="/tmp"))  # pytest makes its own below one with 0700
+    home.chmod(0o711)
+    return home
+
+
+def remove_home(home: Path) -> None:
+    """Stop the servers of ``home``, whoever holds them, and delete it."""
+    if any(home.iterdir()):
+        down(home)
+    shutil.rmtree(home)
+
+
+@contextmanager
+def temporary_home() -> Iterator[Path]:
+    """A folder for servers for the length of the block; what runs there at its end is stopped."""
+    home = new_home()
+    try:
+        yield home
+    finally:
+        remove_home(home)

@@ -1,0 +1,134 @@
+"""Pools of connections: how the store connects, and when it does.
+
+Pools open when they are first used, and anew after a fork: a connection must not be shared by two processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from cnstra.orchestrator.errors import ConfigurationError
+
+POOL: dict[str, Any] = {"timeout": 5.0, "reconnect_timeout": 10.0, "name": "cnstra"}
+"""Seconds to wait for a connection, and to go on trying to make one."""
+
+# Plans of the hot statements must not depend on statistics, which lag behind on tables that grow fast: with them, the
+# planner may choose to hash or scan whole tables where an index gives the one row.
+PLANNING = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off -c jit=off"
+
+# A process that is stopped inside a transaction keeps its locks: on a run, on its own lease, on the row that elects the
+# supervisor. The server ends such a transaction soon, so that others can go on; the process, if it ever does, repeats it.
+STALLING = "-c idle_in_transaction_session_timeout=3s"
+
+# A server that vanishes without a word must not hold a thread for the quarter of an hour that TCP would wait.
+_NETWORK = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+
+def connecting(database_url: str, *options: str) -> dict[str, Any]:
+    """How to connect; what the URL itself says goes first. Raises ``ConfigurationError`` for one that is none."""
+    try:
+        given = conninfo_to_dict(database_url)
+    except psycopg.Error:  # its text may quote the password
+        raise ConfigurationError(
+            "the database's URL cannot be used: it is to read postgresql://user:password@host:port/database; "
+            "special characters in a password must be percent-encoded"
+        ) from None
+    together = " ".join(str(part) for part in (*options, given.get("options")) if part)
+    defaults: dict[str, Any] = {"application_name": "cnstra", **_NETWORK}
+    return {name: value for name, value in defaults.items() if name not in given} | {
+        "autocommit": True,
+        "options": together,
+    }
+
+
+class LazyPool:
+    """A pool for threads, open from its first use on; ``connections`` of them at most."""
+
+    def __init__(self, database_url: str, connecting: Mapping[str, Any], connections: int) -> None:
+        self._url = database_url
+        self._connecting = dict(connecting)
+        self._connections = connections
+        self._lock = threading.Lock()
+        self._opened: tuple[int, ConnectionPool[psycopg.Connection[TupleRow]]] | None = None
+
+    def opened(self) -> ConnectionPool[psycopg.Connection[TupleRow]]:
+        """This process's pool."""
+        opened = self._opened
+        if opened is None or opened[0] != os.getpid():
+            with self._lock:
+                opened = self._opened
+                if opened is None or opened[0] != os.getpid():
+                    pool = ConnectionPool(
+                        self._url,
+                        min_size=0,
+                        max_size=self._connections,
+                        kwargs=self._connecting,
+                        open=True,
+                        **POOL,
+                    )
+                    self._opened = opened = (os.getpid(), pool)
+                    weakref.finalize(self, _close_in, *opened)
+        return opened[1]
+
+    def close(self) -> None:
+        """Let go of all connections. Idempotent."""
+        with self._lock:
+            opened, self._opened = self._opened, None
+        if opened is not None and opened[0] == os.getpid():
+            opened[1].close()
+
+
+def _close_in(process: int, pool: ConnectionPool[Any]) -> None:
+    """Close a pool whose store was left open, at the latest before the interpreter's own end: from Python 3.13 on the pool's
+    finalizer waits there, 5 s each, for threads that are gone. A child of a fork leaves its parent's pool alone."""
+    if process == os.getpid():
+        pool.close()
+
+
+class LazyAsyncPool:
+    """The same for one event loop, on which it is used and closed."""
+
+    def __init__(self, database_url: str, connecting: Mapping[str, Any], connections: int) -> None:
+        self._url = database_url
+        self._connecting = dict(connecting)
+        self._connections = connections
+        self._lock = asyncio.Lock()
+        self._opened: tuple[int, AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]]] | None = None
+
+    async def opened(self) -> AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]]:
+        """This process's pool."""
+        async with self._lock:
+            if self._opened is None or self._opened[0] != os.getpid():
+                pool = AsyncConnectionPool(
+                    self._url,
+                    min_size=0,
+                    max_size=self._connections,
+                    kwargs=self._connecting,
+                    open=False,
+                    **POOL,
+                )
+                await pool.open()
+                self._opened = (os.getpid(), pool)
+            return self._opened[1]
+
+    async def close(self) -> None:
+        """Let go of all connections. Idempotent."""
+        opened, self._opened = self._opened, None
+        if opened is not None and opened[0] == os.getpid():
+            await opened[1].close()
