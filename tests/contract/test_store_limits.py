@@ -138,7 +138,8 @@ def test_limited_work_and_other_work_take_turns_by_priority_then_by_age(world: W
     assert order == [runs[3], runs[4], runs[0], runs[1], runs[2]]
 
 
-def test_the_limit_counts_over_queues_pins_places_and_dendrites(world: World) -> None:
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_limit_counts_over_queues_pins_places_and_dendrites(world: World, backwards: bool) -> None:
     """They are different ranges of what is ready, and one limit; the oldest of all of them come first."""
     shapes: list[tuple[Target, dict[str, Any]]] = [
         (bank(), {}),
@@ -148,7 +149,7 @@ def test_the_limit_counts_over_queues_pins_places_and_dendrites(world: World) ->
         (bank(collateral="answer"), {}),
     ]
     runs = []
-    for one, changes in shapes:
+    for one, changes in reversed(shapes) if backwards else shapes:
         world.clock.advance(1)
         runs.append(world.submit(one, **changes))
     worker = limiting(world, queues=(QUEUE, "slow"))

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from cnstra.stores.postgres.statements import statements
 from support.worlds import PostgresWorld, Threads, Worker, succeeded, target
 
 
@@ -110,3 +111,14 @@ def test_many_claimers_never_exceed_the_limit(world: PostgresWorld) -> None:
     assert sum(one for one in done if one) == len(runs)
     assert max(counted) <= most
     assert max(counted) > 1
+
+
+def test_no_statement_takes_a_limit_and_counts_for_its_own_claim() -> None:
+    """A statement sees what was committed before it began: counted by the one that takes the lock, what the lock's last
+    holder claimed could be missing. No test can stop a statement in between, so this holds the statements apart.
+    """
+    locking = {name for name, text in statements().items() if "advisory" in text}
+    claiming = {name for name, text in statements().items() if "set status = 'running'" in text}
+    assert {"lock_limits", "lock_all_limits"} <= locking
+    assert {"claim", "claim_with_limits", "claim_suspects"} == claiming
+    assert not locking & claiming
