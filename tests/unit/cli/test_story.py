@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,7 +21,8 @@ def activation(number: int, status: str, **more: Any) -> dict[str, Any]:
         "activation_id": number, "parent_activation_id": None, "neuron": f"n{number}", "collateral": "c",
         "status": status, "tries": 1, "queue": "default", "worker": None, "error": None, "error_type": None,
         "available_at": THEN, "started_at": THEN, "finished_at": None, "context_version_read": 0,
-        "context_version_written": None, "undo": False,
+        "context_version_written": None, "undo": False, "group_id": None, "member": None, "gathers_group_id": None,
+        "handled": False, "progress": None,
     }  # fmt: skip
     return row | more
 
@@ -34,7 +36,14 @@ def a_try(activation_id: int, number: int, **more: Any) -> dict[str, Any]:
     return row | more
 
 
-def story(activations: list[dict[str, Any]], tries: list[dict[str, Any]] | None = None, **more: Any) -> Story:
+def story(
+    activations: list[dict[str, Any]],
+    tries: list[dict[str, Any]] | None = None,
+    *,
+    expectations: Sequence[dict[str, Any]] = (),
+    scatters: Sequence[dict[str, Any]] = (),
+    **more: Any,
+) -> Story:
     """A story of a run that was submitted then."""
     run: dict[str, Any] = {
         "run_id": RUN, "graph": "shop", "status": "running", "attempt": 1, "error": None, "error_type": None,
@@ -44,7 +53,14 @@ def story(activations: list[dict[str, Any]], tries: list[dict[str, Any]] | None 
         "compensation_error_type": None, "cloned_from": None,
     }  # fmt: skip
     context = {"version": 0, "data": None, "local": {}}
-    return Story(run=run | more, activations=activations, tries=tries or [], context=context)
+    return Story(
+        run=run | more,
+        activations=activations,
+        tries=tries or [],
+        context=context,
+        expectations=list(expectations),
+        scatters=list(scatters),
+    )
 
 
 def test_every_activation_that_is_not_done_is_told_with_what_it_waits_for() -> None:
