@@ -83,7 +83,7 @@ def test_every_activation_that_is_not_done_is_told_with_what_it_waits_for() -> N
   #2 n2 on c is running by worker w-1 since 2026-01-31 03:00:00Z
   #3 n3 on c is scheduled for 2026-01-31 03:00:00Z: ConnectionError: refused
   #4 n4 on c is ready since 2026-01-31 03:00:00Z, on queue default
-  #5 n5 on c is waiting
+  #5 n5 on c is waiting for its signal
   #6 n6 on c is failed after 3 tries: ValueError
 """
         in text
