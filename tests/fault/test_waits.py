@@ -45,6 +45,13 @@ def _assert_answered(stage: Stage, run: Run, number: int) -> None:
     result = stage.completed(run)
     assert result.context == {"asked": True, "answers": [number]}
     assert [output.payload for output in result.outputs] == [number]
+    taken = stage.row(
+        "select (select count(*) from cnstra.letter where run_id = %s and taken_by is not null) "
+        "+ (select count(*) from cnstra.posted where run_id = %s) as taken",
+        run.id,
+        run.id,
+    )
+    assert taken == {"taken": 1}
     assert_sound(stage, run.id)
 
 
