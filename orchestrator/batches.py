@@ -12,21 +12,19 @@ from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator.errors import SubmitError
-from cnstra.orchestrator.machine.folding import CLAIMABLE
-from cnstra.orchestrator.machine.records import (
-    Answer,
+from cnstra.orchestrator.machine.events import (
     AttemptDue,
-    BlobRef,
     DeadlineDue,
     Due,
     Event,
     ExpectationDue,
     FailedTry,
     GaveWay,
-    Plan,
     Succeeded,
-    Verdict,
 )
+from cnstra.orchestrator.machine.folding import CLAIMABLE
+from cnstra.orchestrator.machine.plans import Answer, Plan, Verdict
+from cnstra.orchestrator.machine.records import BlobRef
 from cnstra.orchestrator.machine.states import ActivationStatus
 from cnstra.orchestrator.ports import Ring
 from cnstra.orchestrator.slots import Slot

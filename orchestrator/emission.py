@@ -13,15 +13,8 @@ from cnstra.orchestrator.errors import OutputError, PayloadError
 from cnstra.orchestrator.graph import CNS, Expectation, Scatter, Signal, TimedSignal
 from cnstra.orchestrator.graph.dendrites import Emission
 from cnstra.orchestrator.graph.network import AnyDendrite
-from cnstra.orchestrator.machine.records import (
-    Compensable,
-    Expected,
-    Gatherer,
-    Late,
-    Output,
-    Scattered,
-    Target,
-)
+from cnstra.orchestrator.machine.events import Expected, Gatherer, Scattered
+from cnstra.orchestrator.machine.records import Compensable, Late, Output, Target
 
 
 @dataclass(slots=True)

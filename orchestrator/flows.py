@@ -27,16 +27,9 @@ from cnstra.orchestrator.errors import (
     SubmitError,
 )
 from cnstra.orchestrator.graph import CNS, Collateral, Signal
-from cnstra.orchestrator.machine.records import (
-    CancelAsked,
-    Ending,
-    Event,
-    PauseAsked,
-    ResumeAsked,
-    RetryAsked,
-    Sent,
-    Verdict,
-)
+from cnstra.orchestrator.machine.events import CancelAsked, Event, PauseAsked, ResumeAsked, RetryAsked, Sent
+from cnstra.orchestrator.machine.plans import Verdict
+from cnstra.orchestrator.machine.records import Ending
 from cnstra.orchestrator.machine.states import ENDED, RunStatus
 from cnstra.orchestrator.ports import Entropy, Ring
 from cnstra.orchestrator.retention import RULES, KeepOptions, age, prunable, rules_of

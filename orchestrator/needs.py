@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from cnstra.orchestrator.machine.records import (
+from cnstra.orchestrator.machine.events import (
     CancelAsked,
     DeadlineDue,
     Due,
@@ -17,13 +17,12 @@ from cnstra.orchestrator.machine.records import (
     ExpectationDue,
     FailedTry,
     GaveWay,
-    Group,
     Lost,
-    Path,
     Returned,
     Sent,
     Succeeded,
 )
+from cnstra.orchestrator.machine.records import Group, Path
 
 
 @dataclass(slots=True)

@@ -12,7 +12,9 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar, runtime_checkable
 from uuid import UUID
 
-from cnstra.orchestrator.machine.records import Claimed, Event, Output, Target, Verdict
+from cnstra.orchestrator.machine.events import Event
+from cnstra.orchestrator.machine.plans import Verdict
+from cnstra.orchestrator.machine.records import Claimed, Output, Target
 from cnstra.orchestrator.ports import Ring
 from cnstra.orchestrator.retention import Rules
 from cnstra.orchestrator.slots import Slot, Snapshot

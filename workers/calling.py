@@ -21,7 +21,8 @@ from cnstra.orchestrator.errors import ContextConflict, OutputError, PayloadErro
 from cnstra.orchestrator.graph import CNS, Collateral, Compensation, MemberFailure, Signal, normalise_outputs
 from cnstra.orchestrator.graph.dendrites import Emission
 from cnstra.orchestrator.graph.network import AnyDendrite
-from cnstra.orchestrator.machine.records import Compensable, FailedTry, Failure, Output, Succeeded, Target
+from cnstra.orchestrator.machine.events import FailedTry, Succeeded
+from cnstra.orchestrator.machine.records import Compensable, Failure, Output, Target
 from cnstra.orchestrator.retry import (
     DEFAULT_POLICY,
     GiveUp,

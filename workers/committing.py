@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cnstra.orchestrator.errors import DataRefused, StoreUnavailable
-from cnstra.orchestrator.machine.records import BlobRef, Event, Succeeded
+from cnstra.orchestrator.machine.events import Event, Succeeded
+from cnstra.orchestrator.machine.records import BlobRef
 from cnstra.orchestrator.ports import Bell, Ring
 from cnstra.orchestrator.store import Applied, RunEvent, Store, Work
 from cnstra.workers.calling import Call, size_of

@@ -24,7 +24,9 @@ from uuid import UUID
 from cnstra.orchestrator.blobs import Blobs, blob_of, referring
 from cnstra.orchestrator.errors import CnstraError, ContextLost, DataRefused, MaxDurationExceeded, StoreUnavailable
 from cnstra.orchestrator.graph import CNS
-from cnstra.orchestrator.machine.records import BlobRef, Claimed, FailedTry, Failure, Returned, Succeeded, Verdict
+from cnstra.orchestrator.machine.events import FailedTry, Returned, Succeeded
+from cnstra.orchestrator.machine.plans import Verdict
+from cnstra.orchestrator.machine.records import BlobRef, Claimed, Failure
 from cnstra.orchestrator.ports import Bell, Entropy
 from cnstra.orchestrator.run_context import lifeline_of, view_of
 from cnstra.orchestrator.slots import Slot, Snapshot

@@ -18,7 +18,8 @@ from uuid import UUID
 
 from cnstra.orchestrator.errors import CnstraError
 from cnstra.orchestrator.graph import CNS
-from cnstra.orchestrator.machine.records import Claimed, Returned
+from cnstra.orchestrator.machine.events import Returned
+from cnstra.orchestrator.machine.records import Claimed
 from cnstra.orchestrator.ports import Bell, Entropy
 from cnstra.orchestrator.store import HeldClaim, RunEvent, Store, WorkerInfo
 from cnstra.workers.settings import WorkerSettings

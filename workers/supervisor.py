@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from cnstra.orchestrator.errors import CnstraError, WorkerLost
-from cnstra.orchestrator.machine.records import AttemptDue, DeadlineDue, Due, ExpectationDue, Failure, Lost
+from cnstra.orchestrator.machine.events import AttemptDue, DeadlineDue, Due, ExpectationDue, Lost
+from cnstra.orchestrator.machine.records import Failure
 from cnstra.orchestrator.ports import Bell, Ring
 from cnstra.orchestrator.store import Findings, LostClaim, RunEvent, Store
 from cnstra.workers.settings import WorkerSettings

@@ -26,7 +26,9 @@ from cnstra.orchestrator.errors import (
     TransactionError,
 )
 from cnstra.orchestrator.graph import CNS
-from cnstra.orchestrator.machine.records import BlobRef, FailedTry, GaveWay, Returned, Succeeded, Verdict
+from cnstra.orchestrator.machine.events import FailedTry, GaveWay, Returned, Succeeded
+from cnstra.orchestrator.machine.plans import Verdict
+from cnstra.orchestrator.machine.records import BlobRef
 from cnstra.orchestrator.ports import Entropy
 from cnstra.orchestrator.run_context import lend_connection
 from cnstra.orchestrator.slots import Slot

@@ -12,36 +12,34 @@ from datetime import datetime
 from uuid import UUID
 
 from cnstra.orchestrator.machine import groups, waiting
-from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT, Folding, unblocked
-from cnstra.orchestrator.machine.records import (
-    Activation,
-    Answer,
+from cnstra.orchestrator.machine.events import (
     AttemptDue,
     CancelAsked,
-    Claimed,
-    Compensable,
     DeadlineDue,
     Due,
-    Ending,
     Event,
     ExpectationDue,
     FailedTry,
-    Failure,
     GaveWay,
-    Loaded,
     Lost,
-    NewActivation,
     PauseAsked,
-    Plan,
     ResumeAsked,
     RetryAsked,
     Returned,
-    Run,
     Sent,
     Succeeded,
-    Sweep,
+)
+from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT, Folding, unblocked
+from cnstra.orchestrator.machine.plans import Answer, Loaded, Plan, Sweep, Verdict
+from cnstra.orchestrator.machine.records import (
+    Activation,
+    Claimed,
+    Compensable,
+    Ending,
+    Failure,
+    NewActivation,
+    Run,
     Target,
-    Verdict,
 )
 from cnstra.orchestrator.machine.states import (
     ENDED,

@@ -9,22 +9,18 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from cnstra.orchestrator.machine.plans import Entry, Loaded, Plan, Sweep, TryEnded
 from cnstra.orchestrator.machine.records import (
     Activation,
     Compensable,
     Ending,
-    Entry,
     Failure,
     Group,
-    Loaded,
     Member,
     NewActivation,
     Path,
-    Plan,
     Run,
-    Sweep,
     Target,
-    TryEnded,
 )
 from cnstra.orchestrator.machine.states import (
     ACTIVATION_MOVES,

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from cnstra.orchestrator.machine.events import Scattered, Succeeded
 from cnstra.orchestrator.machine.folding import Folding
+from cnstra.orchestrator.machine.plans import Fired
 from cnstra.orchestrator.machine.records import (
     Activation,
     Failure,
-    Fired,
     Gathering,
     Group,
     Member,
@@ -24,8 +25,6 @@ from cnstra.orchestrator.machine.records import (
     Origin,
     Output,
     Path,
-    Scattered,
-    Succeeded,
     Target,
 )
 from cnstra.orchestrator.machine.states import ActivationMove, ActivationStatus

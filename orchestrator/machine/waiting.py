@@ -8,20 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from cnstra.orchestrator.machine.events import ExpectationDue, Expected, Sent
 from cnstra.orchestrator.machine.folding import Folding
-from cnstra.orchestrator.machine.records import (
-    Activation,
-    Answer,
-    Expectation,
-    ExpectationDue,
-    Expected,
-    Letter,
-    NewActivation,
-    NewLetter,
-    Origin,
-    Sent,
-    Verdict,
-)
+from cnstra.orchestrator.machine.plans import Answer, NewLetter, Verdict
+from cnstra.orchestrator.machine.records import Activation, Expectation, Letter, NewActivation, Origin
 from cnstra.orchestrator.machine.states import ENDED, ActivationMove, ActivationStatus
 
 

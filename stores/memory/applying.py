@@ -11,19 +11,11 @@ from uuid import UUID
 
 from cnstra.orchestrator import batches
 from cnstra.orchestrator.batches import Ready
+from cnstra.orchestrator.machine.events import Event
 from cnstra.orchestrator.machine.fold import fold
 from cnstra.orchestrator.machine.folding import BLOCKED_ALONE, BLOCKED_PAUSED, CLAIMABLE, unblocked
-from cnstra.orchestrator.machine.records import (
-    Activation,
-    Answer,
-    Event,
-    Fired,
-    NewActivation,
-    Plan,
-    Sweep,
-    TryEnded,
-    Verdict,
-)
+from cnstra.orchestrator.machine.plans import Answer, Fired, Plan, Sweep, TryEnded, Verdict
+from cnstra.orchestrator.machine.records import Activation, NewActivation
 from cnstra.orchestrator.machine.states import ACTIVATION_MOVES, ActivationMove, ActivationStatus, move
 from cnstra.orchestrator.needs import needs_of
 from cnstra.orchestrator.store import AppliedBatch, RunEvent

@@ -6,7 +6,8 @@ from collections.abc import Set
 from uuid import UUID
 
 from cnstra.orchestrator.batches import same_payload
-from cnstra.orchestrator.machine.records import Letter, Loaded
+from cnstra.orchestrator.machine.plans import Loaded
+from cnstra.orchestrator.machine.records import Letter
 from cnstra.orchestrator.machine.states import OUTSTANDING
 from cnstra.orchestrator.needs import Needs, may_begin, may_fire, places_of
 from cnstra.stores.memory.state import State

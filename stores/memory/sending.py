@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnstra.orchestrator.batches import rings_of, same_payload
-from cnstra.orchestrator.machine.records import Sent
+from cnstra.orchestrator.machine.events import Sent
 from cnstra.orchestrator.ports import Ring
 from cnstra.orchestrator.store import Posted, Posting
 from cnstra.stores.memory.applying import carry_out, decide

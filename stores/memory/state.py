@@ -11,21 +11,19 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from cnstra.orchestrator.machine.plans import Entry, NewLetter, TryEnded
 from cnstra.orchestrator.machine.records import (
     Activation,
     BlobRef,
-    Entry,
     Expectation,
     Failure,
     Group,
     Member,
-    NewLetter,
     Origin,
     Output,
     Path,
     Run,
     Target,
-    TryEnded,
 )
 from cnstra.orchestrator.machine.states import OUTSTANDING, ActivationStatus, RunStatus
 from cnstra.orchestrator.retention import DEFAULTS

@@ -12,8 +12,10 @@ from uuid import UUID
 
 from cnstra.orchestrator import batches
 from cnstra.orchestrator.batches import Ready
+from cnstra.orchestrator.machine.events import Event
 from cnstra.orchestrator.machine.fold import fold
-from cnstra.orchestrator.machine.records import Activation, Answer, BlobRef, Event, Plan, Sweep, Verdict
+from cnstra.orchestrator.machine.plans import Answer, Plan, Sweep, Verdict
+from cnstra.orchestrator.machine.records import Activation, BlobRef
 from cnstra.orchestrator.slots import Slot
 from cnstra.orchestrator.store import AppliedBatch, RunEvent, Work
 from cnstra.stores.postgres import rows as shapes

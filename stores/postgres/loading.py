@@ -13,7 +13,9 @@ from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator import batches
-from cnstra.orchestrator.machine.records import Activation, Event, Letter, Loaded, Plan, Run
+from cnstra.orchestrator.machine.events import Event
+from cnstra.orchestrator.machine.plans import Loaded, Plan
+from cnstra.orchestrator.machine.records import Activation, Letter, Run
 from cnstra.orchestrator.needs import Needs, may_begin, may_fire, needs_of, places_of
 from cnstra.stores.postgres import rows as shapes
 from cnstra.stores.postgres import waits

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from cnstra.orchestrator.machine.records import Sent, Verdict
+from cnstra.orchestrator.machine.events import Sent
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.store import Posted, Posting, RunEvent
 from cnstra.stores.postgres.applying import applied
 from cnstra.stores.postgres.transactions import Ask, InterferenceError, Steps, operation

@@ -19,7 +19,7 @@ from psycopg.rows import tuple_row
 from psycopg_pool import PoolClosed, PoolTimeout
 
 from cnstra.orchestrator.errors import DataRefused, StoreUnavailable, TransactionError
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.store import AppliedBatch, RunEvent, Work
 from cnstra.stores.postgres.lent import LentAsyncConnection, LentConnection, lend
 from cnstra.stores.postgres.pools import LazyAsyncPool, LazyPool, connecting

@@ -9,16 +9,15 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from cnstra.orchestrator.machine.plans import Fired, NewLetter
 from cnstra.orchestrator.machine.records import (
     Compensable,
     Expectation,
-    Fired,
     Gathering,
     Group,
     Late,
     Letter,
     Member,
-    NewLetter,
     Output,
     Path,
     Target,

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from cnstra import Orchestrator
 from cnstra.orchestrator.contexts import Versioned
 from cnstra.orchestrator.errors import ContextError, ContextExpired, RunNotFound
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.slots import OnStale
 from cnstra.orchestrator.store import Portion
 from cnstra.stores import PostgresContextStore

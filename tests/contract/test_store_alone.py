@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from cnstra.orchestrator.machine.fold import CONFLICTS_BEFORE_ALONE
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.store import AppliedBatch, RunEvent, Work
 from support.worlds import Worker, World, failed, lost, returned, succeeded, target
 

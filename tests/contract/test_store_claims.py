@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from uuid import UUID
 
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.slots import EMPTY
 from cnstra.orchestrator.store import HeldClaim
 from support.worlds import LEASE, World, failed, hop, lost, returned, succeeded, target

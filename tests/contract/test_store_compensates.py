@@ -7,7 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from cnstra.orchestrator.machine.records import Compensable, Failure, Verdict
+from cnstra.orchestrator.machine.plans import Verdict
+from cnstra.orchestrator.machine.records import Compensable, Failure
 from support.worlds import (
     Worker,
     World,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cnstra.orchestrator.context import Context
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.slots import OnStale, Slot
 from support.worlds import Hop, World, hop, succeeded, target
 

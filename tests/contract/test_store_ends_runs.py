@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from cnstra.orchestrator.machine.records import Compensable, Verdict
+from cnstra.orchestrator.machine.plans import Verdict
+from cnstra.orchestrator.machine.records import Compensable
 from support.worlds import (
     World,
     attempt_due,

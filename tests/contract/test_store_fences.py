@@ -9,7 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from cnstra.orchestrator.machine.records import Claimed, Verdict
+from cnstra.orchestrator.machine.plans import Verdict
+from cnstra.orchestrator.machine.records import Claimed
 from cnstra.orchestrator.store import RunEvent, Work
 from support.worlds import World, failed, lost, returned, succeeded, target
 

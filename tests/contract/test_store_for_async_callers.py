@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.store import AsyncStore, Operation, Store
 from cnstra.stores.memory import AsyncMemoryStore
 from cnstra.stores.postgres import AsyncPostgresStore

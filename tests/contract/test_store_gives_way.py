@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cnstra.orchestrator.machine.fold import CONFLICTS_BEFORE_ALONE
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from support.worlds import World, failed, gave_way, lost, succeeded, target
 
 

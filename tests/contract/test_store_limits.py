@@ -9,7 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from cnstra.orchestrator.machine.records import Compensable, Expected, Lost, Target
+from cnstra.orchestrator.machine.events import Expected, Lost
+from cnstra.orchestrator.machine.records import Compensable, Target
 from cnstra.orchestrator.store import RunEvent, Work
 from support.worlds import (
     GONE,

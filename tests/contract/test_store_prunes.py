@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.retention import DEFAULTS, ENDED_STATUSES, FINAL_STATUSES
 from cnstra.orchestrator.store import Expired, Portion, Pruned, Rules
 from support.worlds import LEASE, Hop, World, failed, hop, lost, retry_asked, succeeded, target

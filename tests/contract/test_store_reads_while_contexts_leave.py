@@ -13,7 +13,7 @@ import pytest
 from cnstra.orchestrator.blobs import Blobs, blob_of, referring
 from cnstra.orchestrator.errors import ContextExpired, ContextLost, RunNotFound
 from cnstra.orchestrator.flows import Flows, RunResult, drive
-from cnstra.orchestrator.machine.records import Succeeded
+from cnstra.orchestrator.machine.events import Succeeded
 from cnstra.orchestrator.ports import SystemEntropy
 from cnstra.orchestrator.retention import FINAL_STATUSES
 from cnstra.orchestrator.slots import EMPTY

@@ -11,7 +11,9 @@ from uuid import UUID
 import pytest
 
 from cnstra.orchestrator.blobs import Blobs, blob_of, keys_of, referring
-from cnstra.orchestrator.machine.records import BlobRef, FailedTry, Returned, Succeeded, Verdict
+from cnstra.orchestrator.machine.events import FailedTry, Returned, Succeeded
+from cnstra.orchestrator.machine.plans import Verdict
+from cnstra.orchestrator.machine.records import BlobRef
 from cnstra.orchestrator.slots import OnStale, Snapshot
 from cnstra.orchestrator.store import Applied, Portion, RunEvent, Work
 from support.blob_stores import MemoryBlobStore

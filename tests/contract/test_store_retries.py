@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.store import RunChoice
 from support.worlds import (
     GONE,

@@ -9,7 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from cnstra.orchestrator.machine.records import Compensable, Verdict
+from cnstra.orchestrator.machine.plans import Verdict
+from cnstra.orchestrator.machine.records import Compensable
 from cnstra.orchestrator.store import Portion, Work
 from support.worlds import (
     Worker,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from support.worlds import World, failed, succeeded, target
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.ports import Ring
 from support.worlds import EVERYTHING, LEASE, World, failed, lost, succeeded, target
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from uuid import UUID
 
-from cnstra.orchestrator.machine.records import Lost, Verdict
+from cnstra.orchestrator.machine.events import Lost
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.store import RunEvent, Work
 from support.worlds import GONE, Worker, World, failed, retry_asked, returned, succeeded
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.store import Portion, Posted, Posting
 from support.worlds import (
     GRAPH,

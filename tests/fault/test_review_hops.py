@@ -13,7 +13,7 @@ import pytest
 from tenacity import Retrying, stop_after_attempt, wait_none
 
 from cnstra import CNS, Axon, Context, Signal, collateral, neuron
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.ports import Ring, SystemEntropy
 from cnstra.orchestrator.store import AppliedBatch, Operation
 from cnstra.orchestrator.submitting import submission_of

@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from support.waiting import eventually
 from support.worlds import PostgresWorld, Threads, attempt_due, due, failed, retry_asked, succeeded
 

@@ -13,7 +13,8 @@ from uuid import UUID
 
 import pytest
 
-from cnstra.orchestrator.machine.records import Compensable, Verdict
+from cnstra.orchestrator.machine.plans import Verdict
+from cnstra.orchestrator.machine.records import Compensable
 from cnstra.orchestrator.store import AppliedBatch, Operation, RunEvent
 from support.waiting import eventually
 from support.worlds import (

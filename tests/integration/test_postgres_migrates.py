@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from cnstra.orchestrator.errors import SchemaError
-from cnstra.orchestrator.machine.records import RetryAsked
+from cnstra.orchestrator.machine.events import RetryAsked
 from cnstra.orchestrator.store import RunChoice, RunEvent
 from cnstra.stores.postgres import PostgresStore, migrate, migrating
 from cnstra.stores.postgres.statements import statements

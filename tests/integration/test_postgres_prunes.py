@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.retention import DEFAULTS, ENDED_STATUSES, FINAL_STATUSES
 from cnstra.orchestrator.store import Portion
 from cnstra.stores.postgres.statements import statements

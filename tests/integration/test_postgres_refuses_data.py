@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from cnstra.orchestrator.errors import DataRefused
-from cnstra.orchestrator.machine.records import FailedTry, Output, Succeeded, Verdict
+from cnstra.orchestrator.machine.events import FailedTry, Succeeded
+from cnstra.orchestrator.machine.plans import Verdict
+from cnstra.orchestrator.machine.records import Output
 from cnstra.orchestrator.slots import Changes, OnStale, SlotWrite
 from cnstra.orchestrator.store import RunEvent, Submission, Work
 from support.worlds import BOOM, PostgresWorld, failed, hop, succeeded, target

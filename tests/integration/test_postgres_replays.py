@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from cnstra.orchestrator.errors import StoreUnavailable
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.stores.postgres import AsyncPostgresStore, PostgresStore, transactions
 from support.clocks import DATABASE_CLOCK
 from support.proxy import LosesCommitReplies

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from cnstra.orchestrator.errors import StoreUnavailable
-from cnstra.orchestrator.machine.records import Verdict
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.slots import OnStale
 from cnstra.orchestrator.store import Work
 from cnstra.stores.postgres.stepping import PostgresStep, PostgresTransactions

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from cnstra.orchestrator.machine.records import Lost
+from cnstra.orchestrator.machine.events import Lost
 from cnstra.orchestrator.store import RunEvent
 from cnstra.stores.postgres.diagnosing import Diagnosing
 from support.worlds import GONE, PostgresWorld

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnstra.orchestrator.machine.records import (
+from cnstra.orchestrator.machine.events import (
     AttemptDue,
     CancelAsked,
     DeadlineDue,
@@ -25,9 +25,9 @@ from cnstra.orchestrator.machine.records import (
     PauseAsked,
     ResumeAsked,
     RetryAsked,
-    Run,
-    Verdict,
 )
+from cnstra.orchestrator.machine.plans import Verdict
+from cnstra.orchestrator.machine.records import Run
 from cnstra.orchestrator.machine.states import RunStatus
 from cnstra.orchestrator.store import AppliedBatch, RunEvent
 from cnstra.stores.memory import MemoryStore

@@ -21,7 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cnstra.orchestrator.context import Context
 from cnstra.orchestrator.machine.fold import CONFLICTS_BEFORE_ALONE
 from cnstra.orchestrator.machine.folding import BLOCKED_ALONE
-from cnstra.orchestrator.machine.records import Run, Verdict
+from cnstra.orchestrator.machine.plans import Verdict
+from cnstra.orchestrator.machine.records import Run
 from cnstra.orchestrator.machine.states import (
     ACTIVATION_MOVES,
     ACTIVATION_STARTS,

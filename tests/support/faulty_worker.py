@@ -22,7 +22,7 @@ from uuid import UUID
 from cnstra import CNS
 from cnstra.loading import load_context
 from cnstra.orchestrator.blobs import Blob, Blobs
-from cnstra.orchestrator.machine.records import FailedTry, Succeeded
+from cnstra.orchestrator.machine.events import FailedTry, Succeeded
 from cnstra.orchestrator.ports import Ring, SystemEntropy
 from cnstra.orchestrator.store import (
     AppliedBatch,

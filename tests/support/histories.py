@@ -14,16 +14,9 @@ from random import Random
 from uuid import UUID
 
 from cnstra.orchestrator.context import Context
-from cnstra.orchestrator.machine.records import (
-    Compensable,
-    Expected,
-    FailedTry,
-    Output,
-    Scattered,
-    Succeeded,
-    Target,
-    Verdict,
-)
+from cnstra.orchestrator.machine.events import Expected, FailedTry, Scattered, Succeeded
+from cnstra.orchestrator.machine.plans import Verdict
+from cnstra.orchestrator.machine.records import Compensable, Output, Target
 from cnstra.orchestrator.store import Applied, AppliedBatch, Posting, RunEvent, Work
 from support.worlds import (
     EVERYTHING,

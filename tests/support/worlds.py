@@ -19,22 +19,17 @@ from uuid import UUID
 import psycopg
 
 from cnstra.orchestrator.context import Context
-from cnstra.orchestrator.machine.records import (
+from cnstra.orchestrator.machine.events import (
     AttemptDue,
     CancelAsked,
-    Claimed,
-    Compensable,
     DeadlineDue,
     Due,
     ExpectationDue,
     Expected,
     FailedTry,
-    Failure,
     Gatherer,
     GaveWay,
-    Late,
     Lost,
-    Output,
     PauseAsked,
     ResumeAsked,
     RetryAsked,
@@ -42,8 +37,8 @@ from cnstra.orchestrator.machine.records import (
     Scattered,
     Sent,
     Succeeded,
-    Target,
 )
+from cnstra.orchestrator.machine.records import Claimed, Compensable, Failure, Late, Output, Target
 from cnstra.orchestrator.ports import uuid7
 from cnstra.orchestrator.run_context import Identity, RunContext, view_of
 from cnstra.orchestrator.slots import OnStale

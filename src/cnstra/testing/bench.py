@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cnstra.orchestrator.graph import CNS
-from cnstra.orchestrator.machine.records import FailedTry, Succeeded, Verdict
+from cnstra.orchestrator.machine.events import FailedTry, Succeeded
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.run_context import view_of
 from cnstra.orchestrator.store import RunEvent, Work
 from cnstra.stores.memory import MemoryStore

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from cnstra.orchestrator.graph import CNS, Neuron
 from cnstra.orchestrator.graph.dendrites import Dendrite
-from cnstra.orchestrator.machine.records import FailedTry, Succeeded, Verdict
+from cnstra.orchestrator.machine.events import FailedTry, Succeeded
+from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.testing.errors import LabError
 from cnstra.workers.calling import Call
 
