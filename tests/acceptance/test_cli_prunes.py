@@ -180,6 +180,7 @@ def test_retention_shows_the_rules_and_changes_them(both: Servers, client: Orche
         ["compensated", "90d"],
         ["cancelled", "90d"],
         ["context", "as long as its run"],
+        ["sent", "30d"],
     ]
 
     changed = cnstra("retention", "--keep", "completed=36h", "--keep", "context=1w", "--json", servers=both)
@@ -190,6 +191,7 @@ def test_retention_shows_the_rules_and_changes_them(both: Servers, client: Orche
         "compensated": 90 * 86400.0,
         "cancelled": 90 * 86400.0,
         "context": 7 * 86400.0,
+        "sent": 30 * 86400.0,
     }
     assert {what: keep and keep.total_seconds() for what, keep in client.retention().items()} == changed.json
 
