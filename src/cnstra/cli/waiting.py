@@ -16,7 +16,8 @@ def waits(story: Story) -> str:
     if story.run["status"] in _ENDED:
         return ""
     lines = [*_asked(story.run), *_open(story)]
-    if story.run["deadline_at"] is not None and story.run["ending"] is None:
+    counts = story.run["ending"] is None and story.run["status"] != "paused"  # a pause holds the deadline back, too
+    if story.run["deadline_at"] is not None and counts:
         lines.append(f"or its deadline, {when(story.run['deadline_at'])}")
     return "\n".join(["it waits for:", *(f"  {line}" for line in lines)]) if lines else ""
 

@@ -167,7 +167,7 @@ LATER = THEN + timedelta(hours=1)
             ["its next attempt, 2026-01-31 03:00:00Z", "or its deadline, 2026-01-31 04:00:00Z"],
         ),
         (
-            story([activation(1, "ready")], status="paused"),
+            story([activation(1, "ready")], status="paused", deadline_at=LATER),
             ["somebody to resume it: it is paused, and none of its handlers is called"],
         ),
         (
