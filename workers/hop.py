@@ -375,6 +375,7 @@ class Hops:
             _log.exception("%s: its call could not begin", job.work)
             begun = self._caller.failed(job.work, error, for_good=True)
         if isinstance(begun, FailedTry):
+            self._log_failed(job.work, begun)
             self._committer.put(Settlement(work=job.work, event=begun))
             return None
         return begun
@@ -412,14 +413,12 @@ class Hops:
     def _failure(self, job: _Job, call: Call, error: BaseException) -> Settlement:
         seconds = time.monotonic() - job.claimed
         event = self._caller.failed(job.work, error, dendrite=call.dendrite, seconds=seconds)
-        _log.info(
-            "%s, try %d: %s; %s",
-            job.work,
-            job.work.try_number,
-            event.failure.error_type,
-            "failed for good" if event.retry_after is None else f"again in {event.retry_after:.3f} s",
-        )
+        self._log_failed(job.work, event)
         return Settlement(work=job.work, event=event)
+
+    def _log_failed(self, work: Work, event: FailedTry) -> None:
+        after = "failed for good" if event.retry_after is None else f"again in {event.retry_after:.3f} s"
+        _log.info("%s, try %d: %s; %s", work, work.try_number, event.failure.error_type, after)
 
     def _stays(self, streak: int) -> bool:
         calm = self._claiming and not self._quarantine.open and not self._shut()

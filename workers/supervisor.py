@@ -146,11 +146,11 @@ def _report(lost: list[LostClaim]) -> None:
     for worker, claims in workers.items():
         first = claims[0]
         _log.warning(
-            "worker %s (%s, pid %d) was lost with %d activations, which are tried again: run %s, activation %d%s",
+            "worker %s (%s, pid %d) was lost with %s, tried again: run %s, activation %d%s",
             worker,
             first.host,
             first.pid,
-            len(claims),
+            "1 activation" if len(claims) == 1 else f"{len(claims)} activations",
             first.run_id,
             first.fence.activation_id,
             "" if len(claims) == 1 else ", and others",

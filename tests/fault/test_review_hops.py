@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -288,6 +289,24 @@ def test_an_update_that_quits_on_others_values_fails_its_try(start: Start) -> No
 
     row = process.ended(run_id)
     assert (row["status"], row["error_type"]) == ("failed", "SystemExit")
+
+
+def test_a_payload_that_fits_no_more_is_told_in_the_log(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """Its handler is never called: who looks at the worker's log finds the run and the activation all the same."""
+    caplog.set_level(logging.INFO, logger="cnstra")
+    given: Any = collateral("go", Any)
+    before, now = neuron("one", {}), neuron("one", {})
+    before.dendrite(given)(lambda payload: None)
+    now.dendrite(collateral("go", int), retry=Retrying(stop=stop_after_attempt(1)))(lambda payload: None)
+    submission = submission_of(CNS([before], name="typed"), given.create_signal("three"), {}, SystemEntropy())
+    process = start(CNS([now], name="typed"))
+
+    process.store.run(process.store.submit([submission]))
+    process.hops.nudge()
+
+    assert process.ended(submission.run_id)["error_type"] == "cnstra.PayloadError"
+    told = f"run {submission.run_id}, activation 1 (one on go), try 1: cnstra.PayloadError; failed for good"
+    assert told in caplog.messages
 
 
 def test_a_policy_that_quits_fails_the_try(start: Start) -> None:

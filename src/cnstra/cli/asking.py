@@ -29,8 +29,8 @@ def sql(
 ) -> Exit:
     """Ask the database, by a query or at a prompt.
 
-    The session only reads. The views are cnstra.runs, activations, tries, context, context_history, workers and
-    queue_depth; --json gives a list of objects.
+    The session only reads. The views are cnstra.runs, activations, tries, expectations, scatters, context, context_history,
+    context_blobs, workers and queue_depth; --json gives a list of objects.
     """
     url = places.database(database_url)
     if text is None:

@@ -57,8 +57,9 @@ def runs(
 ) -> Exit:
     """List runs, the newest first.
 
-    Blocked says of a run why nobody may take it up: unknown, as no worker is up that has the code for what comes next.
-    --json gives a list of all columns of the view cnstra.runs.
+    Blocked says of a run why nobody may take it up: unknown, as no worker is up that has the code for what comes next;
+    limited, as something waits for a place within its neuron's concurrency. --json gives a list of all columns of the view
+    cnstra.runs.
     """
     which = RunFilter(
         status=None if status is None else status.value,

@@ -61,6 +61,8 @@ def send(
 
     With --key it needs no RUN: send --key KEY --app APP COLLATERAL [JSON]. Prints the id of the run that has it; nothing, where
     it is kept for a run that does not expect it yet.
+
+    Without --app a signal to a RUN is taken as it is: a wrong name is never expected, and a wrong payload fails in its handler.
     """
     run_id, name, text = _named(run, collateral, payload, by_key=key is not None)
     if key is not None and app is None:

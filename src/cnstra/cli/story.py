@@ -8,10 +8,11 @@ from typing import Any
 
 from cnstra.cli.printing import compact, duration, table, when
 from cnstra.cli.undoing import poisoned, undone
-from cnstra.cli.waiting import advice, waits
+from cnstra.cli.waiting import advice, awaited, waits
 from cnstra.cli.wording import called, cut, first_line, indented, times
 from cnstra.stores.postgres.diagnosing import Row, Story
 
+_TRACEBACKS = 5
 _DONE = ("done", "cancelled", "compensated")
 
 
@@ -21,6 +22,7 @@ def told(story: Story) -> str:
         _headline(story),
         waits(story),
         _frontier(story),
+        _handled(story),
         _signals(story),
         _scatters(story),
         undone(story),
@@ -78,12 +80,20 @@ def _moments(run: Row) -> str:
 
 def _frontier(story: Story) -> str:
     left = [
-        activation for activation in story.activations if activation["status"] not in _DONE and not activation["undo"]
+        activation
+        for activation in story.activations
+        if activation["status"] not in _DONE and not activation["undo"] and not activation["handled"]
     ]
     if not left:
         return ""
     lines = [f"  {called(activation)} is {activation['status']}{_why(activation)}" for activation in left]
     return "\n".join([f"not done ({len(left)} of {len(story.activations)}):", *lines])
+
+
+def _handled(story: Story) -> str:
+    """What has failed and is nobody's duty any more."""
+    found = [f"#{activation['activation_id']}" for activation in story.activations if activation["handled"]]
+    return f"failed, and taken by a gather ({len(found)}): {cut(', '.join(found))}" if found else ""
 
 
 def _why(activation: Row) -> str:
@@ -92,16 +102,11 @@ def _why(activation: Row) -> str:
         "scheduled": f" for {when(activation['available_at'])}",
         "ready": f" since {when(activation['available_at'])}, on queue {activation['queue']}",
         "failed": f" after {times(activation['tries'])}",
-        "waiting": _awaited(activation),
+        "waiting": f" for {awaited(activation)}",
     }.get(activation["status"], "")
     if activation["error_type"]:
         text += f": {cut(first_line(activation['error_type'], activation['error']))}"
     return text
-
-
-def _awaited(activation: Row) -> str:
-    group = activation["gathers_group_id"]
-    return " for its signal" if group is None else f" for the end of scatter {group}"
 
 
 def _signals(story: Story) -> str:
@@ -141,8 +146,9 @@ def _activations(story: Story) -> str:
 
 def _row(activation: Row) -> Iterator[Any]:
     for column in ("activation_id", "parent_activation_id", "neuron", "collateral", "status", "tries"):
-        undoing = column == "status" and activation["undo"] and activation["status"] != "compensated"
-        yield f"{activation[column]} (undo)" if undoing else activation[column]
+        undoing = activation["undo"] and activation["status"] != "compensated"
+        more = " (undo)" if undoing else " (handled)" if activation["handled"] else ""
+        yield f"{activation[column]}{more}" if column == "status" else activation[column]
     yield _clock(activation["started_at"])
     yield _clock(activation["finished_at"])
     read, written = activation["context_version_read"], activation["context_version_written"]
@@ -150,19 +156,27 @@ def _row(activation: Row) -> Iterator[Any]:
 
 
 def _errors(story: Story) -> str:
-    """Every failed try in a line; the traceback of the last one of each activation."""
+    """Every failed try in a line; the traceback of the last one of each activation, of the first few of these.
+
+    What nobody has handled comes first among them.
+    """
     failed = [found for found in story.tries if found["error_type"]]
     if not failed:
         return ""
-    last = {(found["activation_id"], found["undo"]): found for found in failed}
+    handled = {activation["activation_id"]: activation["handled"] for activation in story.activations}
+    last = {(found["activation_id"], found["undo"]): found for found in failed if found["error_traceback"]}
+    shown = set(sorted(last, key=lambda which: (handled[which[0]], *which))[:_TRACEBACKS])
     names = {activation["activation_id"]: called(activation) for activation in story.activations}
     lines = ["failed tries:"]
     for found in failed:
         problem = cut(first_line(found["error_type"], found["error"]))
         name = f"{'the compensation of ' if found['undo'] else ''}{names[found['activation_id']]}"
         lines.append(f"  {name}, try {found['try_number']}, {when(found['finished_at'])}: {problem}")
-        if last[found["activation_id"], found["undo"]] is found and found["error_traceback"]:
+        which = (found["activation_id"], found["undo"])
+        if which in shown and last[which] is found:
             lines.append(indented(found["error_traceback"].rstrip(), 6, 6))
+    if len(last) > len(shown):
+        lines.append(f"  the tracebacks of {len(last) - len(shown)} more are in error_traceback of cnstra.tries")
     return "\n".join(lines)
 
 

@@ -16,7 +16,8 @@ def waits(story: Story) -> str:
     if story.run["status"] in _ENDED:
         return ""
     lines = [*_asked(story.run), *_open(story)]
-    if story.run["deadline_at"] is not None and story.run["ending"] is None:
+    counts = story.run["ending"] is None and story.run["status"] != "paused"  # a pause holds the deadline back, too
+    if story.run["deadline_at"] is not None and counts:
         lines.append(f"or its deadline, {when(story.run['deadline_at'])}")
     return "\n".join(["it waits for:", *(f"  {line}" for line in lines)]) if lines else ""
 
@@ -54,11 +55,17 @@ def _scheduled(activation: Row) -> str:
     return f"{what} {_what(activation)}, {when(activation['available_at'])}"
 
 
+def awaited(activation: Row) -> str:
+    """What an activation waits for that nobody who works here can bring about."""
+    group = activation["gathers_group_id"]
+    return "its signal" if group is None else f"the end of scatter {group}"
+
+
 _KINDS: dict[str, Callable[[Row], str]] = {
     "running": lambda found: f"{_what(found)}, which runs since {when(found['started_at'])}",
     "ready": lambda found: f"a worker that is free, for {_what(found)} on queue {found['queue']}",
     "scheduled": _scheduled,
-    "waiting": lambda found: f"{_what(found)}, which waits",
+    "waiting": lambda found: f"{awaited(found)}, for {_what(found)}",
 }
 
 

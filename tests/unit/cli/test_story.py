@@ -109,6 +109,26 @@ def test_each_activation_has_one_traceback_and_every_try_a_line() -> None:
     assert "Traceback 1" not in text
 
 
+def test_the_tracebacks_of_many_do_not_hide_the_rest() -> None:
+    """Every failed try has its line; a few have tracebacks, those first that nobody has handled."""
+    rows = [activation(number, "failed", handled=number < 20) for number in range(1, 21)]
+
+    text = told(story(rows, [a_try(number, number) for number in range(1, 21)], status="failed"))
+
+    assert text.count("ConnectionError: refused\n") == 20
+    assert [number for number in range(1, 21) if f"Traceback {number}\n" in text] == [1, 2, 3, 4, 20]
+    assert "the tracebacks of 15 more are in error_traceback of cnstra.tries" in text
+
+
+def test_what_a_gather_has_taken_is_not_left_to_do() -> None:
+    """It has failed, and the run goes on, or has completed, all the same."""
+    text = told(story([activation(1, "failed", handled=True), activation(2, "done")], status="completed"))
+
+    assert "not done" not in text
+    assert "failed, and taken by a gather (1): #1\n" in text
+    assert "failed (handled)" in text
+
+
 def test_a_huge_payload_does_not_hide_the_rest() -> None:
     """The whole of it is in the view."""
     text = told(story([activation(1, "done")], status="completed", entry_payload="x" * 100_000))
@@ -147,7 +167,7 @@ LATER = THEN + timedelta(hours=1)
             ["its next attempt, 2026-01-31 03:00:00Z", "or its deadline, 2026-01-31 04:00:00Z"],
         ),
         (
-            story([activation(1, "ready")], status="paused"),
+            story([activation(1, "ready")], status="paused", deadline_at=LATER),
             ["somebody to resume it: it is paused, and none of its handlers is called"],
         ),
         (
@@ -165,7 +185,11 @@ LATER = THEN + timedelta(hours=1)
             story([activation(1, "scheduled", undo=True, error_type="E", error="")], status="compensating", ending="failed"),
             ["the next try of the compensation of #1 n1 on c, 2026-01-31 03:00:00Z"],
         ),
-        (story([activation(1, "waiting")], status="waiting"), ["#1 n1 on c, which waits"]),
+        (story([activation(1, "waiting")], status="waiting"), ["its signal, for #1 n1 on c"]),
+        (
+            story([activation(1, "ready"), activation(2, "waiting", gathers_group_id=7)]),
+            ["a worker that is free, for #1 n1 on c on queue default", "the end of scatter 7, for #2 n2 on c"],
+        ),
         (story([activation(1, "failed")], status="failed", deadline_at=LATER), []),
         (story([activation(1, "done")], status="completed"), []),
     ],
