@@ -97,7 +97,7 @@ def _expected(cns: CNS, expectation: Expectation, ordinal: int, where: str) -> E
         targets=tuple(targets_of(cns, Signal(expectation.collateral, None), "null", ordinal)),
         key=expectation.key,
         timeout=expectation.timeout,
-        late=Late(targets=tuple(late.targets), outputs=tuple(late.outputs)),
+        late=Late(targets=tuple(late.targets), outputs=tuple(late.outputs), results=tuple(late.results)),
     )
 
 

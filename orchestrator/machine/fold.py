@@ -180,7 +180,9 @@ class _Events(Folding):
                 activation,
                 version_read=event.version_read,
                 version_written=version,
-                outputs=groups.collect(self, activation, event) if self.plan.run.ending is None else event.outputs,
+                outputs=event.outputs
+                if self.plan.run.ending is not None
+                else groups.collect(self, activation.path, event.results, event.outputs),
                 failure=None,
             ),
             ActivationMove.SUCCEED,

@@ -92,7 +92,7 @@ class Folding:
         run = self.plan.run
         failed = (after is ActivationStatus.FAILED) - (before is ActivationStatus.FAILED)
         self.run(
-            failed=run.failed + (0 if activation.handled else failed),
+            failed=run.failed + (0 if activation.handled and not activation.undo else failed),
             started_at=min((at for at in (run.started_at, activation.started_at) if at is not None), default=None),
         )
         self.count(

@@ -84,12 +84,16 @@ def _also_gathers(folding: Folding, path: Path, target: Target) -> str | None:
 # -- results -------------------------------------------------------------------------------------------------------
 
 
-def collect(folding: Folding, activation: Activation, event: Succeeded) -> tuple[Output, ...]:
-    """Give a hop's results to the members that it is part of; its outputs, with those marked that were collected."""
+def collect(
+    folding: Folding, path: Path, results: tuple[Output, ...], outputs: tuple[Output, ...]
+) -> tuple[Output, ...]:
+    """Give results to the members that something on a path is part of, where they have none yet; the outputs, with those
+    marked that were collected.
+    """
     collected: set[int] = set()
-    for result in event.results:
-        place = _collector(folding, activation.path, result.collateral)
-        if place is None:
+    for result in results:
+        place = _collector(folding, path, result.collateral)
+        if place is None or result.collateral in folding.members[place].gave:
             continue
         member = folding.members[place]
         folding.put_member(
@@ -100,7 +104,7 @@ def collect(folding: Folding, activation: Activation, event: Succeeded) -> tuple
             )
         )
         collected.add(result.ordinal)
-    return tuple(replace(output, collected=True) if output.ordinal in collected else output for output in event.outputs)
+    return tuple(replace(output, collected=True) if output.ordinal in collected else output for output in outputs)
 
 
 def _collector(folding: Folding, path: Path, collateral: str) -> tuple[int, int] | None:

@@ -218,10 +218,13 @@ class BlobRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Late:
-    """What is emitted when an expected signal has not come in time."""
+    """What is emitted when an expected signal has not come in time. ``results`` are the signals that a gather may collect; each
+    stands among the targets or the outputs, too.
+    """
 
     targets: tuple[Target, ...] = ()
     outputs: tuple[Output, ...] = ()
+    results: tuple[Output, ...] = ()
 
 
 NOTHING: Final = Late()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from cnstra.orchestrator.machine import groups
 from cnstra.orchestrator.machine.events import ExpectationDue, Expected, Sent
 from cnstra.orchestrator.machine.folding import Folding
 from cnstra.orchestrator.machine.plans import Answer, NewLetter, Verdict
@@ -109,9 +110,10 @@ def expectation_due(folding: Folding, event: ExpectationDue) -> Answer:
     _close(folding, expectation)
     for number in expectation.activations[1:]:
         folding.finish(folding.activations[number], ActivationMove.TIME_OUT)
-    first = replace(folding.activations[expectation.expectation_id], outputs=expectation.late.outputs)
+    waiting, late = folding.activations[expectation.expectation_id], expectation.late
+    first = replace(waiting, outputs=groups.collect(folding, waiting.path, late.results, late.outputs))
     folding.finish(first, ActivationMove.TIME_OUT)
-    folding.start(first, expectation.late.targets)
+    folding.start(first, late.targets)
     return Answer(verdict=Verdict.APPLIED)
 
 

@@ -213,7 +213,11 @@ def _load_letters(needs: Mapping[UUID, Needs], found: LoadedRuns) -> Steps[None]
 
 def _load_expectations(needs: Mapping[UUID, Needs], found: LoadedRuns) -> Steps[None]:
     """What signals may feed, and what may have come too late."""
-    wanted = [(run_id, *one, many) for run_id, need in needs.items() for one, many in need.wanted.items()]
+    wanted = [  # of those, some may have come too late by the same batch
+        (run_id, *one, many + len(need.expectations))
+        for run_id, need in needs.items()
+        for one, many in need.wanted.items()
+    ]
     rows: list[Any] = []
     if wanted:
         rows += yield Ask(

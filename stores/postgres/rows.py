@@ -87,6 +87,7 @@ def activation_of(row: Sequence[Any]) -> Activation:
         path=path_of(row[23]),
         gathers=row[24],
         limited=row[25],
+        handled=row[26],
     )
 
 

@@ -44,6 +44,7 @@ def expectation_of(row: Sequence[Any]) -> Expectation:
         late=Late(
             targets=tuple(map(_target_of, late["targets"])),
             outputs=tuple(Output(**output) for output in late["outputs"]),
+            results=tuple(Output(**output) for output in late["results"]),
         ),
     )
 
@@ -113,11 +114,17 @@ def _target(target: Target) -> dict[str, Any]:
 
 
 def _late(late: Late) -> str:
-    outputs = [
-        {"ordinal": output.ordinal, "collateral": output.collateral, "payload": output.payload}
-        for output in late.outputs
-    ]
-    return json.dumps({"targets": [_target(target) for target in late.targets], "outputs": outputs})
+    written = {
+        "targets": [_target(target) for target in late.targets],
+        "outputs": [_output(output) for output in late.outputs],
+        "results": [_output(output) for output in late.results],
+    }
+    return json.dumps(written)
+
+
+def _output(output: Output) -> dict[str, Any]:
+    """An output as JSON; its payload stays the text that it is."""
+    return {"ordinal": output.ordinal, "collateral": output.collateral, "payload": output.payload}
 
 
 def insert_expectations(new: Sequence[tuple[UUID, Expectation]]) -> Ask:

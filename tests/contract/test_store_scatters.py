@@ -460,6 +460,58 @@ def test_members_may_wait_for_signals_and_for_timeouts(world: World) -> None:
     assert first < second
 
 
+def test_what_a_timeout_emits_is_the_members_result(world: World) -> None:
+    """On a collateral that is gathered it is collected like any other signal of the member, and is no output of the run."""
+    worker = world.worker()
+    run_id = scattered(world, worker, "1", "2")
+    [first, second] = worker.claim()
+    give(world, first)
+    world.settle(succeeded(second, expected=[expects("bank", timeout=timedelta(seconds=5), result="7")]))
+    [awaited] = [row["activation_id"] for row in by_neuron(world, run_id, "bank")]
+    world.clock.advance(5)
+    assert world.settle(expectation_due(run_id, awaited)).verdict is Verdict.APPLIED
+    gather = worker.claim_one()
+    assert (gather.neuron, results_of(gather)) == ("report", [1, 7])
+    world.settle(succeeded(gather))
+    row = world.row(run_id)
+    assert (row["status"], row["outputs"]) == ("completed", [])
+    assert world.activations(run_id)[awaited]["outputs"] == [{"collateral": "result", "payload": 7}]
+
+
+def test_a_timeout_adds_no_second_result_to_a_member(world: World) -> None:
+    """There is no hop that could fail for it: the first stays, and the late one is an output of the run, for all to see."""
+    worker = world.worker()
+    run_id = scattered(world, worker, "1")
+    work = worker.claim_one()
+    give(world, work, expected=[expects("bank", timeout=timedelta(seconds=5), result="7")])
+    [awaited] = [row["activation_id"] for row in by_neuron(world, run_id, "bank")]
+    world.clock.advance(5)
+    world.settle(expectation_due(run_id, awaited))
+    gather = worker.claim_one()
+    assert results_of(gather) == [1]
+    world.settle(succeeded(gather))
+    row = world.row(run_id)
+    assert (row["status"], [one["payload"] for one in row["outputs"]]) == ("completed", [7])
+
+
+def test_a_compensation_of_what_a_gather_took_as_failed_may_fail_the_run(world: World) -> None:
+    """That the failure was handled says nothing of the compensation's: it is not passed over, and a retry takes it up."""
+    uncertain = Compensable.UNCERTAIN
+    worker = world.worker()
+    run_id = scattered(world, worker, "1", failures=True)
+    world.settle(failed(worker.claim_one(), compensable=uncertain))
+    world.settle(failed(worker.claim_one()))
+    assert world.status(run_id) == "compensating"
+    undo = worker.claim_one()
+    assert (undo.neuron, undo.undo) == ("stock", True)
+    world.settle(failed(undo, compensable=uncertain))
+    assert world.status(run_id) == "failed"
+    world.settle(retry_asked(run_id))
+    world.settle(succeeded(worker.claim_one(), compensable=uncertain))
+    assert world.status(run_id) == "compensated"
+    assert [row["handled"] for row in by_neuron(world, run_id, "stock")] == [True]
+
+
 def test_all_of_a_scatter_leaves_with_its_run(world: World) -> None:
     worker = world.worker()
     run_id = scattered(world, worker, "1")

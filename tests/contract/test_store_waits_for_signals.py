@@ -358,3 +358,15 @@ def test_what_failed_beside_a_signal_that_did_not_come_fails_the_run(world: Worl
         world.settle(expectation_due(run_id, number))
         row = world.row(run_id)
         assert (row["status"], row["next_retry_at"] is not None) == (status, revive_after is not None)
+
+
+def test_a_timeout_and_a_signal_of_one_batch_leave_the_signal_to_the_next_expectation(world: World) -> None:
+    """The oldest has just ended, so that the next one is the oldest."""
+    worker = world.worker()
+    run_id = world.submit()
+    waits = [expects("ship", timeout=timedelta(seconds=5)), expects("bank")]
+    world.settle(succeeded(worker.claim_one(), expected=waits))
+    world.clock.advance(5)
+    world.apply(expectation_due(run_id, 2), sent(run_id, "8"))
+    work = worker.claim_one()
+    assert (work.neuron, work.payload) == ("bank", "8")

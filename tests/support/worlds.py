@@ -278,16 +278,24 @@ def expectation_due(run_id: UUID, expectation_id: int) -> RunEvent:
 
 
 def expects(
-    *neurons: str, key: str | None = None, timeout: timedelta | None = None, late: Sequence[Target] = (), told: str = ""
+    *neurons: str,
+    key: str | None = None,
+    timeout: timedelta | None = None,
+    late: Sequence[Target] = (),
+    told: str = "",
+    result: str = "",
 ) -> Expected:
-    """A wait for a signal on ``answer``, which is to start these neurons. ``told`` is an output where none comes in time."""
+    """A wait for a signal on ``answer``, which is to start these neurons. ``told`` is an output where none comes in time, and
+    ``result`` one that gathers collect.
+    """
     outputs = (Output(ordinal=0, collateral="told", payload=told),) if told else ()
+    results = (Output(ordinal=0, collateral="result", payload=result),) if result else ()
     return Expected(
         collateral="answer",
         targets=tuple(target(neuron, collateral="answer") for neuron in neurons or ("ship",)),
         key=key,
         timeout=timeout,
-        late=Late(targets=tuple(late), outputs=outputs),
+        late=Late(targets=tuple(late), outputs=(*outputs, *results), results=results),
     )
 
 

@@ -251,7 +251,7 @@ for no key update skip locked
 -- Activations of locked runs: a second statement, so that it sees what was committed while the first one waited.
 select a.run_id, a.activation_id, a.status, a.queue, a.attempt, a.epoch, a.nonce, a.worker, a.tries, a.failures, a.idled,
        a.conflicts, a.crashes, a.blocked, a.available_at, a.started_at, a.error, a.error_type, a.compensable, a.undo,
-       a.finish, a.version_read, a.version_written, a.path, a.gathers, a.limited
+       a.finish, a.version_read, a.version_written, a.path, a.gathers, a.limited, a.handled
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[]) k (run_id, activation_id)
 join cnstra.activation a on a.run_id = k.run_id and a.activation_id = k.activation_id
 
@@ -259,7 +259,7 @@ join cnstra.activation a on a.run_id = k.run_id and a.activation_id = k.activati
 -- All that is open of locked runs. Locked, too: claims, which take no lock on the run, are over before this reads on.
 select a.run_id, a.activation_id, a.status, a.queue, a.attempt, a.epoch, a.nonce, a.worker, a.tries, a.failures, a.idled,
        a.conflicts, a.crashes, a.blocked, a.available_at, a.started_at, a.error, a.error_type, a.compensable, a.undo,
-       a.finish, a.version_read, a.version_written, a.path, a.gathers, a.limited
+       a.finish, a.version_read, a.version_written, a.path, a.gathers, a.limited, a.handled
 from cnstra.activation a
 where a.run_id = any(%(run_ids)s) and a.status in ('ready', 'running', 'scheduled', 'waiting')
 order by a.run_id, a.activation_id
