@@ -85,7 +85,6 @@ def test_a_limit_holds_while_workers_are_killed_one_after_the_other(stage: Stage
     kills = [("call.inside", 6), ("claim.commit", 4), ("settle.commit", 5), ("settle.done", 4)]
     run = stage.client(graphs.counter).submit(graphs.open_up.create_signal(size))
     deaths: list[tuple[int, int]] = []
-    stage.start(graphs.counter)
     for point, after in kills:
         doomed = stage.launch(graphs.counter, Fault(point=point, action="kill", after=after))
         ended = "select finished_at from cnstra.run where run_id = %s"
@@ -99,7 +98,8 @@ def test_a_limit_holds_while_workers_are_killed_one_after_the_other(stage: Stage
         assert doomed.died() == -signal.SIGKILL
         deaths.append((doomed.pid, len(stage.ledger.entries(run.id))))
         stage.lose(doomed)
-    stage.start(graphs.counter)
+        if len(deaths) == 1:  # the first one dies alone, whatever the machine; from then on there is another beside them
+            stage.start(graphs.counter)
 
     result = stage.completed(run)
 
