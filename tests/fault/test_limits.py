@@ -98,7 +98,9 @@ def test_a_limit_holds_while_workers_are_killed_one_after_the_other(stage: Stage
         assert doomed.died() == -signal.SIGKILL
         deaths.append((doomed.pid, len(stage.ledger.entries(run.id))))
         stage.lose(doomed)
-        if len(deaths) == 1:  # the first one dies alone, whatever the machine; from then on there is another beside them
+        if (
+            len(deaths) == 1
+        ):  # the first one dies alone, whatever the machine; from then on there is another beside them
             stage.start(graphs.counter)
 
     result = stage.completed(run)

@@ -273,7 +273,7 @@ def test_whatever_the_handler_has_set_the_hop_settles(outcome: Any, database_url
                 ctx.connection.execute("create temporary table num (x int)")
                 ctx.connection.execute(
                     f"set datestyle = 'German'; set search_path = pg_temp; set role {role}; "
-                    "set lock_timeout = 1; set statement_timeout = 1"
+                    "set lock_timeout = 1000; set statement_timeout = 1000"
                 )
                 return axon.done.create_signal(1)
 
