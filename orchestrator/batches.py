@@ -187,6 +187,7 @@ def answers(
                 verdict=answer.verdict,
                 newest={slot: newest[run_id][slot] for slot in answer.stale},
                 kept=tuple(held[run_id, number] for number in answer.kept if (run_id, number) in held),
+                problem=answer.problem,
             )
         )
     return tuple(applied)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from cnstra.orchestrator.machine.events import Event
 from cnstra.orchestrator.machine.plans import Verdict
-from cnstra.orchestrator.machine.records import Claimed, Output, Target
+from cnstra.orchestrator.machine.records import Claimed, Failure, Output, Target
 from cnstra.orchestrator.ports import Ring
 from cnstra.orchestrator.retention import Rules
 from cnstra.orchestrator.slots import Slot, Snapshot
@@ -199,11 +199,12 @@ class RunEvent:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
     """What became of one event. ``newest`` are the stale slots' newest values, ``kept`` the successors that the
-    settling worker holds now."""
+    settling worker holds now, ``problem`` is why a hop was refused."""
 
     verdict: Verdict
     newest: Mapping[str, Slot] = field(default_factory=dict)
     kept: tuple[Work, ...] = ()
+    problem: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

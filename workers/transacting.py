@@ -28,7 +28,7 @@ from cnstra.orchestrator.errors import (
 from cnstra.orchestrator.graph import CNS
 from cnstra.orchestrator.machine.events import FailedTry, GaveWay, Returned, Succeeded
 from cnstra.orchestrator.machine.plans import Verdict
-from cnstra.orchestrator.machine.records import BlobRef
+from cnstra.orchestrator.machine.records import BlobRef, Compensable, Failure
 from cnstra.orchestrator.ports import Entropy
 from cnstra.orchestrator.run_context import lend_connection
 from cnstra.orchestrator.slots import Slot
@@ -216,6 +216,8 @@ class Transacting:
             return self._unsettled(step, call, ways, settlement, error)
 
     def _not_applied(self, settlement: Settlement, applied: Applied) -> Settlement | Ended:
+        if applied.verdict is Verdict.REFUSED and applied.problem is not None:
+            return self._broke_a_rule(settlement, applied.problem)
         if applied.verdict is not Verdict.CONFLICTED:
             return Ended(settlement=settlement, applied=replace(applied, kept=()))
         said = (
@@ -223,6 +225,18 @@ class Transacting:
         )
         failure = replace(failure_of(ContextConflict(said)), traceback=None)
         event = GaveWay(fence=settlement.work.fence, failure=failure, wasted=_put_by(settlement))
+        return Settlement(work=settlement.work, event=event)
+
+    def _broke_a_rule(self, settlement: Settlement, problem: Failure) -> Settlement:
+        """The hop has failed for good; that was undone with the handler's statements, and is settled without them."""
+        event = FailedTry(
+            fence=settlement.work.fence,
+            failure=problem,
+            retry_after=None,
+            wasted=_put_by(settlement),
+            compensable=settlement.event.compensable if isinstance(settlement.event, Succeeded) else Compensable.NO,
+        )
+        _log.warning("%s: what it emitted breaks a rule of its group, so that it has failed for good", settlement.work)
         return Settlement(work=settlement.work, event=event)
 
     def _unsettled(self, step: Step, call: Call, ways: Ways, settlement: Settlement, error: Exception) -> Settlement:

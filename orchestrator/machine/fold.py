@@ -201,7 +201,7 @@ class _Events(Folding):
         failures = activation.failures + 1
         activation = replace(activation, failures=failures, failure=problem, compensable=compensable)
         self.fail(activation, problem, None)
-        return Answer(verdict=Verdict.REFUSED)
+        return Answer(verdict=Verdict.REFUSED, problem=problem)
 
     def conflicted(self, activation: Activation, failure: Failure) -> Answer:
         conflicts = activation.conflicts + 1

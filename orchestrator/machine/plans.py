@@ -42,11 +42,14 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The verdict on one event; ``kept`` are the successors that the settling worker holds now."""
+    """The verdict on one event; ``kept`` are the successors that the settling worker holds now, ``problem`` is why a hop was
+    refused.
+    """
 
     verdict: Verdict
     stale: tuple[str, ...] = ()
     kept: tuple[int, ...] = ()
+    problem: Failure | None = None
     version: int | None = None
 
 

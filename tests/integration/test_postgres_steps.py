@@ -103,13 +103,13 @@ def test_the_limits_of_the_handlers_statements_are_not_the_settlements(
     worker = world.worker()
     work = worker.claim_one()
     step = _begun(transactions, worker, work)
-    step.connection.execute("set lock_timeout = 1; set statement_timeout = 1")
+    step.connection.execute("set lock_timeout = 50; set statement_timeout = 50")
 
     with world.held("select from cnstra.run for update") as holder:
         settling = Threads([lambda: carried_out(step.settle(succeeded(work)))])
         waits = (
             "select from pg_stat_activity where application_name like 'cnstra step %' and wait_event_type = 'Lock' "
-            "and clock_timestamp() - query_start > interval '10 milliseconds'"
+            "and clock_timestamp() - query_start > interval '100 milliseconds'"
         )
         eventually(lambda: holder.execute(waits).fetchone() is not None or not settling.running, what="it waits")
     (batch,) = settling.results()

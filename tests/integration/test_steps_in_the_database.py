@@ -475,6 +475,47 @@ def test_who_still_waits_when_the_worker_stops_is_given_back_uncalled(
     assert outputs == [1, 1]
 
 
+def test_g11_one_that_breaks_a_rule_of_its_group_fails_for_good_and_leaves_nothing(
+    database_url: str, broker_url: str
+) -> None:
+    """Two results of one member: only the run's state shows that. The failure stands, though the handler's writes do not."""
+    bank.tables(database_url)
+    member, result = collateral("member", int), collateral("result", int)
+    splitter, one, all_of_them = (
+        neuron("splitter", {"member": member}),
+        neuron("one", {"result": result}),
+        neuron("all", {}),
+    )
+
+    @splitter.dendrite(go)
+    def split(_: str, axon: Any) -> Any:
+        return axon.member.scatter([1])
+
+    @one.dendrite(member, transaction=True)
+    def twice(number: int, axon: Any, ctx: Context) -> Any:
+        ctx.connection.execute(bank.BOOK, (number,))
+        return [axon.result.create_signal(number), axon.result.create_signal(number)]
+
+    @all_of_them.gather(result)
+    def gather(results: list[int]) -> None:
+        pass
+
+    cns = CNS([splitter, one, all_of_them], name="steps")
+    with (
+        Orchestrator(cns, database=database_url, broker=broker_url) as client,
+        serving(cns, database_url, broker_url),
+    ):
+        ended = client.submit(go.create_signal("")).wait(PATIENCE)
+    assert (ended.status, ended.error_type) == ("failed", "cnstra.OutputError")
+    assert "two results on 'result'" in str(ended.error)
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("select balance from account").fetchone() == (0,)
+        assert connection.execute("select tries, failures from cnstra.activation where neuron = 'one'").fetchone() == (
+            1,
+            1,
+        )
+
+
 def test_a_run_that_is_submitted_on_it_exists_with_the_hop(database_url: str, broker_url: str) -> None:
     """One run starts another exactly once: the first try is undone, and so is its run."""
     cns: list[CNS] = []
