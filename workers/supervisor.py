@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from cnstra.orchestrator.errors import CnstraError, WorkerLost
-from cnstra.orchestrator.machine.events import AttemptDue, DeadlineDue, Due, ExpectationDue, Lost
+from cnstra.orchestrator.errors import CnstraError, StoreUnavailable, WorkerLost
+from cnstra.orchestrator.machine.events import AttemptDue, DeadlineDue, Due, Event, ExpectationDue, Lost
 from cnstra.orchestrator.machine.records import Failure
 from cnstra.orchestrator.ports import Bell, Ring
 from cnstra.orchestrator.store import Findings, LostClaim, RunEvent, Store
@@ -46,6 +46,7 @@ class Supervisor:
         self._suspects = suspects
         self._retention = retention
         self._stopped = threading.Event()
+        self._spoilers: set[RunEvent] = set()  # what could not be carried out, and was told of
         self._thread = threading.Thread(target=self._run, name="cnstra-supervisor", daemon=True)
 
     def start(self) -> None:
@@ -131,13 +132,47 @@ class Supervisor:
             suspect_at=max(self._settings.poison_limit - 1, 1),
         )
 
-    def _apply(self, events: list[RunEvent]) -> None:
-        self._ring(self._store.run(self._store.apply(events)).rings)
+    def _apply(self, events: Sequence[RunEvent]) -> None:
+        """Apply events of many runs. One run that cannot be carried on, whatever is the matter with it, holds up no other."""
+        try:
+            applied = self._store.run(self._store.apply(events))
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if len(events) == 1:
+                self._tell_of_spoiler(events[0], error)
+                return
+            middle = len(events) // 2
+            self._apply(events[:middle])
+            self._apply(events[middle:])
+        else:
+            self._ring(applied.rings)
+
+    def _tell_of_spoiler(self, happening: RunEvent, error: Exception) -> None:
+        """It comes again at every turn, and is told of once."""
+        if happening not in self._spoilers:
+            if len(self._spoilers) >= MOST_PER_LOOK:
+                self._spoilers.clear()
+            self._spoilers.add(happening)
+            _log.error("run %s: %s could not be carried out: %s", happening.run_id, _named(happening.event), error)
 
     def _ring(self, rings: Sequence[Ring]) -> None:
         if rings:
             self._bell.ring(rings)
             self._nudge()
+
+
+def _named(event: Event) -> str:
+    """An event for the log: what it is, and of which activation; nothing that a handler gave."""
+    match event:
+        case Due():
+            return f"the timer of activation {event.activation_id}"
+        case ExpectationDue():
+            return f"the timeout of what activation {event.expectation_id} waits for"
+        case Lost():
+            return f"the loss of the worker of activation {event.fence.activation_id}"
+        case _:
+            return type(event).__name__
 
 
 def _report(lost: list[LostClaim]) -> None:
