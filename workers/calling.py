@@ -305,7 +305,8 @@ def size_of(event: Succeeded) -> int:
     texts = [target.payload for target in event.targets] + [output.payload for output in event.outputs]
     texts += [output.payload for output in event.results]
     for late in (one.late for one in event.expected):
-        texts += [part.payload for part in (*late.targets, *late.outputs, *late.results)]
+        texts += [target.payload for target in late.targets]
+        texts += [output.payload for output in (*late.outputs, *late.results)]
     heard = sum(len(one.targets) * sum(map(len, one.payloads)) for one in event.scattered)
     return sum(map(len, texts)) + heard + sum(len(write.text or "") for write in event.changes.writes)
 
