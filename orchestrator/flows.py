@@ -348,7 +348,7 @@ class Flows:
         return found
 
     def retry(self, run_id: uuid.UUID) -> Flow[None]:
-        """Begin the next attempt of a failed run. Raises ``RunStateError`` for a run that has not failed.
+        """Begin the next attempt of a failed run. Raises ``RunStateError`` for one that has not failed, or that is too late.
 
         It has begun when this returns: by this call, or, where several ask at the same moment, by one of them.
         """
@@ -359,10 +359,10 @@ class Flows:
             row = yield from self.row(run_id)
             if row["attempt"] > failed:
                 return
-        if row["status"] == RunStatus.FAILED and row["ending"] is not None:
-            raise RunStateError(
-                f"run {run_id} has passed its deadline, so no attempt of it can follow; clone it instead"
-            )
+            if row["status"] == RunStatus.FAILED:
+                raise RunStateError(
+                    f"run {run_id} has passed its deadline, so no attempt of it can follow; clone it instead"
+                )
         after = f", and its next attempt is due at {row['next_retry_at']}" if row["next_retry_at"] else ""
         raise RunStateError(f"run {run_id} is {row['status']}{after}; only a failed run can be retried")
 

@@ -292,7 +292,7 @@ class _Events(Folding):
 
     def retry_asked(self, event: RetryAsked) -> Answer:
         run = self.plan.run
-        if run.status is not RunStatus.FAILED or event.attempt not in (None, run.attempt) or not run.failed:
+        if not run.is_retriable(self.now) or event.attempt not in (None, run.attempt):
             return Answer(verdict=Verdict.VOID)
         self.revive()
         return Answer(verdict=Verdict.APPLIED)
@@ -328,8 +328,7 @@ class _Events(Folding):
 
     def deadline_due(self) -> Answer:
         run = self.plan.run
-        passed = run.deadline_at is not None and run.deadline_at <= self.now
-        if not passed or run.status in ENDED or run.status is RunStatus.PAUSED or run.ending is not None:
+        if not run.is_late(self.now) or run.status in ENDED or run.status is RunStatus.PAUSED or run.ending is not None:
             return Answer(verdict=Verdict.VOID)
         problem = f"the run had not ended at its deadline, {run.deadline_at:%Y-%m-%d %H:%M:%S %Z}"
         self.run(failure=run.failure or Failure(error_type=_DEADLINE, error=problem))

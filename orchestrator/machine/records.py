@@ -80,6 +80,16 @@ class Run:
     undone: int = 0
     undo_failure: Failure | None = None
 
+    def is_late(self, now: datetime) -> bool:
+        """Whether its deadline has passed."""
+        return self.deadline_at is not None and self.deadline_at <= now
+
+    def is_retriable(self, now: datetime) -> bool:
+        """Whether an attempt can follow: of its work before the deadline only, which would end it at once, and for good."""
+        return (
+            self.status is RunStatus.FAILED and self.failed > 0 and (self.ending is not None or not self.is_late(now))
+        )
+
 
 class Origin(StrEnum):
     """How an activation comes about."""

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from cnstra.orchestrator.machine.folding import BLOCKED_LIMITED, BLOCKED_SUSPECT, CLAIMABLE
 from cnstra.orchestrator.machine.records import Failure, Run
-from cnstra.orchestrator.machine.states import ENDED, ActivationStatus, RunStatus
+from cnstra.orchestrator.machine.states import ENDED, ActivationStatus
 from cnstra.orchestrator.slots import Slot, Snapshot, shared_key, written_by
 from cnstra.orchestrator.store import Original, Reference, RunChoice, RunFilter, Tag, WorkerInfo
 from cnstra.stores.memory.claiming import UNKNOWN, knows, reaches, serves
@@ -75,11 +75,8 @@ class Reading:
 
     @operation
     def failed_runs(self, state: State, which: RunChoice, after: UUID | None, limit: int) -> list[UUID]:
-        return _page(
-            (row for row in _chosen(state, which) if row.run.status is RunStatus.FAILED and row.run.failed),
-            after,
-            limit,
-        )
+        now = state.now()
+        return _page((row for row in _chosen(state, which) if row.run.is_retriable(now)), after, limit)
 
     @operation
     def open_runs(

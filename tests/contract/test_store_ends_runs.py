@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.machine.records import Compensable
+from cnstra.orchestrator.store import RunChoice
 from support.worlds import (
     World,
     attempt_due,
@@ -275,6 +277,42 @@ def test_a_run_that_has_not_ended_at_its_deadline_fails(world: World) -> None:
     assert worker.claim() == []
     for event in (deadline_due(run_id), retry_asked(run_id)):
         assert world.settle(event).verdict is Verdict.VOID
+
+
+def test_a_failed_run_whose_deadline_passes_cannot_be_retried_any_more(world: World) -> None:
+    """The attempt would be ended at once, and for good. What had failed stays as it is, to be looked at, and cloned."""
+    worker = world.worker()
+    run_id = world.submit("stock", deadline=timedelta(seconds=5))
+    world.settle(failed(worker.claim_one()))
+
+    def retriable() -> list[UUID]:
+        return world.store.run(world.store.failed_runs(RunChoice(), None, 10))
+
+    assert retriable() == [run_id]
+    before = world.row(run_id)
+    world.clock.advance(5)
+
+    assert retriable() == []
+    assert world.settle(retry_asked(run_id)).verdict is Verdict.VOID
+    assert world.row(run_id) == before
+
+
+def test_a_compensation_that_failed_is_retried_after_the_deadline_too(world: World) -> None:
+    """The deadline is that of the work, and not of its undoing."""
+    worker = world.worker()
+    run_id = world.submit("stock", "bank", deadline=timedelta(seconds=5))
+    works = worker.claim_by_neuron()
+    world.settle(succeeded(works["stock"], compensable=Compensable.DONE))
+    world.settle(failed(works["bank"]))
+    world.settle(failed(worker.claim_one()))
+    assert (world.status(run_id), world.row(run_id)["ending"]) == ("failed", "failed")
+    world.clock.advance(6)
+
+    assert world.store.run(world.store.failed_runs(RunChoice(), None, 10)) == [run_id]
+    assert world.settle(retry_asked(run_id)).verdict is Verdict.APPLIED
+    assert world.look(worker).deadlines_due == ()
+    world.settle(succeeded(worker.claim_one()))
+    assert world.status(run_id) == "compensated"
 
 
 def test_what_runs_at_the_deadline_comes_to_its_end_first(world: World) -> None:

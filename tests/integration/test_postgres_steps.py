@@ -43,6 +43,14 @@ def _begun(transactions: PostgresTransactions, worker: Worker, work: Work) -> Po
     return step
 
 
+def _only(world: PostgresWorld, transactions: PostgresTransactions) -> tuple[Work, PostgresStep]:
+    """The only work of a worker, and its step likewise."""
+    world.submit("stock")
+    worker = world.worker()
+    work = worker.claim_one()
+    return work, _begun(transactions, worker, work)
+
+
 def _effects(world: PostgresWorld) -> int:
     with world.connect() as connection:
         (count,) = connection.execute("select count(*) from effect").fetchone() or (None,)
@@ -57,10 +65,7 @@ def _lockable(world: PostgresWorld) -> bool:
 
 def test_a_slow_handler_does_not_lock_its_run(world: PostgresWorld, transactions: PostgresTransactions) -> None:
     """From the settlement to the commit it does."""
-    world.submit("stock")
-    worker = world.worker()
-    work = worker.claim_one()
-    step = _begun(transactions, worker, work)
+    work, step = _only(world, transactions)
     assert _lockable(world)
 
     batch = carried_out(step.settle(succeeded(work)))
@@ -99,10 +104,7 @@ def test_the_limits_of_the_handlers_statements_are_not_the_settlements(
     world: PostgresWorld, transactions: PostgresTransactions
 ) -> None:
     """The run is locked by somebody else for longer than the handler's statements may wait, and take."""
-    world.submit("stock")
-    worker = world.worker()
-    work = worker.claim_one()
-    step = _begun(transactions, worker, work)
+    work, step = _only(world, transactions)
     step.connection.execute("set lock_timeout = 50; set statement_timeout = 50")
 
     with world.held("select from cnstra.run for update") as holder:
@@ -123,15 +125,12 @@ def test_a_settlement_that_others_interfere_with_begins_anew(
     world: PostgresWorld, transactions: PostgresTransactions
 ) -> None:
     """Within the same transaction, a few times; then it passes for one that was undone."""
-    world.submit("stock")
-    worker = world.worker()
-    work = worker.claim_one()
+    work, step = _only(world, transactions)
     with world.connect() as connection:
         connection.execute("create function keep() returns trigger language plpgsql as 'begin return null; end'")
         connection.execute(
             "create trigger keep before update on cnstra.activation for each row execute function keep()"
         )
-    step = _begun(transactions, worker, work)
 
     with pytest.raises(StoreUnavailable, match=rf"run {work.run_id}, activation 1 .*5 times in a row"):
         carried_out(step.settle(succeeded(work)))
@@ -279,10 +278,7 @@ def test_g3_a_settlement_of_a_claim_that_is_gone_is_refused(
     world: PostgresWorld, transactions: PostgresTransactions
 ) -> None:
     """And the transaction has nothing of it, whatever is done with it then."""
-    world.submit("stock")
-    worker = world.worker()
-    work = worker.claim_one()
-    step = _begun(transactions, worker, work)
+    work, step = _only(world, transactions)
     with world.connect() as connection:
         connection.execute("update cnstra.activation set nonce = nonce + 1")
 
@@ -295,14 +291,11 @@ def test_g3_a_settlement_of_a_claim_that_is_gone_is_refused(
 
 def test_an_unknown_run_is_told_from_a_refused_one(world: PostgresWorld, transactions: PostgresTransactions) -> None:
     """A run that was deleted meanwhile settles nothing."""
-    run_id = world.submit("stock")
-    worker = world.worker()
-    work = worker.claim_one()
-    step = _begun(transactions, worker, work)
+    work, step = _only(world, transactions)
     gone = succeeded(work)
     other = type(gone)(run_id=uuid4(), event=gone.event)
 
     assert carried_out(step.settle(other)).answers[0].verdict is Verdict.VOID
 
     carried_out(step.undo())
-    assert world.status(run_id) == "running"
+    assert world.status(work.run_id) == "running"

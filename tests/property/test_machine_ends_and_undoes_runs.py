@@ -107,6 +107,7 @@ class Watched(History):
 def is_allowed(event: Event, run: Run, now: datetime) -> bool | None:
     """Whether what somebody asks of a run, or its time, is to move it; None for other events."""
     goes_on = run.status in (RunStatus.RUNNING, RunStatus.WAITING) and run.ending is None
+    late = run.deadline_at is not None and run.deadline_at <= now
     match event:
         case CancelAsked():
             return goes_on or (run.status is RunStatus.PAUSED and run.ending is None)
@@ -115,9 +116,10 @@ def is_allowed(event: Event, run: Run, now: datetime) -> bool | None:
         case ResumeAsked():
             return run.status is RunStatus.PAUSED
         case RetryAsked():
-            return run.status is RunStatus.FAILED and run.failed > 0 and event.attempt in (None, run.attempt)
+            retriable = run.status is RunStatus.FAILED and run.failed > 0 and event.attempt in (None, run.attempt)
+            return retriable and (run.ending is not None or not late)
         case DeadlineDue():
-            return goes_on and run.deadline_at is not None and run.deadline_at <= now
+            return goes_on and late
         case AttemptDue():
             return run.status is RunStatus.WAITING and run.next_retry_at is not None and run.next_retry_at <= now
         case _:

@@ -8,6 +8,7 @@ graph, the test and the seeds alone.
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -18,6 +19,7 @@ from typing_extensions import Unpack
 
 from cnstra.client import AsyncOrchestrator, Orchestrator
 from cnstra.orchestrator.choosing import ChoiceOptions, OpenChoiceOptions
+from cnstra.orchestrator.flows import Flows
 from cnstra.orchestrator.graph import Signal
 from cnstra.orchestrator.retention import RULES
 from cnstra.orchestrator.stimulation import CNS
@@ -39,19 +41,20 @@ from cnstra.workers.settings import WorkerSettings
 CALL_LIMIT = 100_000
 
 
-class _Controls:
+class _Controls(ABC):
     """What a test says to a lab, in both colours: none of it runs anything."""
 
-    def _furnish(
+    def __init__(
         self,
         cns: CNS,
-        services: Any,
-        seed: int | None,
-        start: datetime | None,
-        lease: timedelta,
-        crash_backoff: timedelta,
-        poison_limit: int,
-        call_limit: int,
+        *,
+        services: Any = OWN,
+        seed: int | None = None,
+        start: datetime | None = None,
+        lease: timedelta = timedelta(seconds=15),
+        crash_backoff: timedelta = timedelta(seconds=1),
+        poison_limit: int = 5,
+        call_limit: int = CALL_LIMIT,
     ) -> None:
         settings = WorkerSettings(lease=lease, crash_backoff=crash_backoff, poison_limit=poison_limit)
         self._cns = with_services(cns, services)
@@ -63,6 +66,11 @@ class _Controls:
         chance = random.Random(f"policies {seed}")
         self._bench = Bench(self._cns, self._memory, self._clock, crew, settings, chance, call_limit)
         self._drive = Drive(self._bench, crew, self._clock, self._memory)
+        self._flows: Flows = LabFlows(self._cns, self._memory, self._world(), self._entropy)
+
+    @abstractmethod
+    def _world(self) -> LabWorld | AsyncLabWorld:
+        """Where the client's calls run."""
 
     @property
     def now(self) -> datetime:
@@ -162,22 +170,9 @@ class Lab(_Controls, Orchestrator):
     Raises ``GraphError`` for a graph without a name, ``LabError`` for a start without a time zone.
     """
 
-    def __init__(
-        self,
-        cns: CNS,
-        *,
-        services: Any = OWN,
-        seed: int | None = None,
-        start: datetime | None = None,
-        lease: timedelta = timedelta(seconds=15),
-        crash_backoff: timedelta = timedelta(seconds=1),
-        poison_limit: int = 5,
-        call_limit: int = CALL_LIMIT,
-    ) -> None:
-        self._furnish(cns, services, seed, start, lease, crash_backoff, poison_limit, call_limit)
+    def _world(self) -> LabWorld:
         self._driver = BlockingDriver(self._cns)
-        world = LabWorld(self._memory, self._clock, self._drive, self._driver)
-        self._flows = LabFlows(self._cns, self._memory, world, self._entropy)
+        return LabWorld(self._memory, self._clock, self._drive, self._driver)
 
     # -- driving -----------------------------------------------------------------------------------------------
 
@@ -247,22 +242,9 @@ class AsyncLab(_Controls, AsyncOrchestrator):
     The arguments are those of ``Lab``. Sync handlers are called on the loop's thread, and block it.
     """
 
-    def __init__(
-        self,
-        cns: CNS,
-        *,
-        services: Any = OWN,
-        seed: int | None = None,
-        start: datetime | None = None,
-        lease: timedelta = timedelta(seconds=15),
-        crash_backoff: timedelta = timedelta(seconds=1),
-        poison_limit: int = 5,
-        call_limit: int = CALL_LIMIT,
-    ) -> None:
-        self._furnish(cns, services, seed, start, lease, crash_backoff, poison_limit, call_limit)
+    def _world(self) -> AsyncLabWorld:
         self._driver = AsyncDriver()
-        world = AsyncLabWorld(self._memory, self._clock, self._drive, self._driver)
-        self._flows = LabFlows(self._cns, self._memory, world, self._entropy)
+        return AsyncLabWorld(self._memory, self._clock, self._drive, self._driver)
 
     async def run_until_idle(self) -> None:
         """Run what is ready, and what follows from it; see ``Lab.run_until_idle``."""

@@ -940,10 +940,11 @@ where e.run_id = %(run_id)s
 order by e.version, e.slot
 
 -- name: failed_runs
--- Failed runs that can be retried, in the order of their ids, page by page. Nothing is left to retry of a run that its deadline
--- has ended.
+-- Failed runs that can be retried, in the order of their ids, page by page: as Run.is_retriable has it.
 select r.run_id from cnstra.run r
-where r.status = 'failed' and r.failed > 0 and (%(graph)s::text is null or r.graph = %(graph)s)
+where r.status = 'failed' and r.failed > 0
+  and (r.ending is not null or r.deadline_at is null or r.deadline_at > CLOCK())
+  and (%(graph)s::text is null or r.graph = %(graph)s)
   and (%(tags)s::jsonb is null or r.tags @> %(tags)s::jsonb)
   and (%(tag_key)s::text is null or r.tags ? %(tag_key)s)
   and (%(since)s::timestamptz is null or r.submitted_at >= %(since)s)
