@@ -42,6 +42,12 @@ class Settlement:
     turn: int = 0
     wasted: tuple[BlobRef, ...] = ()
 
+    @property
+    def put_by(self) -> tuple[BlobRef, ...]:
+        """All blobs that were put for it, where contexts are kept elsewhere: litter, unless it is committed."""
+        blob = self.event.blob if isinstance(self.event, Succeeded) else None
+        return self.wasted if blob is None or blob in self.wasted else (*self.wasted, blob)
+
 
 def _size(settlement: Settlement) -> int:
     return size_of(settlement.event) if isinstance(settlement.event, Succeeded) else 0

@@ -518,9 +518,7 @@ class Hops:
 
     def _newest(self, settlement: Settlement, applied: Applied) -> None:
         """Others wrote what this hop updates: their values, as they are or from where they are kept, on to a thread."""
-        work, event = settlement.work, settlement.event
-        if isinstance(event, Succeeded) and event.blob is not None:
-            settlement = replace(settlement, wasted=(*settlement.wasted, event.blob))
+        work, settlement = settlement.work, replace(settlement, wasted=settlement.put_by)
 
         def found(newest: Found) -> None:
             if isinstance(newest, StoreUnavailable | ContextLost):
@@ -571,8 +569,7 @@ class Hops:
 
     def _refusal(self, settlement: Settlement, call: Call, error: DataRefused) -> FailedTry:
         event = self._caller.failed(settlement.work, error, dendrite=call.dendrite, seconds=settlement.seconds)
-        blob = settlement.event.blob if isinstance(settlement.event, Succeeded) else None
-        return replace(event, wasted=settlement.wasted if blob is None else (*settlement.wasted, blob))
+        return replace(event, wasted=settlement.put_by)
 
     def _let_go(self, work: Work) -> None:
         """The claim is settled. Only this one: the activation may have been claimed here again meanwhile.

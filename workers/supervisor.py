@@ -114,13 +114,13 @@ class Supervisor:
                 return
 
     def _take_back(self) -> None:
-        """Claims of workers that are lost: another try, after a while."""
-        while True:
+        """Claims of workers that are lost: another try, after a while. What cannot be taken back is found again at each turn."""
+        for _ in range(SWEEPS_PER_LOOK):
             lost = self._store.run(self._store.lost_claims(MOST_PER_LOOK))
             _report(lost)
             if lost:
                 self._apply([RunEvent(run_id=claim.run_id, event=self._lost(claim)) for claim in lost])
-            if len(lost) < MOST_PER_LOOK:
+            if len(lost) < MOST_PER_LOOK or self._stopped.is_set():
                 return
 
     def _lost(self, claim: LostClaim) -> Lost:

@@ -40,9 +40,7 @@ _log = logging.getLogger("cnstra.worker")
 
 T = TypeVar("T")
 
-_SHORTEST_BACKOFF = (
-    0.05  # seconds before a handler whose transaction was undone is called again; then twice that, and so on
-)
+_SHORTEST_BACKOFF = 0.05  # seconds before a handler whose transaction was undone is called again; doubled each time
 _LONGEST_BACKOFF = 5.0
 _PAUSE = 0.1  # seconds before the next try at a connection
 _LONGEST_FAREWELL = 2.0  # seconds for connections of async handlers to be closed
@@ -202,7 +200,7 @@ class Transacting:
                 if applied.verdict is not Verdict.STALE:
                     await step.undo()
                     return self._not_applied(settlement, applied)
-                settlement = replace(settlement, wasted=_put_by(settlement))
+                settlement = replace(settlement, wasted=settlement.put_by)
                 newest = await _of(ways.newest(settlement, applied), ways)
                 settlement = ways.take_in(settlement, newest)
                 if not isinstance(settlement.event, Succeeded):
@@ -224,7 +222,7 @@ class Transacting:
             "another activation wrote meanwhile what this one had read; its transaction was undone, and it runs again"
         )
         failure = replace(failure_of(ContextConflict(said)), traceback=None)
-        event = GaveWay(fence=settlement.work.fence, failure=failure, wasted=_put_by(settlement))
+        event = GaveWay(fence=settlement.work.fence, failure=failure, wasted=settlement.put_by)
         return Settlement(work=settlement.work, event=event)
 
     def _broke_a_rule(self, settlement: Settlement, problem: Failure) -> Settlement:
@@ -233,7 +231,7 @@ class Transacting:
             fence=settlement.work.fence,
             failure=problem,
             retry_after=None,
-            wasted=_put_by(settlement),
+            wasted=settlement.put_by,
             compensable=settlement.event.compensable if isinstance(settlement.event, Succeeded) else Compensable.NO,
         )
         _log.warning("%s: what it emitted breaks a rule of its group, so that it has failed for good", settlement.work)
@@ -244,7 +242,7 @@ class Transacting:
         if (by_hand := self._by_hand(step, call, ways)) is not None:
             ended = by_hand
         elif isinstance(error, StoreUnavailable):
-            return self._again(call.work, error, _put_by(settlement))
+            return self._again(call.work, error, settlement.put_by)
         elif isinstance(error, DataRefused):
             return ways.refused(settlement, call, error)
         elif isinstance(error, CnstraError) and not isinstance(error, TransactionError):
@@ -252,14 +250,8 @@ class Transacting:
         else:
             ended = ways.failed(call, error)
         if isinstance(ended.event, FailedTry):
-            ended = replace(ended, event=replace(ended.event, wasted=_put_by(settlement)))
+            ended = replace(ended, event=replace(ended.event, wasted=settlement.put_by))
         return ended
-
-
-def _put_by(settlement: Settlement) -> tuple[BlobRef, ...]:
-    """The blobs that were put for a settlement that is not committed, where contexts are kept elsewhere."""
-    blob = settlement.event.blob if isinstance(settlement.event, Succeeded) else None
-    return settlement.wasted if blob is None or blob in settlement.wasted else (*settlement.wasted, blob)
 
 
 async def _pause(ways: Ways) -> None:

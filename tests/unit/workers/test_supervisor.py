@@ -16,16 +16,20 @@ from cnstra.stores.memory import MemoryStore
 from cnstra.workers.settings import WorkerSettings
 from cnstra.workers.supervisor import Supervisor
 from support.clocks import ManualClock
-from support.worlds import World, expects, succeeded, target
+from support.worlds import LEASE, World, expects, succeeded, target
 
 
 class RefusesOne(MemoryStore):
     """Cannot hold what becomes of one run."""
 
     spoiler: UUID | None = None
+    refusals = 0
 
     def apply(self, events: Sequence[RunEvent]) -> Any:
         if any(event.run_id == self.spoiler for event in events):
+            self.refusals += 1
+            if self.refusals > 100:
+                pytest.fail("it asks for ever")  # no Exception: the supervisor carries on after those
             raise DataRefused("apply: it is too large")
         return super().apply(events)
 
@@ -35,6 +39,12 @@ class Silent:
 
     def ring(self, _rings: Any) -> None:
         """Nothing."""
+
+
+def supervising(store: MemoryStore) -> Supervisor:
+    return Supervisor(
+        store, Silent(), WorkerSettings(), uuid4, nudge=lambda: None, suspects=lambda: None, retention=lambda: None
+    )
 
 
 def test_g15_a_run_that_cannot_be_carried_on_holds_up_no_others_timers(caplog: pytest.LogCaptureFixture) -> None:
@@ -48,9 +58,7 @@ def test_g15_a_run_that_cannot_be_carried_on_holds_up_no_others_timers(caplog: p
         world.settle(succeeded(work, expected=[expects(timeout=timedelta(seconds=5), late=[target("bank")])]))
     clock.advance(5)
     store.spoiler = timed[1]
-    supervisor = Supervisor(
-        store, Silent(), WorkerSettings(), uuid4, nudge=lambda: None, suspects=lambda: None, retention=lambda: None
-    )
+    supervisor = supervising(store)
 
     with caplog.at_level(logging.ERROR, logger="cnstra.supervisor"):
         supervisor._fire(world.look(worker))
@@ -60,3 +68,23 @@ def test_g15_a_run_that_cannot_be_carried_on_holds_up_no_others_timers(caplog: p
     [told] = [record.getMessage() for record in caplog.records]
     assert str(timed[1]) in told
     assert "activation 2" in told
+
+
+def test_lost_work_that_cannot_be_taken_back_does_not_keep_the_turn_from_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However much of it there is: timers and deadlines have their turn after it."""
+    clock = ManualClock()
+    store = RefusesOne(clock.now)
+    world = World(store, clock)
+    store.spoiler = world.submit("stock")
+    world.worker().claim_one()
+    clock.advance(LEASE + 1)
+    looks = world.worker()
+    monkeypatch.setattr("cnstra.workers.supervisor.MOST_PER_LOOK", 1)
+
+    assert world.look(looks).workers_lost
+    supervising(store)._take_back()
+
+    assert store.refusals
+    assert world.look(looks).workers_lost
