@@ -80,7 +80,10 @@ class Ledger:
     def _read(self) -> Iterator[Entry]:
         if not self.path.exists():
             return
-        for line in self.path.read_text().splitlines():
+        *whole, _ = self.path.read_bytes().split(
+            b"\n"
+        )  # a reader may meet a write half way: what has no end is not there yet
+        for line in whole:
             said = json.loads(line)
             yield Entry(
                 key=said.pop("key"),
