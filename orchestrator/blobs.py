@@ -14,9 +14,11 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from cnstra.orchestrator.errors import CnstraError, ConfigurationError, ContextLost, DataRefused, StoreUnavailable
 from cnstra.orchestrator.machine.records import Claimed

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
+
+from msgspec.structs import replace
 
 from cnstra.orchestrator import values
 from cnstra.orchestrator.errors import PayloadError, SubmitError

@@ -5,8 +5,10 @@ and what is scattered.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from cnstra.orchestrator import values
 from cnstra.orchestrator.errors import OutputError, PayloadError
@@ -17,8 +19,7 @@ from cnstra.orchestrator.machine.events import Expected, Gatherer, Scattered
 from cnstra.orchestrator.machine.records import Compensable, Late, Output, Target
 
 
-@dataclass(slots=True)
-class Emitted:
+class Emitted(Struct):
     """What a hop emits, as the machine knows it. ``results`` are signals that a gather may collect; each stands among the
     targets or the outputs, too.
     """
@@ -30,7 +31,7 @@ class Emitted:
     results: list[Output] = field(default_factory=list)
 
 
-def emitted_by(cns: CNS, emissions: Iterable[Emission], where: str) -> Emitted:
+def emitted_by(cns: CNS, emissions: Iterable[Emission], where: object) -> Emitted:
     """What a handler's emissions come to. Raises ``OutputError`` or ``PayloadError``, naming ``where``."""
     found = Emitted()
     for ordinal, emission in enumerate(emissions):
@@ -44,7 +45,7 @@ def emitted_by(cns: CNS, emissions: Iterable[Emission], where: str) -> Emitted:
     return found
 
 
-def _emit(cns: CNS, signal: Signal[Any], ordinal: int, where: str, found: Emitted) -> None:
+def _emit(cns: CNS, signal: Signal[Any], ordinal: int, where: object, found: Emitted) -> None:
     payload = encoded(signal, where)
     heard = targets_of(cns, signal, payload, ordinal)
     found.targets.extend(heard)
@@ -55,7 +56,7 @@ def _emit(cns: CNS, signal: Signal[Any], ordinal: int, where: str, found: Emitte
         found.results.append(output)
 
 
-def _scattered(cns: CNS, scatter: Scatter[Any], ordinal: int, where: str) -> Scattered:
+def _scattered(cns: CNS, scatter: Scatter[Any], ordinal: int, where: object) -> Scattered:
     collateral = scatter.collateral
     if not cns.subscribers(collateral.name):
         raise OutputError(
@@ -81,7 +82,7 @@ def _scattered(cns: CNS, scatter: Scatter[Any], ordinal: int, where: str) -> Sca
     )
 
 
-def _expected(cns: CNS, expectation: Expectation, ordinal: int, where: str) -> Expected:
+def _expected(cns: CNS, expectation: Expectation, ordinal: int, where: object) -> Expected:
     name = expectation.collateral.name
     known = cns.collateral(name)
     if known is not expectation.collateral or not cns.subscribers(name):
@@ -101,10 +102,13 @@ def _expected(cns: CNS, expectation: Expectation, ordinal: int, where: str) -> E
     )
 
 
-def encoded(signal: Signal[Any], where: str) -> str:
+def encoded(signal: Signal[Any], where: object) -> str:
     """The JSON text of a signal's payload. Raises ``PayloadError`` for one that does not fit, or is too large."""
-    what = f"{where}, payload of {signal.collateral.name!r}"
-    return values.dump(signal.collateral.payload.encode(signal.payload), where=what, error=PayloadError)
+    return values.dump(
+        signal.collateral.payload.encode(signal.payload),
+        where=lambda: f"{where}, payload of {signal.collateral.name!r}",
+        error=PayloadError,
+    )
 
 
 def targets_of(cns: CNS, signal: Signal[Any], payload: str, ordinal: int = 0) -> list[Target]:
@@ -120,7 +124,10 @@ def targets_of(cns: CNS, signal: Signal[Any], payload: str, ordinal: int = 0) ->
             f"a signal on {collateral!r} is to wait, and nobody hears that collateral, so it would wait for nothing; "
             "emit it without delay= and at=, or add a dendrite"
         )
-    return [replace(_target(dendrite, ordinal, payload), delay=delay, at=at) for dendrite in heard]
+    targets = [_target(dendrite, ordinal, payload) for dendrite in heard]
+    if delay is None and at is None:
+        return targets
+    return [replace(target, delay=delay, at=at) for target in targets]
 
 
 def _target(dendrite: AnyDendrite, ordinal: int, payload: str) -> Target:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
+
+from msgspec.structs import replace
 
 from cnstra.orchestrator import slots, values
 from cnstra.orchestrator.blobs import USUAL_PLACE, Blobs, Fetched, keys_of

@@ -5,9 +5,10 @@ Decides nothing: it says where to look, and how much of it may be needed at most
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from typing import TypeVar
+
+from msgspec import Struct, field
 
 from cnstra.orchestrator.machine.events import (
     CancelAsked,
@@ -24,9 +25,10 @@ from cnstra.orchestrator.machine.events import (
 )
 from cnstra.orchestrator.machine.records import Group, Path
 
+K = TypeVar("K")
 
-@dataclass(slots=True)
-class Needs:
+
+class Needs(Struct):
     """What the events of one run need.
 
     ``activations`` are those that the events name; ``everything_open`` says that all that is open of the run may be cancelled.
@@ -40,10 +42,10 @@ class Needs:
     everything_open: bool = False
     writes: bool = False
     sent: list[Sent] = field(default_factory=list)
-    wanted: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    wanted: dict[tuple[str, str | None], int] = field(default_factory=dict)
     expectations: list[int] = field(default_factory=list)
-    letters: Counter[str] = field(default_factory=Counter)
-    posted: Counter[tuple[str, str]] = field(default_factory=Counter)
+    letters: dict[str, int] = field(default_factory=dict)
+    posted: dict[tuple[str, str], int] = field(default_factory=dict)
     count: int = 0
 
 
@@ -61,7 +63,7 @@ def needs_of(events: Iterable[Event]) -> Needs:
                 needs.everything_open = True
             case Sent():
                 needs.sent.append(event)
-                needs.wanted[event.collateral, event.key] += 1
+                _count(needs.wanted, (event.collateral, event.key))
             case ExpectationDue():
                 needs.expectations.append(event.expectation_id)
             case _:
@@ -69,10 +71,14 @@ def needs_of(events: Iterable[Event]) -> Needs:
         if isinstance(event, Succeeded):
             needs.writes = needs.writes or bool(event.changes)
             for expected in event.expected:
-                needs.letters[expected.collateral] += 1
+                _count(needs.letters, expected.collateral)
                 if expected.key is not None:
-                    needs.posted[expected.key, expected.collateral] += 1
+                    _count(needs.posted, (expected.key, expected.collateral))
     return needs
+
+
+def _count(counts: dict[K, int], key: K) -> None:
+    counts[key] = counts.get(key, 0) + 1
 
 
 def places_of(paths: Iterable[Path]) -> set[tuple[int, int]]:

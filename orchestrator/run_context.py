@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
+from uuid import UUID
 
+from msgspec import Struct
 from typing_extensions import TypeVar
 
 from cnstra.orchestrator import slots, values
@@ -19,20 +20,25 @@ from cnstra.orchestrator.errors import ContextError
 from cnstra.orchestrator.slots import Slot, Snapshot
 from cnstra.orchestrator.view import View
 
+_log = logging.getLogger("cnstra.handler")
+
 T = TypeVar("T", default=Any)
 L = TypeVar("L", default=Any)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(Struct, frozen=True, kw_only=True, gc=False):
     """Who a try is. ``attempt`` and ``try_number`` count from 1. ``undo`` says that it is a compensation's."""
 
-    run_id: str
+    run_id: UUID | str
     activation_id: int
     neuron: str
     attempt: int
     try_number: int
     undo: bool = False
+
+    def __str__(self) -> str:
+        what = f"the compensation of {self.neuron}" if self.undo else self.neuron
+        return f"run {self.run_id}, activation {self.activation_id} ({what})"
 
 
 class Lifeline:
@@ -71,7 +77,7 @@ class RunLocal(Local[L]):
 
     def set(self, value: L) -> None:
         plain = value if self._type is None else self._type.encode(value)
-        self._view.write(self._slot, values.dump(plain, where=self._view.name(self._slot), error=ContextError))
+        self._view.write(self._slot, values.dump(plain, where=lambda: self._view.name(self._slot), error=ContextError))
 
     def delete(self) -> None:
         self._view.write(self._slot, None)
@@ -104,18 +110,16 @@ class RunContext(Context[T, L]):
         deadline: datetime | None = None,
         progress: str | None = None,
     ) -> None:
-        what = f"the compensation of {identity.neuron}" if identity.undo else identity.neuron
-        where = f"run {identity.run_id}, activation {identity.activation_id} ({what})"
         self._identity = identity
         self._type = context_type
-        self._view = View(snapshot, where)
+        self._view = View(snapshot, identity)
         self._local: Local[L] = RunLocal(self._view, slots.local(identity.neuron), local_type)
         self._services = services
         self._deadline = deadline
         self._progress = progress
         self._lifeline = Lifeline()
         self._connection: Any = None
-        self._log = PlacedLog(logging.getLogger("cnstra.handler"), {"where": where})
+        self._log: PlacedLog | None = None
 
     @property
     def local(self) -> Local[L]:
@@ -123,6 +127,8 @@ class RunContext(Context[T, L]):
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        if self._log is None:
+            self._log = PlacedLog(_log, {"where": str(self._identity)})
         return self._log
 
     @property
@@ -140,7 +146,7 @@ class RunContext(Context[T, L]):
 
     @property
     def run_id(self) -> str:
-        return self._identity.run_id
+        return str(self._identity.run_id)
 
     @property
     def activation_id(self) -> int:
@@ -177,7 +183,7 @@ class RunContext(Context[T, L]):
         return None if self._progress is None else values.load(self._progress)
 
     def heartbeat(self, progress: Any = None) -> None:
-        text = progress_text(progress, self._view.where)
+        text = progress_text(progress, str(self._identity))
         self._lifeline.beat(text)
         if text is not None:
             self._progress = text
@@ -231,7 +237,9 @@ class RunContext(Context[T, L]):
             }
             self._replace(texts)
         else:
-            self._replace({slots.WHOLE: values.dump(plain, where=self._view.name(slots.WHOLE), error=ContextError)})
+            self._replace(
+                {slots.WHOLE: values.dump(plain, where=lambda: self._view.name(slots.WHOLE), error=ContextError)}
+            )
 
     def delete(self) -> None:
         self._replace({})
@@ -257,7 +265,7 @@ class RunContext(Context[T, L]):
     def __setitem__(self, key: str, value: Any) -> None:
         self._require_mapping()
         slot = slots.shared(checked_key(key))
-        self._view.write(slot, values.dump(value, where=self._view.name(slot), error=ContextError))
+        self._view.write(slot, values.dump(value, where=lambda: self._view.name(slot), error=ContextError))
 
     def __delitem__(self, key: str) -> None:
         self[key]

@@ -12,9 +12,10 @@ in conflict with a write.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
+
+from msgspec import Struct
 
 from cnstra.orchestrator import values
 
@@ -48,16 +49,14 @@ def is_shared(slot: str) -> bool:
     return slot == WHOLE or slot.startswith(_SHARED)
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Struct, frozen=True, gc=False):
     """A slot's newest version, and the JSON text it holds; None when it was removed."""
 
     version: int
     text: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True, kw_only=True, gc=False):
     """A run's context as it was at one version.
 
     Where ``place`` names a store of the user's own, the texts are references to blobs there, and no values yet.
@@ -82,8 +81,7 @@ class OnStale(Enum):
     """Nothing is committed; the newest value goes back to the worker, which settles again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotWrite:
+class SlotWrite(Struct, frozen=True, kw_only=True, gc=False):
     """One write of a hop: the JSON text (None removes), and the version of the slot that the hop had read (0: none)."""
 
     slot: str
@@ -92,8 +90,7 @@ class SlotWrite:
     on_stale: OnStale
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
+class Changes(Struct, frozen=True, kw_only=True, gc=False):
     """All that one hop writes to the context.
 
     ``replaces`` says that the whole shared value was set or deleted: then every shared slot counts as written, those
@@ -112,8 +109,7 @@ class Changes:
 NO_CHANGES: Final = Changes()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolution:
+class Resolution(Struct, frozen=True, kw_only=True, gc=False):
     """What a hop's changes come to against the newest versions of the slots.
 
     Exactly one of three: ``conflict`` (run again), ``stale`` slots (report, settle again), or the ``entries`` to write.
@@ -124,11 +120,16 @@ class Resolution:
     entries: tuple[tuple[str, str | None], ...] = ()
 
 
+_NOTHING: Final = Resolution()
+
+
 def resolve(changes: Changes, heads: Mapping[str, int], *, read: int) -> Resolution:
     """Hold a hop's changes against ``heads``: the newest version of each slot, negative where it was removed.
 
     ``read`` is the version of the context that the hop started from.
     """
+    if not changes:
+        return _NOTHING
     writes = list(changes.writes)
     named = {write.slot for write in writes}
     if changes.replaces is not None:

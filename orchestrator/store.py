@@ -7,10 +7,11 @@ adapter gives each as an ``Operation``; a runner of the caller's colour (blockin
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar, runtime_checkable
 from uuid import UUID
+
+from msgspec import Struct, field
 
 from cnstra.orchestrator.machine.events import Event
 from cnstra.orchestrator.machine.plans import Verdict
@@ -51,8 +52,7 @@ class AsyncRunner(Protocol):
 # -- submit --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
+class Submission(Struct, frozen=True, kw_only=True, gc=False):
     """A run to be kept.
 
     ``place`` is where the run's context is kept, for as long as there is the run: None is beside it; else it names a store
@@ -90,8 +90,7 @@ class Submission:
         return now + self.deadline if isinstance(self.deadline, timedelta) else self.deadline
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Original:
+class Original(Struct, frozen=True, kw_only=True, gc=False):
     """What a run was submitted with, for a clone of it. ``deadline`` is a time to take; a moment is the original's alone."""
 
     graph: str
@@ -104,8 +103,7 @@ class Original:
     deadline: timedelta | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
+class Accepted(Struct, frozen=True, kw_only=True, gc=False):
     """``run_id`` is kept. ``new`` is False when an earlier submit under the same id or key had made it; ``same`` then says
     whether it carried the same signal: where it did not, the whole batch is refused."""
 
@@ -117,8 +115,7 @@ class Accepted:
 # -- claim and settle ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimRequest:
+class ClaimRequest(Struct, frozen=True, kw_only=True, gc=False):
     """Who claims, what it can run, and how much. ``suspects`` asks for poison suspects, and for nothing else.
 
     ``places`` are the stores of contexts, beside that of runs, that the worker can reach. ``compensations`` are the dendrites,
@@ -139,8 +136,7 @@ class ClaimRequest:
     limits: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Work(Struct, frozen=True, kw_only=True, gc=False):
     """A claimed activation, with all that its call needs. Times since other moments are in seconds, by the store's clock.
 
     ``run_elapsed`` and ``run_idled`` count from the run's start, ``elapsed`` and ``idled`` from the first try of this
@@ -188,16 +184,17 @@ class Claims(list[Work]):
     missed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunEvent:
-    """Something that happens to one run."""
+class RunEvent(Struct, frozen=True, kw_only=True, gc=False):
+    """Something that happens to one run. ``work`` is the claim whose end it is, where its worker would keep a successor: that
+    one is made of it, as far as can be, instead of being read.
+    """
 
     run_id: UUID
     event: Event
+    work: Work | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
+class Applied(Struct, frozen=True, kw_only=True, gc=False):
     """What became of one event. ``newest`` are the stale slots' newest values, ``kept`` the successors that the
     settling worker holds now, ``problem`` is why a hop was refused."""
 
@@ -207,16 +204,14 @@ class Applied:
     problem: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppliedBatch:
+class AppliedBatch(Struct, frozen=True, kw_only=True, gc=False):
     """The answers, in the order of the events, and the queues to ring for what became ready."""
 
     answers: tuple[Applied, ...]
     rings: tuple[Ring, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Posting:
+class Posting(Struct, frozen=True, kw_only=True, gc=False):
     """A signal that is sent by key to whichever run of a graph expects it, or to the next one that does.
 
     The same ``idempotency_key`` again, for the same key, is the same signal, and sent once.
@@ -229,8 +224,7 @@ class Posting:
     idempotency_key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Posted:
+class Posted(Struct, frozen=True, kw_only=True, gc=False):
     """What became of a signal that was sent by key: the run that took it, or None while nobody has.
 
     ``same`` is False when the idempotency key stands for another signal; then nothing was sent.
@@ -244,8 +238,7 @@ class Posted:
 # -- workers and supervision ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerInfo:
+class WorkerInfo(Struct, frozen=True, kw_only=True, gc=False):
     """One incarnation of a worker process. ``limits`` are those of its code, by neuron."""
 
     worker: UUID
@@ -265,8 +258,7 @@ READMITTED_AT_ONCE = 500
 """How many activations that nobody knew become claimable in one transaction."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldClaim:
+class HeldClaim(Struct, frozen=True, kw_only=True, gc=False):
     """A claim that the store believes a worker to hold. ``ending`` says that its run is being ended: nobody waits for what
     its handler does any more."""
 
@@ -275,8 +267,7 @@ class HeldClaim:
     ending: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Struct, frozen=True, kw_only=True, gc=False):
     """What the holder of a claim reports of its handler's progress, as a JSON text."""
 
     run_id: UUID
@@ -284,8 +275,7 @@ class Report:
     progress: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LostClaim:
+class LostClaim(Struct, frozen=True, kw_only=True, gc=False):
     """A claim whose worker's lease has run out."""
 
     run_id: UUID
@@ -295,8 +285,7 @@ class LostClaim:
     pid: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
+class Findings(Struct, frozen=True, kw_only=True, gc=False):
     """What a supervisor's look around found to be done. ``elected`` is False when another supervises. ``limited`` says that work
     of neurons with a limit is ready."""
 
@@ -314,24 +303,21 @@ class Findings:
 # -- retention ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Portion:
+class Portion(Struct, frozen=True, kw_only=True, gc=False):
     """How much one transaction may delete: so many runs, and among them so many rows, though always one run whole."""
 
     runs: int = 200
     rows: int = 5_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pruned:
+class Pruned(Struct, frozen=True, kw_only=True, gc=False):
     """The runs that a transaction has deleted, with the statuses that they had. ``more`` says that others may follow."""
 
     runs: tuple[tuple[UUID, str], ...]
     more: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expired:
+class Expired(Struct, frozen=True, kw_only=True, gc=False):
     """What a transaction has deleted: by the rules runs, and contexts of runs that stay; how many contexts of no run, whose own
     time had come; and how many signals that were sent by key."""
 
@@ -349,8 +335,7 @@ Tag = tuple[str, str | None]
 """A tag to look for: its key, and its value, or None for any."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
+class Reference(Struct, frozen=True, kw_only=True, gc=False):
     """A slot as one version of a context wrote it, where contexts are kept elsewhere; a text of None removed it."""
 
     version: int
@@ -358,8 +343,7 @@ class Reference:
     text: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFilter:
+class RunFilter(Struct, frozen=True, kw_only=True, gc=False):
     """Which runs to list, newest first."""
 
     status: str | None = None
@@ -368,8 +352,7 @@ class RunFilter:
     limit: int = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunChoice:
+class RunChoice(Struct, frozen=True, kw_only=True, gc=False):
     """Which runs something is to be done to: of one graph, with one tag, submitted from ``since`` on, or ``before`` a time."""
 
     graph: str | None = None

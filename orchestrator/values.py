@@ -83,7 +83,14 @@ def _check_text(text: str) -> None:
         raise _NotJsonError(f"holds a lone surrogate at position {error.start}; it is not valid text") from None
 
 
-def check(value: Any, *, where: str, error: Callable[[str], CnstraError]) -> None:
+Where = str | Callable[[], str]
+"""What names a value in an error's message; a function of what would be put together for nothing, most of the time."""
+
+# ``json.dumps`` makes an encoder anew for every value, unless it is its own default.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def check(value: Any, *, where: Where, error: Callable[[str], CnstraError]) -> None:
     """Refuse a value that is not exactly JSON, naming the path (``$.a[3]``); its size is not looked at.
 
     ``where`` names the value in the error's message, ``error`` makes the error.
@@ -92,12 +99,12 @@ def check(value: Any, *, where: str, error: Callable[[str], CnstraError]) -> Non
         _walk(value)
     except _NotJsonError as bad:
         path = "$" + "".join(reversed(bad.steps))
-        raise error(f"{where}: {path} {bad.problem}") from None
+        raise error(f"{_said(where)}: {path} {bad.problem}") from None
     except RecursionError:
-        raise error(f"{where}: is nested too deeply, or contains itself; flatten it") from None
+        raise error(f"{_said(where)}: is nested too deeply, or contains itself; flatten it") from None
 
 
-def dump(value: Any, *, where: str, error: Callable[[str], CnstraError]) -> str:
+def dump(value: Any, *, where: Where, error: Callable[[str], CnstraError]) -> str:
     """The JSON text of a value that is exactly JSON.
 
     ``where`` names the value in the error's message, ``error`` makes the error.
@@ -106,19 +113,23 @@ def dump(value: Any, *, where: str, error: Callable[[str], CnstraError]) -> str:
     above ``MAX_VALUE_BYTES``.
     """
     check(value, where=where, error=error)
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = str(value) if type(value) is int else _encode(value)
     check_size(text, where=where, error=error)
     return text
 
 
-def check_size(text: str, *, where: str, error: Callable[[str], CnstraError]) -> None:
+def check_size(text: str, *, where: Where, error: Callable[[str], CnstraError]) -> None:
     """Refuse a JSON text above ``MAX_VALUE_BYTES``."""
     size = len(text)
     if size * 4 > MAX_VALUE_BYTES and (size := len(text.encode())) > MAX_VALUE_BYTES:
         raise error(
-            f"{where}: is {size:,} bytes of JSON, above the limit of {MAX_VALUE_BYTES:,}; "
+            f"{_said(where)}: is {size:,} bytes of JSON, above the limit of {MAX_VALUE_BYTES:,}; "
             "store it elsewhere and pass a reference to it"
         )
+
+
+def _said(where: Where) -> str:
+    return where if isinstance(where, str) else where()
 
 
 load = json.loads

@@ -7,8 +7,10 @@ deals in slots and JSON texts; what users may do with them is the business of ``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+
+from msgspec import Struct, field
 
 from cnstra.orchestrator import slots, values
 from cnstra.orchestrator.errors import ContextError
@@ -17,8 +19,7 @@ from cnstra.orchestrator.slots import Changes, OnStale, Slot, SlotWrite, Snapsho
 Merge = Callable[[Any, Any, Any], Any]
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(Struct):
     """One slot in the handler's view.
 
     ``text`` is what it holds now, ``base`` the version that was read. ``value`` is the handler's own copy, made from
@@ -37,7 +38,7 @@ class _Held:
 class View:
     """The slots as one try has read and written them, from the snapshot that its claim loaded."""
 
-    def __init__(self, snapshot: Snapshot, where: str) -> None:
+    def __init__(self, snapshot: Snapshot, where: object) -> None:
         if snapshot.place is not None:
             raise RuntimeError(f"{where}: its values were not taken from the store {snapshot.place!r}")
         self.version = snapshot.version
@@ -78,7 +79,7 @@ class View:
 
     def _apply(self, slot: str, held: _Held, function: Callable[[Any], Any]) -> None:
         current = None if held.text is None else values.load(held.text)
-        held.text = values.dump(function(current), where=self.name(slot), error=ContextError)
+        held.text = values.dump(function(current), where=partial(self.name, slot), error=ContextError)
         held.written, held.copied, held.value = True, False, None
         self._keep_mapping(slot, held)
 
@@ -114,7 +115,7 @@ class View:
             held = self.held.setdefault(slot, _Held(0, None))
             before = base.slots.get(slot)
             merged = function(_load(held.text), _load(fresh.text), _load(before.text if before else None))
-            self.write(slot, values.dump(merged, where=self.name(slot), error=ContextError))
+            self.write(slot, values.dump(merged, where=partial(self.name, slot), error=ContextError))
             held.base = fresh.version
 
     def changes(self, on_stale: OnStale) -> Changes:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import Any
 
+from msgspec import Struct, field
+from msgspec.structs import replace
 from tenacity import BaseRetrying
 
 from cnstra.orchestrator import values
@@ -30,8 +31,10 @@ from cnstra.orchestrator.retry import (
     Returned,
     Tried,
     announce,
+    announces,
     from_data,
     judge,
+    takes_any_result,
 )
 from cnstra.orchestrator.retry import Failure as Raised
 from cnstra.orchestrator.run_context import Identity, RunContext, view_of
@@ -45,8 +48,7 @@ MOST_PER_HOP = 64 * 1024 * 1024
 """Characters that one hop may write: a statement far larger cuts its connection, and would hold up a batch for ever."""
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct):
     """A call under way: its work, the dendrite, and what the handler is given. ``emitted`` is what a compensation undoes."""
 
     work: Work
@@ -103,7 +105,9 @@ class Caller:
             payload = self.payload_of(work, dendrite)
             emitted = [self._signal(output) for output in work.emitted]
             call = Call(work, dendrite, payload, self._context(work, dendrite), emitted)
-            announce(self._policy(work, dendrite), self._tried(work, 0.0, dendrite))
+            policy = self._policy(work, dendrite)
+            if announces(policy):
+                announce(policy, self._tried(work, 0.0, dendrite))
         except (PayloadError, PolicyError) as error:
             return self.failed(work, error, dendrite=dendrite)
         return call
@@ -138,7 +142,7 @@ class Caller:
         return RunContext(
             work.snapshot,
             Identity(
-                run_id=str(work.run_id),
+                run_id=work.run_id,
                 activation_id=work.activation_id,
                 neuron=work.neuron,
                 attempt=work.attempt,
@@ -158,11 +162,10 @@ class Caller:
         """The event of a handler that returned. ``stay`` asks to keep a single successor in this worker."""
         try:
             call.emissions = self._emissions(call, returned)
-            verdict = judge(
-                self._policy(call.work, call.dendrite),
-                self._tried(call.work, seconds, call.dendrite),
-                Returned(returned),
-            )
+            policy = self._policy(call.work, call.dendrite)
+            if takes_any_result(policy):
+                return self._succeeded(call, stay=stay)
+            verdict = judge(policy, self._tried(call.work, seconds, call.dendrite), Returned(returned))
             if isinstance(verdict, RetryAfter):
                 problem = PolicyError(f"{call.work}: the policy retries what the handler returned")
                 return self._failed_try(call.work, problem, verdict.seconds)
@@ -180,7 +183,7 @@ class Caller:
         return []
 
     def _succeeded(self, call: Call, *, stay: bool) -> Succeeded:
-        emitted = emitted_by(self._cns, call.emissions or (), str(call.work))
+        emitted = emitted_by(self._cns, call.emissions or (), call.work)
         if stay:
             _keep_one(emitted.targets, self._queues)
         event = Succeeded(

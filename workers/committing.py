@@ -11,7 +11,8 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from cnstra.orchestrator.errors import DataRefused, StoreUnavailable
 from cnstra.orchestrator.machine.events import Event, Succeeded
@@ -28,8 +29,7 @@ _PAUSE = 0.25  # seconds between two tries at a store that is away
 _LONGEST_PAUSE = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class Settlement(Struct, frozen=True, kw_only=True):
     """How a hop ended. ``call`` is None where no handler was called; ``streak`` counts hops made without a doorbell,
     ``turn`` the settlements that were made of this claim before, and ``wasted`` are the blobs that were put for these.
     """
@@ -48,14 +48,15 @@ class Settlement:
         blob = self.event.blob if isinstance(self.event, Succeeded) else None
         return self.wasted if blob is None or blob in self.wasted else (*self.wasted, blob)
 
-
-def _size(settlement: Settlement) -> int:
-    return size_of(settlement.event) if isinstance(settlement.event, Succeeded) else 0
+    @property
+    def size(self) -> int:
+        """About how many characters it writes."""
+        return size_of(self.event) if isinstance(self.event, Succeeded) else 0
 
 
 Before = Callable[[Sequence[Settlement]], None]
 Rings = tuple[Ring, ...]
-Settled = Callable[[Settlement, Applied], None]
+Settled = Callable[[Sequence[tuple[Settlement, Applied]]], None]
 Refused = Callable[[Settlement, DataRefused], None]
 
 
@@ -116,7 +117,7 @@ class Committer:
                     going = False
                 elif isinstance(pending, Settlement):
                     batch.append(pending)
-                    size += _size(pending)
+                    size += pending.size
                 else:
                     rings += pending
                 if not going or len(batch) >= MOST_PER_COMMIT or size >= MOST_BYTES_PER_COMMIT:
@@ -131,7 +132,7 @@ class Committer:
                 self._ring(rings)
 
     def _commit(self, batch: Sequence[Settlement]) -> None:
-        events = [RunEvent(run_id=settlement.work.run_id, event=settlement.event) for settlement in batch]
+        events = [RunEvent(run_id=one.work.run_id, event=one.event, work=one.work) for one in batch]
         pause = _PAUSE
         while not self._abandoned.is_set():
             try:
@@ -154,11 +155,10 @@ class Committer:
             if self._away:
                 _log.warning("the store is back")
             self._away = False
-            for settlement, answer in zip(batch, applied.answers, strict=True):
-                try:
-                    self._settled(settlement, answer)
-                except Exception:  # the thread must live on: all hops of this process pass through it
-                    _log.exception("%s: its settlement's answer could not be taken in", settlement.work)
+            try:
+                self._settled(list(zip(batch, applied.answers, strict=True)))
+            except Exception:  # the thread must live on: all hops of this process pass through it
+                _log.exception("the answers to %d settlements could not be taken in", len(batch))
             if applied.rings:  # last: a broker that hangs holds nobody up but those that it is to tell
                 self._ring(applied.rings)
             return

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 _log = logging.getLogger("cnstra.worker")
+
+Make = Callable[[], Coroutine[Any, Any, None]]
 
 _LONGEST_CANCEL = 0.5  # seconds for cancelled coroutines to clean up
 
@@ -35,9 +37,9 @@ class Coroutines:
         """Begin to run."""
         self._thread.start()
 
-    def put(self, make: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        """Run this as a task, soon; any thread may ask."""
-        self._loop.call_soon_threadsafe(self._spawn, make, name)
+    def put(self, jobs: Sequence[tuple[Make, object]]) -> None:
+        """Run these as tasks, soon, each named after something; any thread may ask."""
+        self._loop.call_soon_threadsafe(self._spawn, jobs)
 
     def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run this, and wait on the calling thread for what it returns, or raises."""
@@ -49,10 +51,11 @@ class Coroutines:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(1.0)
 
-    def _spawn(self, make: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        task = self._loop.create_task(make(), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _spawn(self, jobs: Sequence[tuple[Make, object]]) -> None:
+        for make, what in jobs:
+            task = self._loop.create_task(make(), name=f"cnstra {what}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def _run(self) -> None:
         try:

@@ -1,10 +1,10 @@
 """The life of a hop, top to bottom: doorbell → claim → call → settle → ring.
 
-One ``Hops`` serves one graph in one process. A doorbell (or a nudge) makes the claiming thread claim as much as there is
-room for. Sync handlers are called on a pool of threads, async ones on one event loop; the watch sees how long they take, and
-takes the claims of those that take too long. What they come to is settled by the committer in batches; a thread does not
-wait for its own commit. The commit's answer rings for what became ready elsewhere, and a single successor that stayed here
-goes straight on to its call.
+One ``Hops`` serves one graph in one process. A doorbell (or a nudge) makes the claimer claim as much as there is room for.
+Sync handlers are called on a pool of threads, async ones on one event loop; the watch sees how long they take, and takes the
+claims of those that take too long. What they come to is settled by the committer in batches; nobody waits for his own
+commit. The commit's answer rings for what became ready elsewhere, and a single successor that stayed here goes straight on
+to its call.
 """
 
 from __future__ import annotations
@@ -12,31 +12,32 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from cnstra.orchestrator.blobs import Blobs, blob_of, referring
 from cnstra.orchestrator.errors import CnstraError, ContextLost, DataRefused, MaxDurationExceeded, StoreUnavailable
 from cnstra.orchestrator.graph import CNS
 from cnstra.orchestrator.machine.events import FailedTry, Returned, Succeeded
 from cnstra.orchestrator.machine.plans import Verdict
-from cnstra.orchestrator.machine.records import BlobRef, Claimed, Failure
+from cnstra.orchestrator.machine.records import BlobRef, Failure
 from cnstra.orchestrator.ports import Bell, Entropy
 from cnstra.orchestrator.run_context import lifeline_of, view_of
 from cnstra.orchestrator.slots import Slot, Snapshot
-from cnstra.orchestrator.store import Applied, ClaimRequest, Report, Store, Work
+from cnstra.orchestrator.store import Applied, Report, Store, Work
 from cnstra.workers.calling import Call, Caller
+from cnstra.workers.claiming import Claimer, Skills
 from cnstra.workers.committing import Committer, Settlement
 from cnstra.workers.coroutines import Coroutines
+from cnstra.workers.holding import Holdings, Job
 from cnstra.workers.keeping import Found, Keeper
 from cnstra.workers.progress import Reports
-from cnstra.workers.quarantine import Quarantine
 from cnstra.workers.settings import WorkerSettings
 from cnstra.workers.threads import Seat, Threads
 from cnstra.workers.transacting import Ended, TooLate, Transacting, carried_out, has_transaction, transactions_of
@@ -44,19 +45,7 @@ from cnstra.workers.watching import Clock, SystemClock, UnderWay, Watch
 
 _log = logging.getLogger("cnstra.worker")
 
-_CLAIM_PAUSE = 0.25  # seconds between two claims while the store is away
-_MISSED_PAUSE = 0.02  # seconds between two claims where somebody else held a limit
-_LONGEST_ANSWER = 5.0  # seconds that a doorbell is kept waiting for its claim
 _REPORT_EVERY = 1.0  # seconds between two writes of progress, unless the lease is renewed more often
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """Claimed work on its way to a call; ``claimed`` is the monotonic time at which it came."""
-
-    work: Work
-    claimed: float
-    streak: int
 
 
 class Hops:
@@ -73,33 +62,26 @@ class Hops:
         contexts: Sequence[Blobs] = (),
         clock: Clock | None = None,
     ) -> None:
-        self.queues = settings.queues or cns.queues
-        self.dendrites = tuple(
-            (neuron.name, collateral)
-            for neuron in cns.neurons.values()
-            if neuron.queue in self.queues
-            for collateral in neuron.dendrites
-        )
-        self.compensations = tuple(
-            (neuron, collateral)
-            for neuron, collateral in self.dendrites
-            if cns.neurons[neuron].dendrites[collateral].compensation is not None
-        )
-        self.limits = {
-            neuron.name: neuron.concurrency
-            for neuron in cns.neurons.values()
-            if neuron.concurrency is not None and neuron.queue in self.queues
-        }
-        self._cns = cns
-        self._kinds = {self._is_async(neuron, collateral, False) for neuron, collateral in self.dendrites} | {
-            self._is_async(neuron, collateral, True) for neuron, collateral in self.compensations
-        }
+        self.skills = Skills(cns, settings.queues or cns.queues)
         self._store = store
         self._settings = settings
-        self._entropy = entropy
-        self._worker = worker
-        self._caller = Caller(cns, queues=frozenset(self.queues), poison_limit=settings.poison_limit)
+        self._caller = Caller(cns, queues=frozenset(self.skills.queues), poison_limit=settings.poison_limit)
         self._threads = Threads(settings.threads)
+        self._holdings = Holdings(threads=settings.threads, coroutines=settings.coroutines)
+        self._claimer = Claimer(
+            cns,
+            self.skills,
+            store,
+            entropy,
+            self._holdings,
+            worker=worker,
+            shut=self._shut,
+            places=self._places,
+            take=self._take_claimed,
+        )
+        self.rung, self.nudge = self._claimer.rung, self._claimer.nudge
+        self.look_for_suspects = self._claimer.look_for_suspects
+        self.holds = self._holdings.holds
         self._reports = Reports(store, min(_REPORT_EVERY, settings.lease.total_seconds() / 3), self._report_refused)
         self._watch = Watch(
             clock or SystemClock(), settings.most_stuck, reported=self._reports.put, shut_changed=self.nudge
@@ -112,165 +94,50 @@ class Hops:
             refused=self._refused,
             rung=self.nudge,
         )
-        transactions = transactions_of(cns, store, self.dendrites, settings.transactions or settings.threads)
+        transactions = transactions_of(cns, store, self.skills.dendrites, settings.transactions or settings.threads)
+        self._coroutines = Coroutines()  # an event loop, which what refuses to begin would leave behind
         self._transacting = Transacting(transactions, entropy, worker, lambda: self._calling) if transactions else None
         self._keepers = {
             blobs.place: Keeper(blobs, litter_after=settings.litter_after, back=self.nudge) for blobs in contexts
         }
         self.places = tuple(self._keepers)
-        self._held: set[tuple[UUID, Claimed]] = set()
-        self._set_down: set[tuple[UUID, Claimed]] = set()  # of these, what waits for a store of contexts
-        self._waiting: dict[tuple[UUID, Claimed], _Job] = {}  # for a thread, or the event loop
-        self._waited: set[tuple[UUID, Claimed]] = set()  # of these, what the last renewal of the lease found waiting
-        self._ahead = settings.threads  # how much may wait
-        self._sync_held = 0
-        self._async_held = 0
-        self._change = threading.Condition()
-        self._wanted = 0  # how often work was announced, and how much of that a claim has answered
-        self._answered = 0
-        self._hungry = False
-        self._missed_at: float | None = None  # when a claim passed over work, as somebody else held its limit
-        self._quarantine = Quarantine()
-        self._claiming = True
         self._calling = True
-        self._claimer = threading.Thread(target=self._claim_loop, name="cnstra-claimer", daemon=True)
-        self._coroutines = Coroutines()
         self._loop_hangs = False  # async handlers cannot even begin: one of them holds the event loop up
 
-    # -- 1. the doorbell ---------------------------------------------------------------------------------------
-
-    def rung(self, _queue: str, _hints: Iterable[tuple[UUID, int]]) -> None:
-        """A doorbell came. Returns when a claim was made after it, or refused for want of room: then it may be acked."""
-        with self._change:
-            self._wanted += 1
-            ticket = self._wanted
-            self._change.notify_all()
-            self._change.wait_for(lambda: self._answered >= ticket or not self._claiming, _LONGEST_ANSWER)
-
-    def nudge(self) -> None:
-        """There may be work; claim when there is room."""
-        with self._change:
-            self._wanted += 1
-            self._change.notify_all()
-
-    # -- 2. the claim ------------------------------------------------------------------------------------------
-
-    def _claim_loop(self) -> None:
-        while True:
-            with self._change:
-                while not self._may_claim():
-                    self._change.wait(self._patience(time.monotonic()))
-                    self._hungry |= self._quarantine.overdue(time.monotonic())
-                    self._ask_again(time.monotonic())
-                if not self._claiming:
-                    return
-                alone = self._quarantine.open
-                ticket, room = self._wanted, 1 if alone else self._room()
-            try:
-                claimed = self._claim(room, suspects=alone) if room else None
-            except Exception:  # the thread must live on: nothing would be claimed any more
-                _log.exception("claimed work could not be taken in")
-                time.sleep(_CLAIM_PAUSE)
-                claimed = None
-            # A full claim, or none for want of room, leaves work behind: go on when there is room, without a doorbell.
-            self._hungry = alone or claimed is None or claimed == room
-            with self._change:
-                if alone:
-                    self._quarantine.claimed(claimed or 0)
-                self._answered = max(self._answered, ticket)
-                self._change.notify_all()
-
-    def _may_claim(self) -> bool:
-        """Whether the claimer has something to do. In quarantine it waits until nothing is held, and then takes one."""
-        if not self._claiming:
-            return True
-        if self._quarantine.open:
-            return not self._held
-        return self._wanted > self._answered or (self._hungry and self._has_room())
-
-    def _patience(self, now: float) -> float | None:
-        """Seconds after which the claimer looks around, though nobody calls it."""
-        missed = None if self._missed_at is None else max(self._missed_at + _MISSED_PAUSE - now, 0.0)
-        return min((one for one in (self._quarantine.patience(now), missed) if one is not None), default=None)
-
-    def _ask_again(self, now: float) -> None:
-        """Somebody else held a limit a moment ago: there may be work that neither took."""
-        if self._missed_at is not None and now >= self._missed_at + _MISSED_PAUSE:
-            self._missed_at = None
-            self._wanted += 1
-
-    def _room(self) -> int:
-        sync = self._settings.threads + self._ahead - self._sync_held
-        coroutines = self._settings.coroutines - self._async_held
-        kinds = self._kinds - self._shut()
-        rooms = [coroutines] * (True in kinds) + [sync] * (False in kinds)
-        return max(min(rooms, default=0), 0)
-
-    def _has_room(self) -> bool:
-        return self._room() >= max(1, min(self._ahead, self._settings.coroutines) // 4)
-
-    def _is_async(self, neuron: str, collateral: str, undo: bool) -> bool:
-        dendrite = self._cns.dendrite(neuron, collateral)
-        callee = dendrite.compensation if dendrite is not None and undo else dendrite
-        return callee is not None and callee.is_async
+    # -- 1. the doorbell, and 2. the claim: see ``Claimer`` ---------------------------------------------------------
 
     def _shut(self) -> frozenset[bool]:
         """The kinds of handlers, async or not, that this process cannot call for the moment: too many are stuck."""
         return self._watch.shut | {True} if self._loop_hangs else self._watch.shut
 
-    def _callable(self, ours: tuple[tuple[str, str], ...], *, undo: bool) -> tuple[tuple[str, str], ...]:
-        """Those of our dendrites, or of their compensations, that are of the other kinds."""
-        shut = self._shut()
-        return tuple(one for one in ours if self._is_async(*one, undo) not in shut) if shut else ours
+    def _places(self) -> tuple[str, ...]:
+        """The stores of contexts that can be reached."""
+        return tuple(keeper.place for keeper in self._keepers.values() if keeper.reachable)
 
-    def _request(self, limit: int, *, suspects: bool) -> ClaimRequest:
-        return ClaimRequest(
-            worker=self._worker(),
-            nonce=self._entropy.nonce(),
-            graph=self._cns.durable_name,
-            graph_version=self._cns.version,
-            queues=self.queues,
-            dendrites=self._callable(self.dendrites, undo=False),
-            limit=limit,
-            suspects=suspects,
-            places=tuple(keeper.place for keeper in self._keepers.values() if keeper.reachable),
-            compensations=self._callable(self.compensations, undo=True),
-            limits=self.limits,
-        )
+    def _take_claimed(self, works: Sequence[Work]) -> None:
+        self._take([self._job(work, streak=0) for work in works])
 
-    def _claim(self, limit: int, *, suspects: bool) -> int | None:
-        """Claim at most so many; how many came, or None when the store is away."""
-        try:
-            works = self._store.run(self._store.claim(self._request(limit, suspects=suspects)))
-        except StoreUnavailable as error:
-            _log.info("claiming failed, the store is away: %s", error)
-            time.sleep(_CLAIM_PAUSE)
-            return None
-        except Exception:
-            _log.exception("claiming failed")
-            time.sleep(_CLAIM_PAUSE)
-            return None
-        self._missed_at = time.monotonic() if works.missed else None
-        for work in works:
-            self._take(work, streak=0)
-        return len(works)
+    def _job(self, work: Work, *, streak: int) -> Job:
+        is_async = self.skills.is_async(work.neuron, work.collateral, work.undo)
+        return Job(work=work, claimed=time.monotonic(), streak=streak, is_async=is_async)
 
-    def _take(self, work: Work, *, streak: int) -> None:
+    def _take(self, jobs: Sequence[Job]) -> None:
         """Hold claimed work, and send it to its call; by way of its values, where they are kept elsewhere."""
-        asynchronous = self._is_async(work.neuron, work.collateral, work.undo)
-        job = _Job(work, time.monotonic(), streak)
-        with self._change:
-            self._held.add((work.run_id, work.fence))
-            self._sync_held += not asynchronous
-            self._async_held += asynchronous
-        if work.place is None:
-            self._send(job)
-        else:
-            self._keepers[work.place].load(
-                work.snapshot.slots, str(work), partial(self._loaded, job), waits=partial(self._make_room, work)
+        here = [job for job in jobs if job.work.place is None]
+        elsewhere = [job for job in jobs if job.work.place is not None] if len(here) < len(jobs) else []
+        self._holdings.take(here, waiting=True)
+        self._holdings.take(elsewhere, waiting=False)
+        self._send(here)
+        for job in elsewhere:
+            work = job.work
+            self._keepers[work.place or ""].load(
+                work.snapshot.slots,
+                str(work),
+                partial(self._loaded, job),
+                waits=partial(self._holdings.set_down, work),
             )
 
-    def _loaded(self, job: _Job, found: Found) -> None:
+    def _loaded(self, job: Job, found: Found) -> None:
         """The values of a context that is kept elsewhere have come, or have not."""
         work = job.work
         if isinstance(found, StoreUnavailable):
@@ -281,20 +148,21 @@ class Hops:
             self._context_lost(Settlement(work=work, event=Returned(fence=work.fence)), found)
         else:
             snapshot = Snapshot(version=work.snapshot.version, slots=found)
-            self._send(replace(job, work=replace(work, snapshot=snapshot)))
+            ready = replace(job, work=replace(work, snapshot=snapshot))
+            self._holdings.wait(ready)
+            self._send([ready])
 
-    def _send(self, job: _Job) -> None:
-        """To a thread, or to the event loop."""
-        with self._change:
-            self._waiting[job.work.run_id, job.work.fence] = job
-        if self._is_async(job.work.neuron, job.work.collateral, job.work.undo):
-            self._coroutines.put(partial(self._call_async, job), f"cnstra {job.work}")
-        else:
-            self._threads.put(partial(self._call, job))
+    def _send(self, jobs: Sequence[Job]) -> None:
+        """To the threads, or to the event loop."""
+        on_threads = [partial(self._call, job) for job in jobs if not job.is_async]
+        if on_threads:
+            self._threads.put(on_threads)
+        if len(on_threads) < len(jobs):
+            self._coroutines.put([(partial(self._call_async, job), job.work) for job in jobs if job.is_async])
 
     # -- 3. the call -------------------------------------------------------------------------------------------
 
-    def _call(self, job: _Job) -> None:
+    def _call(self, job: Job) -> None:
         call = self._begin(job)
         if call is None:
             return
@@ -315,7 +183,7 @@ class Hops:
             returned = self._coroutines.wait_for(self._watch.in_time(returned, under_way))
         return returned
 
-    async def _call_async(self, job: _Job) -> None:
+    async def _call_async(self, job: Job) -> None:
         call = self._begin(job)
         if call is None:
             return
@@ -340,7 +208,7 @@ class Hops:
                 raise
             raise RuntimeError("the handler was cancelled from inside") from error
 
-    async def _transact(self, job: _Job, call: Call, begun: Callable[[], UnderWay], *, asynchronous: bool) -> None:
+    async def _transact(self, job: Job, call: Call, begun: Callable[[], UnderWay], *, asynchronous: bool) -> None:
         """Call and settle in one transaction with the handler's own statements; see ``transacting``."""
         assert self._transacting is not None, "the graph has such a dendrite"
         ending: Settlement | Ended | None
@@ -352,20 +220,16 @@ class Hops:
         if not isinstance(ending, Ended):
             self._settle(ending)
         else:
-            self._settled(ending.settlement, ending.applied)
+            self._settled([(ending.settlement, ending.applied)])
             self._committer.ring(ending.rings)
 
-    def _begin(self, job: _Job) -> Call | None:
+    def _begin(self, job: Job) -> Call | None:
         """What the handler is to be called with; None where it is not to be called."""
-        asynchronous = self._is_async(job.work.neuron, job.work.collateral, job.work.undo)
-        if asynchronous and self._loop_hangs:
+        if job.is_async and self._loop_hangs:
             self._loop_hangs = False
             self.nudge()
-        with self._change:
-            if self._waiting.pop((job.work.run_id, job.work.fence), None) is None:
-                return None  # it has waited too long, and was given back
-            if not asynchronous:
-                self._ahead = self._settings.threads
+        if not self._holdings.begin(job):
+            return None
         if not self._calling:
             self._give_back(job)
             return None
@@ -380,7 +244,7 @@ class Hops:
             return None
         return begun
 
-    def _watched(self, job: _Job, call: Call, seat: Seat | None = None) -> UnderWay:
+    def _watched(self, job: Job, call: Call, seat: Seat | None = None) -> UnderWay:
         """The call begins, and with it its time. ``seat`` is the thread that it is made on; None is the event loop."""
         return self._watch.begin(
             job.work,
@@ -390,7 +254,7 @@ class Hops:
             is_async=seat is None,
         )
 
-    def _returned(self, job: _Job, call: Call, returned: Any) -> Settlement | None:
+    def _returned(self, job: Job, call: Call, returned: Any) -> Settlement | None:
         """How a handler that returned is to be settled; None where that comes too late."""
         if not self._watch.stands(job.work):  # what was a generator must not even begin
             self._watch.end(job.work, "its handler returned")
@@ -398,19 +262,19 @@ class Hops:
         settlement = self._concluded(job, call, returned)
         return settlement if self._watch.end(job.work, "its handler returned") else None
 
-    def _concluded(self, job: _Job, call: Call, returned: Any) -> Settlement:
+    def _concluded(self, job: Job, call: Call, returned: Any) -> Settlement:
         seconds = time.monotonic() - job.claimed
         for name in view_of(call.context).unassigned():
             _log.warning("%s was changed in place and not assigned: the change is lost", name)
         event = self._caller.conclude(call, returned, seconds=seconds, stay=self._stays(job.streak))
         return Settlement(work=job.work, event=event, call=call, seconds=seconds, streak=job.streak)
 
-    def _failed(self, job: _Job, call: Call, error: BaseException) -> Settlement | None:
+    def _failed(self, job: Job, call: Call, error: BaseException) -> Settlement | None:
         """How one that raised is; None where that comes too late."""
         in_time = self._watch.end(job.work, f"its handler raised {type(error).__name__}")
         return self._failure(job, call, error) if in_time else None
 
-    def _failure(self, job: _Job, call: Call, error: BaseException) -> Settlement:
+    def _failure(self, job: Job, call: Call, error: BaseException) -> Settlement:
         seconds = time.monotonic() - job.claimed
         event = self._caller.failed(job.work, error, dendrite=call.dendrite, seconds=seconds)
         self._log_failed(job.work, event)
@@ -421,12 +285,11 @@ class Hops:
         _log.info("%s, try %d: %s; %s", work, work.try_number, event.failure.error_type, after)
 
     def _stays(self, streak: int) -> bool:
-        calm = self._claiming and not self._quarantine.open and not self._shut()
-        return calm and streak < self._settings.streak
+        return streak < self._settings.streak and self._claimer.is_calm and not self._shut()
 
     # -- calls that take too long ------------------------------------------------------------------------------
 
-    def _lost(self, job: _Job, call: Call, seat: Seat | None, error: MaxDurationExceeded) -> None:
+    def _lost(self, job: Job, call: Call, seat: Seat | None, error: MaxDurationExceeded) -> None:
         """A call goes on beyond its ``max_duration``: it has failed, and somebody else takes its thread's place."""
         if seat is not None:
             if stack := seat.stack():
@@ -459,6 +322,7 @@ class Hops:
     def _settle(self, settlement: Settlement | None) -> None:
         """Commit how a hop ended; None is one that ended too late."""
         if settlement is not None:
+            self._holdings.set_down(settlement.work, size=settlement.size)
             self._keep(settlement, self._committer.put, partial(self._refused, settlement))
 
     def _keep(
@@ -493,28 +357,28 @@ class Hops:
             else:
                 refused(refusal)
 
-        keeper.put(blob, str(work), settle, waits=partial(self._make_room, work))
+        keeper.put(blob, str(work), settle, waits=partial(self._holdings.set_down, work))
 
     def _about_to_settle(self, settlements: Sequence[Settlement]) -> None:
         self._reports.write_before((one.work.run_id, one.work.fence) for one in settlements)
 
-    def _settled(self, settlement: Settlement, applied: Applied) -> None:
-        work = settlement.work
-        match applied.verdict:
-            case Verdict.STALE:
-                self._newest(settlement, applied)
-                return
-            case Verdict.FENCED | Verdict.VOID:
-                _log.warning("%s: its claim was taken away, so its result was refused; nothing was committed", work)
-            case Verdict.REFUSED:
-                _log.warning("%s: what it emitted breaks a rule of its group, so that it has failed for good", work)
-            case Verdict.CONFLICTED:
-                _log.info("%s: in conflict with another activation's writes; it runs again", work)
-            case _:
-                pass
-        for kept in applied.kept:
-            self._take(kept, streak=settlement.streak + 1)
-        self._let_go(work)
+    def _settled(self, answers: Sequence[tuple[Settlement, Applied]]) -> None:
+        """What the store answered to a batch: successors that are kept here go on, and what is settled is let go."""
+        settled: list[Work] = []
+        kept: list[Job] = []
+        for settlement, applied in answers:
+            if applied.verdict is Verdict.STALE:
+                try:
+                    self._newest(settlement, applied)
+                except Exception:  # the committer must live on: all hops of this process pass through it
+                    _log.exception("%s: its settlement's answer could not be taken in", settlement.work)
+                continue
+            if applied.verdict is not Verdict.APPLIED:
+                _tell_of(applied.verdict, settlement.work)
+            settled.append(settlement.work)
+            kept += [self._job(work, streak=settlement.streak + 1) for work in applied.kept]
+        self._take(kept)
+        self._let_go(settled)
 
     def _newest(self, settlement: Settlement, applied: Applied) -> None:
         """Others wrote what this hop updates: their values, as they are or from where they are kept, on to a thread."""
@@ -524,7 +388,7 @@ class Hops:
             if isinstance(newest, StoreUnavailable | ContextLost):
                 self._context_lost(settlement, newest)
             else:
-                self._threads.put(lambda: self._settle(self._take_in(settlement, newest)))
+                self._threads.put([lambda: self._settle(self._take_in(settlement, newest))])
 
         self._load_newest(work, applied, found)
 
@@ -533,7 +397,7 @@ class Hops:
             found(dict(applied.newest))
         else:
             self._keepers[work.place].load(
-                applied.newest, str(work), found, waits=partial(self._make_room, work), patient=True
+                applied.newest, str(work), found, waits=partial(self._holdings.set_down, work), patient=True
             )
 
     def _take_in(self, settlement: Settlement, newest: Mapping[str, Slot]) -> Settlement:
@@ -563,7 +427,7 @@ class Hops:
             )
         else:
             _log.error("%s: the store refuses even its failure; it is tried again when the lease is reconciled", work)
-            self._let_go(work)
+            self._let_go([work])
             return
         self._committer.put(Settlement(work=work, event=event))
 
@@ -571,31 +435,15 @@ class Hops:
         event = self._caller.failed(settlement.work, error, dendrite=call.dendrite, seconds=settlement.seconds)
         return replace(event, wasted=settlement.put_by)
 
-    def _let_go(self, work: Work) -> None:
-        """The claim is settled. Only this one: the activation may have been claimed here again meanwhile.
-
-        Where its neuron has a limit a slot is free: nobody else is told, so that this process looks what waits for it.
+    def _let_go(self, works: Sequence[Work]) -> None:
+        """Their claims are settled. Where a neuron has a limit a slot is free: nobody else is told, so that this process looks
+        what waits for it.
         """
-        with self._change:
-            if (work.run_id, work.fence) in self._held:
-                self._make_room(work)
-                self._held.remove((work.run_id, work.fence))
-                self._set_down.discard((work.run_id, work.fence))
-                self._wanted += work.neuron in self.limits
-            self._change.notify_all()
+        self._holdings.let_go(works)
+        if self.skills.limits and any(work.neuron in self.skills.limits for work in works):
+            self.nudge()
 
-    def _make_room(self, work: Work) -> None:
-        """The claim is still held, and takes no room any more: while it waits for a store of contexts, others may run."""
-        asynchronous = self._is_async(work.neuron, work.collateral, work.undo)
-        with self._change:
-            key = (work.run_id, work.fence)
-            if key in self._held and key not in self._set_down:
-                self._set_down.add(key)
-                self._sync_held -= not asynchronous
-                self._async_held -= asynchronous
-            self._change.notify_all()
-
-    def _give_back(self, job: _Job, *, backoff: float | None = None) -> None:
+    def _give_back(self, job: Job, *, backoff: float | None = None) -> None:
         self._committer.put(Settlement(work=job.work, event=Returned(fence=job.work.fence, backoff=backoff)))
 
     # -- what the lease asks ----------------------------------------------------------------------------------
@@ -607,35 +455,16 @@ class Hops:
         for keeper in self._keepers.values():
             keeper.renewed(self._store)
 
-    def look_for_suspects(self) -> None:
-        """Where a poison suspect waits, empty this process and run it alone, as soon as that can be."""
-        if not self._store.run(self._store.suspects_wait(self._request(1, suspects=True))):
-            return
-        with self._change:
-            self._quarantine.ask(time.monotonic())
-            self._change.notify_all()
-
     def _return_waiting(self) -> None:
         """Give back what waits to be called, and did so at the last call of this already: other workers may be free.
 
         Until a thread is free, nothing more is claimed to wait; until the event loop goes on, nothing that needs it.
         """
-        with self._change:
-            overdue = [self._waiting.pop(key) for key in self._waited & self._waiting.keys()]
-            self._waited = set(self._waiting)
-            for job in overdue:
-                if self._is_async(job.work.neuron, job.work.collateral, job.work.undo):
-                    self._loop_hangs = True
-                else:
-                    self._ahead = 0
+        overdue = self._holdings.overdue()
+        self._loop_hangs |= any(job.is_async for job in overdue)
         for job in overdue:
             _log.info("%s: no thread was free for it, or a handler holds the event loop up; given back", job.work)
             self._give_back(job)
-
-    def holds(self, run_id: UUID, fence: Claimed) -> bool:
-        """Whether this process still has the claim in its hands."""
-        with self._change:
-            return (run_id, fence) in self._held
 
     # -- start and stop ---------------------------------------------------------------------------------------
 
@@ -643,13 +472,12 @@ class Hops:
         """Begin to claim and to call."""
         self._threads.start()
         self._coroutines.start()
-        self._claimer.start()
         self._watch.start()
         self._reports.start()
         self._committer.start()
         for keeper in self._keepers.values():
             keeper.start()
-        self.nudge()
+        self._claimer.start()
 
     def stop(self, timeout: float) -> bool:
         """Claim no more, give back what was not called, let running handlers end within ``timeout`` seconds.
@@ -657,14 +485,10 @@ class Hops:
         Returns whether all of them did.
         """
         until = time.monotonic() + timeout
-        with self._change:
-            self._claiming = False
-            self._calling = False
-            self._change.notify_all()
-        self._claimer.join(_LONGEST_ANSWER)
+        self._calling = False
+        self._claimer.stop()
         self._threads.empty()  # given back: each thread may be in a handler until the time to drain is over
-        with self._change:
-            drained = self._change.wait_for(lambda: not self._held, max(until - time.monotonic(), 0.0))
+        drained = self._holdings.wait_for_none(max(until - time.monotonic(), 0.0))
         for keeper in self._keepers.values():
             keeper.stop()
         self._committer.stop(max(until - time.monotonic(), 1.0))
@@ -677,10 +501,23 @@ class Hops:
         return drained
 
 
+def _tell_of(verdict: Verdict, work: Work) -> None:
+    """A settlement that was not applied, for the log."""
+    match verdict:
+        case Verdict.FENCED | Verdict.VOID:
+            _log.warning("%s: its claim was taken away, so its result was refused; nothing was committed", work)
+        case Verdict.REFUSED:
+            _log.warning("%s: what it emitted breaks a rule of its group, so that it has failed for good", work)
+        case Verdict.CONFLICTED:
+            _log.info("%s: in conflict with another activation's writes; it runs again", work)
+        case _:
+            pass
+
+
 class _Ways:
     """What a hop in its own transaction does like all others, at the hand of ``Hops``; see ``transacting.Ways``."""
 
-    def __init__(self, hops: Hops, job: _Job, begun: Callable[[], UnderWay], *, asynchronous: bool) -> None:
+    def __init__(self, hops: Hops, job: Job, begun: Callable[[], UnderWay], *, asynchronous: bool) -> None:
         self._hops = hops
         self._job = job
         self._begun = begun

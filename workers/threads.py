@@ -1,18 +1,19 @@
 """The threads on which sync handlers are called, and what happens to one that does not come back.
 
-A thread cannot be interrupted. One that is stuck in its job is replaced, so that as many as before are free; it ends as
-soon as its job does. Refuses to know what a job is, and when it has taken too long.
+Jobs wait in one line. One thread at a time is woken for them, and wakes the next one when it takes a job and others wait: so
+many quick jobs are done by few threads, which do not fight over the interpreter, and slow ones soon have all. A thread cannot be
+interrupted. One that is stuck in its job is replaced, so that as many as before are free; it ends as soon as its job does.
+Refuses to know what a job is, and when it has taken too long.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterable
 
 _log = logging.getLogger("cnstra.worker")
 
@@ -41,18 +42,23 @@ class Threads:
     def __init__(self, count: int) -> None:
         self._count = count
         self._made = 0
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: deque[Job] = deque()
+        self._idle = 0
+        self._waking = False  # one that was idle is on its way
+        self._stopped = False
+        self._change = threading.Condition(threading.Lock())
         self._here = threading.local()
-        self._lock = threading.Lock()
 
     def start(self) -> None:
         """Begin to work."""
         for _ in range(self._count):
             self._add()
 
-    def put(self, job: Job) -> None:
-        """Do this, as soon as a thread is free."""
-        self._jobs.put(job)
+    def put(self, jobs: Iterable[Job]) -> None:
+        """Do these, as soon as threads are free."""
+        with self._change:
+            self._jobs.extend(jobs)
+            self._wake()
 
     def seat(self) -> Seat:
         """That of the calling thread, in the job that it does now."""
@@ -61,7 +67,7 @@ class Threads:
 
     def replace(self, seat: Seat) -> None:
         """Put another thread in the place of one that is stuck in its job; nothing to do when it came back meanwhile."""
-        with self._lock:
+        with self._change:
             if seat.left:
                 return
             seat.replaced = True
@@ -69,27 +75,48 @@ class Threads:
 
     def empty(self) -> None:
         """Do what waits for a thread on the calling one."""
-        with suppress(queue.Empty):
-            while True:
-                job = self._jobs.get_nowait()
-                if job is not None:
-                    self._do(job)
+        while (job := self._taken()) is not None:
+            self._do(job)
 
     def stop(self) -> None:
-        """End each thread after its job; returns at once."""
-        for _ in range(self._count):
-            self._jobs.put(None)
+        """End each thread after its job, and after those that wait; returns at once."""
+        with self._change:
+            self._stopped = True
+            self._change.notify_all()
 
     def _add(self) -> None:
-        with self._lock:
+        with self._change:
             self._made += 1
             name = f"cnstra-call-{self._made}"
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next()) is not None:
             if self._do(job).replaced:
                 return
+
+    def _next(self) -> Job | None:
+        """The next job, when it has come; None at the end."""
+        with self._change:
+            while not self._jobs:
+                if self._stopped:
+                    return None
+                self._idle += 1
+                self._change.wait()
+                self._idle -= 1
+                self._waking = False
+            job = self._jobs.popleft()
+            self._wake()
+            return job
+
+    def _taken(self) -> Job | None:
+        with self._change:
+            return self._jobs.popleft() if self._jobs else None
+
+    def _wake(self) -> None:
+        if self._jobs and self._idle and not self._waking:
+            self._waking = True
+            self._change.notify()
 
     def _do(self, job: Job) -> Seat:
         seat = self._here.seat = Seat()
@@ -97,6 +124,6 @@ class Threads:
             job()
         except Exception:  # the thread must live on, whatever a handler left behind
             _log.exception("a call's end could not be taken in")
-        with self._lock:
+        with self._change:
             seat.left = True
         return seat

@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from cnstra.orchestrator.errors import (
     CnstraError,
@@ -46,8 +48,7 @@ _PAUSE = 0.1  # seconds before the next try at a connection
 _LONGEST_FAREWELL = 2.0  # seconds for connections of async handlers to be closed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(Struct, frozen=True, kw_only=True):
     """How such a hop ended, with nothing left to settle: what its settlement was answered, and whom to ring."""
 
     settlement: Settlement

@@ -58,13 +58,13 @@ class Worker:
             self._hops.look_for_suspects,
             self._retention.ask,
         )
-        self._listener = listen(self._hops.queues, self._hops.rung)
+        self._listener = listen(self._hops.skills.queues, self._hops.rung)
 
     def start(self) -> None:
         """Take work. Raises ``SchemaError`` or ``StoreUnavailable`` when the store cannot serve."""
         self._store.run(self._store.check_schema())
-        hops = self._hops
-        self._lease.register(hops.queues, hops.dendrites, hops.places, hops.compensations, hops.limits)
+        skills = self._hops.skills
+        self._lease.register(skills.queues, skills.dendrites, self._hops.places, skills.compensations, skills.limits)
         self._hops.start()
         self._lease.start(self._hops.holds, self._hops.renewed, self._hops.cancel)
         self._retention.start()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
+
+from msgspec import Struct
 
 from cnstra.orchestrator.machine.records import NOTHING, BlobRef, Claimed, Compensable, Failure, Late, Output, Target
 from cnstra.orchestrator.slots import NO_CHANGES, Changes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
+class Expected(Struct, frozen=True, kw_only=True, gc=False):
     """A hop's wish that its run waits for a signal from outside, which is to start ``targets``.
 
     Without a ``timeout`` it waits without end. ``key`` is by which the signal may be sent, without knowing the run.
@@ -23,8 +23,7 @@ class Expected:
     late: Late = NOTHING
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gatherer:
+class Gatherer(Struct, frozen=True, kw_only=True, gc=False):
     """Who is called with the results of a group: the signals of its members on ``target``'s collateral.
 
     ``named`` says that it names the scattered collateral, so that it can belong to no other. With ``failures`` what has
@@ -36,8 +35,7 @@ class Gatherer:
     failures: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scattered:
+class Scattered(Struct, frozen=True, kw_only=True, gc=False):
     """A fan-out as one group: each payload starts ``targets``, at most ``limit`` members at once."""
 
     ordinal: int
@@ -48,8 +46,7 @@ class Scattered:
     limit: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Succeeded:
+class Succeeded(Struct, frozen=True, kw_only=True, gc=False):
     """The handler returned, or the compensation did. ``blob`` is what its changes refer to, where the run's context is kept
     elsewhere; ``wasted`` is what earlier settlements of the same claim had been to refer to. ``compensable`` is what the
     compensation covers of the dendrite that was called, which may know more than the one that started it. ``results`` are
@@ -69,8 +66,7 @@ class Succeeded:
     compensable: Compensable = Compensable.NO
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedTry:
+class FailedTry(Struct, frozen=True, kw_only=True, gc=False):
     """The handler raised, or what it returned was refused.
 
     ``retry_after`` is the backoff in seconds that its policy decided, None when it failed for good; then ``revive_after``
@@ -85,8 +81,7 @@ class FailedTry:
     compensable: Compensable = Compensable.NO
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GaveWay:
+class GaveWay(Struct, frozen=True, kw_only=True, gc=False):
     """The handler's own transaction was undone, for no fault of its own, and so it runs again; never as something done.
 
     Without a ``backoff`` it was in conflict with another activation's writes; with one, in seconds, it met what passes.
@@ -100,8 +95,7 @@ class GaveWay:
     wasted: tuple[BlobRef, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Returned:
+class Returned(Struct, frozen=True, kw_only=True, gc=False):
     """The worker gives the activation back without having called its handler: to whoever takes it next, or, where
     ``backoff`` is given, not before so many seconds have passed. It is no failed try.
     """
@@ -110,8 +104,7 @@ class Returned:
     backoff: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class Lost(Struct, frozen=True, kw_only=True, gc=False):
     """The worker that held the claim is gone; another try follows after ``backoff`` seconds, whatever the policy.
 
     From ``suspect_at`` losses on it is a poison suspect, to be claimed by a worker that runs nothing beside it. How many
@@ -124,20 +117,17 @@ class Lost:
     suspect_at: int = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
+class Due(Struct, frozen=True, kw_only=True, gc=False):
     """A scheduled activation's time may have come."""
 
     activation_id: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptDue:
+class AttemptDue(Struct, frozen=True, kw_only=True, gc=False):
     """The time of the run's next attempt may have come."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryAsked:
+class RetryAsked(Struct, frozen=True, kw_only=True, gc=False):
     """Somebody asks for the next attempt of a failed run: of one that failed in ``attempt``, where that is given.
 
     Asked again because a reply was lost, it then begins no second one, also where the first has failed meanwhile.
@@ -146,30 +136,25 @@ class RetryAsked:
     attempt: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelAsked:
+class CancelAsked(Struct, frozen=True, kw_only=True, gc=False):
     """Somebody asks for the run's end: what is open of it is cancelled, and, with ``compensate``, what it has done is undone."""
 
     compensate: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PauseAsked:
+class PauseAsked(Struct, frozen=True, kw_only=True, gc=False):
     """Somebody asks that nothing of the run be claimed until further notice."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResumeAsked:
+class ResumeAsked(Struct, frozen=True, kw_only=True, gc=False):
     """Somebody asks that a paused run go on."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadlineDue:
+class DeadlineDue(Struct, frozen=True, kw_only=True, gc=False):
     """The run's deadline may have passed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
+class Sent(Struct, frozen=True, kw_only=True, gc=False):
     """A signal is sent to the run. With ``key`` it is for an expectation that has that one, and for no other.
 
     The same ``idempotency_key`` again is the same signal, and sent once.
@@ -181,8 +166,7 @@ class Sent:
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectationDue:
+class ExpectationDue(Struct, frozen=True, kw_only=True, gc=False):
     """The time of an expectation may be over."""
 
     expectation_id: int

@@ -7,9 +7,10 @@ stores carry its plan out. The order of the events is the order in which they co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from cnstra.orchestrator.machine import groups, waiting
 from cnstra.orchestrator.machine.events import (

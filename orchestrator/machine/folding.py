@@ -6,8 +6,9 @@ step. What brings a move about is the business of ``fold``.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.plans import Entry, Loaded, Plan, Sweep, TryEnded
 from cnstra.orchestrator.machine.records import (
@@ -82,7 +83,7 @@ class Folding:
     # -- activations -------------------------------------------------------------------------------------------
 
     def run(self, **changes: object) -> None:
-        self.plan.run = replace(self.plan.run, **changes)  # type: ignore[arg-type]
+        self.plan.run = replace(self.plan.run, **changes)
 
     def change(self, activation: Activation, by: ActivationMove) -> None:
         """Move an activation along its table, and keep the run's counts in step."""

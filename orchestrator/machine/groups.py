@@ -10,7 +10,8 @@ A failure counts in every member around it, out to the first group that takes fa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.events import Scattered, Succeeded
 from cnstra.orchestrator.machine.folding import Folding

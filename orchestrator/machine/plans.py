@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from uuid import UUID
+
+from msgspec import Struct, field
 
 from cnstra.orchestrator.machine.events import Sent
 from cnstra.orchestrator.machine.records import (
@@ -40,8 +41,7 @@ class Verdict(Enum):
     """It breaks a rule that only the run's state could show: the hop has failed for good, the signal was not taken."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True, gc=False):
     """The verdict on one event; ``kept`` are the successors that the settling worker holds now, ``problem`` is why a hop was
     refused.
     """
@@ -53,8 +53,7 @@ class Answer:
     version: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True, gc=False):
     """One slot as one version of the context wrote it; a text of None removed it."""
 
     version: int
@@ -63,8 +62,7 @@ class Entry:
     activation_id: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TryEnded:
+class TryEnded(Struct, frozen=True, kw_only=True, gc=False):
     """A call that has ended: it failed, was in conflict, its worker was lost; or, without a ``failure``, it is being undone.
     ``undo``: it was a compensation's.
     """
@@ -89,8 +87,7 @@ class Sweep(Enum):
     REJOIN = "those that were set aside become ready again"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewLetter:
+class NewLetter(Struct, frozen=True, kw_only=True, gc=False):
     """A signal that was sent to the run, to be kept; ``taken_by`` is the expectation that it feeds at once."""
 
     number: int
@@ -98,16 +95,14 @@ class NewLetter:
     taken_by: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fired:
+class Fired(Struct, frozen=True, kw_only=True, gc=False):
     """A gather whose group has ended: the store puts the results together, and gives them to it as its payload."""
 
     gathering: Gathering
     group_id: int
 
 
-@dataclass(slots=True, kw_only=True)
-class Loaded:
+class Loaded(Struct, kw_only=True):
     """What there is of a run, beside its row, that events may need; as it is under the run's lock.
 
     ``activations`` holds those that the events name, those that wait for what the events bring, and all that are open where
@@ -127,8 +122,7 @@ class Loaded:
     pending: dict[tuple[int, int], str] = field(default_factory=dict)
 
 
-@dataclass(slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, kw_only=True):
     """All that changes in one run, to be carried out in one transaction.
 
     ``delivered`` are payloads of activations that waited for them. ``groups`` and ``members`` are new or changed; a new group

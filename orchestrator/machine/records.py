@@ -6,17 +6,17 @@ Payloads, outputs and context values are JSON texts here: the core moves them, a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+from msgspec import Struct, field
+
 from cnstra.orchestrator.machine.states import ActivationStatus, RunStatus
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(Struct, frozen=True, kw_only=True, gc=False):
     """Why a try failed: the exception's type by qualified name, its message, and its traceback."""
 
     error_type: str
@@ -39,8 +39,7 @@ class Compensable(StrEnum):
     UNCERTAIN = "uncertain"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(Struct, frozen=True, kw_only=True, gc=False):
     """The part of a run's row that transitions read and write.
 
     ``outstanding`` counts all that can still move the run, ``active`` what of it is ready or running, ``failed`` the
@@ -106,8 +105,7 @@ Path = tuple[tuple[int, int], ...]
 """The groups that something is part of, each with the member: the innermost last."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Activation:
+class Activation(Struct, frozen=True, kw_only=True, gc=False):
     """The part of an activation's row that transitions read and write.
 
     ``tries`` counts calls and never starts anew; ``failures`` counts the failed ones of this attempt, ``idled`` the seconds
@@ -150,8 +148,7 @@ class Activation:
     limited: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class Output(Struct, frozen=True, kw_only=True, gc=False):
     """A signal that nobody hears: an output of the run, unless a gather has ``collected`` it. ``ordinal`` is its place among
     what the handler emitted.
     """
@@ -162,8 +159,7 @@ class Output:
     collected: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(Struct, frozen=True, kw_only=True, gc=False):
     """A dendrite that hears an emitted signal. ``here`` asks that it be claimed at once by the worker that settles.
 
     With ``delay`` it is to be ready so long after the settlement, with ``at`` at that time. ``limited``: its neuron has a limit;
@@ -189,8 +185,7 @@ class Target:
         return now if self.delay is None else now + self.delay
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewActivation:
+class NewActivation(Struct, frozen=True, kw_only=True, gc=False):
     """An activation that begins: for ``target``, in ``status`` ready, scheduled, or (kept by the settling worker) running; or
     cancelled, where its run ends.
     """
@@ -209,8 +204,7 @@ class NewActivation:
     gathers: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class Claimed(Struct, frozen=True, kw_only=True, gc=False):
     """The fence of a claim: only its holder can settle the activation."""
 
     activation_id: int
@@ -218,16 +212,14 @@ class Claimed:
     nonce: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlobRef:
+class BlobRef(Struct, frozen=True, kw_only=True, gc=False):
     """A blob in a store of contexts of the user's own."""
 
     place: str
     key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Late:
+class Late(Struct, frozen=True, kw_only=True, gc=False):
     """What is emitted when an expected signal has not come in time. ``results`` are the signals that a gather may collect; each
     stands among the targets or the outputs, too.
     """
@@ -240,8 +232,7 @@ class Late:
 NOTHING: Final = Late()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expectation:
+class Expectation(Struct, frozen=True, kw_only=True, gc=False):
     """An open wait for a signal from outside: ``activations`` are what it starts. Its id is the first one's."""
 
     expectation_id: int
@@ -252,8 +243,7 @@ class Expectation:
     late: Late
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class Letter(Struct, frozen=True, kw_only=True, gc=False):
     """A signal that was sent and that nobody has expected yet: to the run, as ``number``, or by ``key``."""
 
     number: int
@@ -262,8 +252,7 @@ class Letter:
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gathering:
+class Gathering(Struct, frozen=True, kw_only=True, gc=False):
     """A gather that waits for its group: the activation, the collateral that it collects, and whether it takes failures."""
 
     activation_id: int
@@ -272,8 +261,7 @@ class Gathering:
     failures: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class Group(Struct, frozen=True, kw_only=True, gc=False):
     """A scatter under way. ``started`` members have begun, the first ones; of ``running`` something is outstanding; ``ended``
     ones have given what they give. ``closed``: its gathers have been called, or never will be.
     """
@@ -298,8 +286,7 @@ class Group:
         return bool(self.gatherings) and all(gathering.failures for gathering in self.gatherings)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class Member(Struct, frozen=True, kw_only=True, gc=False):
     """A member of a group that has begun: how much of it is outstanding, how much has failed, and whether it has ended.
 
     ``gave`` are the collaterals on which it has given a result; ``results`` and ``failure`` are what this plan adds.

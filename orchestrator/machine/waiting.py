@@ -6,7 +6,7 @@ All of it happens under the run's lock, so that of a signal and a timeout that m
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from cnstra.orchestrator.machine import groups
 from cnstra.orchestrator.machine.events import ExpectationDue, Expected, Sent

@@ -11,7 +11,16 @@ from cnstra.orchestrator.retry.asking import Failure, Outcome, Returned, Tried
 from cnstra.orchestrator.retry.data import from_data, to_data
 from cnstra.orchestrator.retry.default import DEFAULT_POLICY
 from cnstra.orchestrator.retry.door import check_policy
-from cnstra.orchestrator.retry.verdict import Accept, GiveUp, RetryAfter, Verdict, announce, judge
+from cnstra.orchestrator.retry.verdict import (
+    Accept,
+    GiveUp,
+    RetryAfter,
+    Verdict,
+    announce,
+    announces,
+    judge,
+    takes_any_result,
+)
 
 __all__ = [
     "DEFAULT_POLICY",
@@ -24,8 +33,10 @@ __all__ = [
     "Tried",
     "Verdict",
     "announce",
+    "announces",
     "check_policy",
     "from_data",
     "judge",
+    "takes_any_result",
     "to_data",
 ]

@@ -66,8 +66,18 @@ def announce(policy: BaseRetrying, tried: Tried) -> None:
     Raises:
         PolicyError: when `before` raises.
     """
-    if _is_enabled(policy) and policy.before not in (None, before_nothing):
+    if announces(policy):
         ask("before", policy.before, call_state(policy, tried, None))
+
+
+def announces(policy: BaseRetrying) -> bool:
+    """Whether the policy wants to be told that a try begins."""
+    return _is_enabled(policy) and policy.before not in (None, before_nothing)
+
+
+def takes_any_result(policy: BaseRetrying) -> bool:
+    """Whether the policy accepts whatever a handler returns: it need not be asked, then."""
+    return not _is_enabled(policy) or _never_about_results(policy.retry)
 
 
 def judge(policy: BaseRetrying, tried: Tried, outcome: Outcome) -> Verdict:
@@ -84,7 +94,7 @@ def judge(policy: BaseRetrying, tried: Tried, outcome: Outcome) -> Verdict:
     """
     if not _is_enabled(policy):
         return GiveUp(outcome.exception) if isinstance(outcome, Failure) else Accept()
-    if isinstance(outcome, Returned) and _never_about_results(policy.retry):
+    if isinstance(outcome, Returned) and takes_any_result(policy):
         return Accept()
     state = call_state(policy, tried, outcome)
     if not _wants_another(policy, state, outcome):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from cnstra.orchestrator import batches
 from cnstra.orchestrator.batches import Ready
@@ -19,6 +20,7 @@ from cnstra.orchestrator.machine.records import Activation, NewActivation
 from cnstra.orchestrator.machine.states import ACTIVATION_MOVES, ActivationMove, ActivationStatus, move
 from cnstra.orchestrator.needs import needs_of
 from cnstra.orchestrator.store import AppliedBatch, RunEvent
+from cnstra.orchestrator.succession import successors
 from cnstra.stores.memory.claiming import UNKNOWN, work_of
 from cnstra.stores.memory.loading import load
 from cnstra.stores.memory.operations import operation
@@ -41,10 +43,11 @@ class Applying:
         ready = [ready for plan in plans.values() if batches.moves(plan) for ready in carry_out(state, plan, now)]
         _answer_repeated(state, plans, by_run)
         held = (row for key in batches.kept(plans) if (row := state.activation(key)) is not None)
+        works = [work_of(state, row, now) for row in held if row.activation.status is ActivationStatus.RUNNING]
         answers = batches.answers(
             events,
             plans,
-            [work_of(state, row, now) for row in held if row.activation.status is ActivationStatus.RUNNING],
+            [*works, *successors(events, plans, now)],
             {run_id: state.snapshot(run_id).slots for run_id in plans},
         )
         state.litter = dict.fromkeys(batches.littered(events, answers), now) | state.litter

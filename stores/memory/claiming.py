@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.folding import BLOCKED_LIMITED, BLOCKED_SUSPECT, CLAIMABLE, unblocked
 from cnstra.orchestrator.machine.records import Claimed

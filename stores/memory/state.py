@@ -7,9 +7,12 @@ holds the store's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.plans import Entry, NewLetter, TryEnded
 from cnstra.orchestrator.machine.records import (
@@ -35,8 +38,7 @@ Key = tuple[UUID, int]
 """A run, and the number of one of its activations."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRow:
+class RunRow(Struct, frozen=True, kw_only=True):
     """A run: what was submitted, and where transitions have brought it. ``policy`` and ``tags`` are JSON texts."""
 
     submission: Submission
@@ -46,8 +48,7 @@ class RunRow:
     run: Run
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActivationRow:
+class ActivationRow(Struct, frozen=True, kw_only=True):
     """An activation: what it is for, where transitions have brought it, and what it reported of its progress, as text.
     ``done_at`` is when it had finished, once it is being undone.
     """
@@ -67,16 +68,14 @@ class ActivationRow:
         return self.run_id, self.activation.activation_id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TryRow:
+class TryRow(Struct, frozen=True, kw_only=True):
     """A call that has ended; one that has committed stands here once it is being undone."""
 
     ended: TryEnded
     finished_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerRow:
+class WorkerRow(Struct, frozen=True, kw_only=True):
     """A worker's lease; ``lost_at`` is when it was taken for lost, or left."""
 
     info: WorkerInfo
@@ -86,16 +85,14 @@ class WorkerRow:
     lost_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LetterRow:
+class LetterRow(Struct, frozen=True, kw_only=True):
     """A signal that was sent to a run; ``taken_by`` is the expectation that it fed."""
 
     letter: NewLetter
     taken_by: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostedRow:
+class PostedRow(Struct, frozen=True, kw_only=True):
     """A signal that was sent by key, and the run that it was given to."""
 
     graph: str
@@ -107,8 +104,7 @@ class PostedRow:
     run_id: UUID | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberRow:
+class MemberRow(Struct, frozen=True, kw_only=True):
     """A member of a scatter, with all that it has given."""
 
     member: Member

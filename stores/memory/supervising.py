@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from cnstra.orchestrator.batches import rings_of
 from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT

@@ -18,6 +18,7 @@ from cnstra.orchestrator.machine.plans import Answer, Plan, Sweep, Verdict
 from cnstra.orchestrator.machine.records import Activation, BlobRef
 from cnstra.orchestrator.slots import Slot
 from cnstra.orchestrator.store import AppliedBatch, RunEvent, Work
+from cnstra.orchestrator.succession import successors
 from cnstra.stores.postgres import rows as shapes
 from cnstra.stores.postgres import waits
 from cnstra.stores.postgres.claiming import load_works
@@ -44,7 +45,8 @@ def applied(events: Sequence[RunEvent]) -> Steps[AppliedBatch]:
     moved = [plan for plan in plans.values() if batches.moves(plan)]
     ready = yield from _write(moved, loaded, now)
     yield from _answer_repeated(plans, by_run)
-    works = yield from _load_kept(plans)
+    works = list(successors(events, plans, now))
+    works += yield from _load_kept(plans, works)
     newest = yield from _load_stale(plans)
     answers = batches.answers(events, plans, works, newest)
     yield from _note_litter(batches.littered(events, answers), now)
@@ -206,8 +208,10 @@ def _answer_repeated(plans: dict[UUID, Plan], by_run: dict[UUID, list[Event]]) -
             plan.answers[place] = Answer(verdict=Verdict.REPEATED, kept=tuple(number for (number,) in rows))
 
 
-def _load_kept(plans: dict[UUID, Plan]) -> Steps[list[Work]]:
-    keys = batches.kept(plans)
+def _load_kept(plans: dict[UUID, Plan], made: Sequence[Work]) -> Steps[list[Work]]:
+    """What workers keep, and could not be made of what they held."""
+    known = {(work.run_id, work.activation_id) for work in made}
+    keys = [key for key in batches.kept(plans) if key not in known]
     if not keys:
         return []
     claimed = yield Ask(

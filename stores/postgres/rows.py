@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.records import (
     Activation,
@@ -23,6 +24,7 @@ from cnstra.orchestrator.machine.records import (
 from cnstra.orchestrator.machine.states import ActivationStatus, RunStatus
 from cnstra.orchestrator.slots import EMPTY, Slot, Snapshot
 from cnstra.orchestrator.store import Work
+from cnstra.stores.postgres.arrays import array_of
 from cnstra.stores.postgres.transactions import Ask, Rows
 
 # -- records from rows ---------------------------------------------------------------------------------------------
@@ -262,11 +264,6 @@ def insert_activations(created: Sequence[tuple[UUID, NewActivation]], now: datet
 def path_numbers(path: Path) -> list[int]:
     """A path as the database keeps it."""
     return [number for place in path for number in place]
-
-
-def array_of(numbers: Sequence[int]) -> str:
-    """An array's text: arrays of arrays would be taken apart to their numbers."""
-    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def update_heads(runs: Sequence[tuple[Run, Mapping[str, int]]], now: datetime) -> Ask:

@@ -21,6 +21,7 @@ from psycopg.rows import TupleRow, dict_row, tuple_row
 from psycopg_pool import PoolTimeout
 
 from cnstra.orchestrator.errors import CnstraError, DataRefused, SchemaError, StoreUnavailable
+from cnstra.stores.postgres.arrays import texts_of
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -113,6 +114,11 @@ def translating(what: str) -> Iterator[None]:
         raise translated(error, what) from error
 
 
+def _has_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:
+    """Whether the statement answers with rows, none perhaps. ``description`` would say so, and take longer than small answers."""
+    return cursor.pgresult is not None and cursor.pgresult.nfields > 0
+
+
 def pause(attempt: int) -> float:
     """Seconds before the next beginning: none at first, then longer, 3 s in all."""
     return 0.0 if attempt < 2 else min(0.02 * 2.0**attempt, 1.0)
@@ -158,8 +164,8 @@ class TransactionRunner:
             except StopIteration as stop:
                 return cast("T", stop.value)
             with connection.cursor(row_factory=cast("Any", dict_row if ask.as_dicts else tuple_row)) as cursor:
-                cursor.execute(self._statements[ask.statement], ask.parameters, prepare=not ask.as_dicts)
-                rows = cursor.fetchall() if cursor.description else []
+                cursor.execute(self._statements[ask.statement], texts_of(ask.parameters), prepare=not ask.as_dicts)
+                rows = cursor.fetchall() if _has_rows(cursor) else []
 
 
 class AsyncTransactionRunner:
@@ -202,5 +208,7 @@ class AsyncTransactionRunner:
             except StopIteration as stop:
                 return cast("T", stop.value)
             async with connection.cursor(row_factory=cast("Any", dict_row if ask.as_dicts else tuple_row)) as cursor:
-                await cursor.execute(self._statements[ask.statement], ask.parameters, prepare=not ask.as_dicts)
-                rows = await cursor.fetchall() if cursor.description else []
+                await cursor.execute(
+                    self._statements[ask.statement], texts_of(ask.parameters), prepare=not ask.as_dicts
+                )
+                rows = await cursor.fetchall() if _has_rows(cursor) else []

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.plans import Fired, NewLetter
 from cnstra.orchestrator.machine.records import (
@@ -22,7 +23,8 @@ from cnstra.orchestrator.machine.records import (
     Path,
     Target,
 )
-from cnstra.stores.postgres.rows import array_of, path_numbers, path_of
+from cnstra.stores.postgres.arrays import array_of
+from cnstra.stores.postgres.rows import path_numbers, path_of
 from cnstra.stores.postgres.transactions import Ask
 
 Of = tuple[UUID, Any]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.slots import EMPTY

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.machine.records import Claimed

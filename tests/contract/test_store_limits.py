@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.events import Expected, Lost
 from cnstra.orchestrator.machine.records import Compensable, Target

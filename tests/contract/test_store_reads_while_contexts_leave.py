@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from cnstra.orchestrator.blobs import Blobs, blob_of, referring
 from cnstra.orchestrator.errors import ContextExpired, ContextLost, RunNotFound

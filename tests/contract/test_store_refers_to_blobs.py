@@ -3,12 +3,13 @@ references to blobs, and what nobody refers to is known."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from cnstra.orchestrator.blobs import Blobs, blob_of, keys_of, referring
 from cnstra.orchestrator.machine.events import FailedTry, Returned, Succeeded
@@ -137,7 +138,7 @@ def test_a_poison_suspect_waits_for_a_worker_with_the_store(elsewhere: Elsewhere
     elsewhere.submit("stock")
     work = elsewhere.claim_one(elsewhere.worker())
     event = lost(work.run_id, work.fence)
-    elsewhere.world.apply(replace(event, event=replace(event.event, suspect_at=1)))  # type: ignore[type-var]
+    elsewhere.world.apply(replace(event, event=replace(event.event, suspect_at=1)))
     elsewhere.world.clock.advance(2)
     elsewhere.world.fire(work.run_id, work.activation_id)
     without, with_it = elsewhere.world.worker(), elsewhere.worker()
@@ -323,7 +324,7 @@ def test_what_a_context_refers_to_is_never_litter(elsewhere: Elsewhere) -> None:
     work = elsewhere.claim_one(elsewhere.worker())
     event = elsewhere.event(hop(work, lambda ctx: ctx.set({"k": 1})))
     assert elsewhere.world.settle(event).verdict is Verdict.APPLIED
-    liar = replace(event, event=replace(event.event, fence=replace(work.fence, nonce=1)))  # type: ignore[type-var]
+    liar = replace(event, event=replace(event.event, fence=replace(work.fence, nonce=1)))
     assert elsewhere.world.settle(liar).verdict is Verdict.FENCED
     assert elsewhere.litter() == []
 
@@ -412,7 +413,7 @@ def test_g1_a_suspect_that_nobody_could_run_shows_as_unknown(elsewhere: Elsewher
     first = elsewhere.worker()
     work = elsewhere.claim_one(first)
     event = lost(run_id, work.fence)
-    elsewhere.world.apply(replace(event, event=replace(event.event, suspect_at=1)))  # type: ignore[type-var]
+    elsewhere.world.apply(replace(event, event=replace(event.event, suspect_at=1)))
     elsewhere.world.clock.advance(2)
     elsewhere.world.fire(run_id, 1)
     assert elsewhere.world.row(run_id)["blocked"] is None

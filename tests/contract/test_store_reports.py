@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.records import Claimed
 from cnstra.orchestrator.store import Report, RunEvent, Work

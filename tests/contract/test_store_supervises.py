@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
+
+from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.ports import Ring

@@ -87,7 +87,7 @@ class Process:
         return [self.hops.holds(claim.run_id, claim.fence) for claim in claims if claim.run_id == run_id]
 
     def room(self) -> int:
-        return self.hops._room()
+        return self.hops._claimer.room()
 
 
 Start = Callable[..., Process]
@@ -103,7 +103,7 @@ def start(database_url: str) -> Iterator[Start]:
         settings = WorkerSettings(**{"threads": 2, "drain": timedelta(seconds=5), **changes})
         lease = Lease(cns, store, bell, settings, entropy)
         hops = Hops(cns, store, bell, settings, entropy, lease.worker)
-        lease.register(hops.queues, hops.dendrites)
+        lease.register(hops.skills.queues, hops.skills.dendrites)
         hops.start()
         process = Process(cns, store, bell, hops, lease)
         begun.append(process)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from cnstra.stores.postgres.statements import statements
 from cnstra.stores.postgres.transactions import PostgresOperation, TransactionRunner

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from cnstra.orchestrator.errors import DataRefused
 from cnstra.orchestrator.machine.events import FailedTry, Succeeded

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from cnstra.orchestrator.errors import StoreUnavailable
 from cnstra.orchestrator.machine.plans import Verdict

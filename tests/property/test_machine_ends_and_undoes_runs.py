@@ -6,8 +6,8 @@ must have come to the same as its events one by one. In the end everybody goes o
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import fields, replace
 from datetime import datetime
 from random import Random
 from typing import Any
@@ -16,6 +16,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.events import (
     AttemptDue,
@@ -99,8 +100,8 @@ class Watched(History):
 
     def _copy(self) -> MemoryStore:
         store = MemoryStore(self._clock.now)
-        kept = [each.name for each in fields(self._state) if each.name != "now"]
-        store._state = replace(self._state, **{name: _copied(getattr(self._state, name)) for name in kept})
+        kept = [each.name for each in dataclasses.fields(self._state) if each.name != "now"]
+        store._state = dataclasses.replace(self._state, **{name: _copied(getattr(self._state, name)) for name in kept})
         return store
 
 

@@ -7,8 +7,9 @@ wrote is held against a plain dictionary.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from itertools import cycle, islice
 from typing import Any
@@ -17,6 +18,7 @@ from uuid import UUID
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
 from cnstra.orchestrator.context import Context
 from cnstra.orchestrator.machine.fold import CONFLICTS_BEFORE_ALONE
@@ -539,7 +541,7 @@ def everything(state: State, run_id: UUID) -> Any:
 
 def a_copy(state: State) -> State:
     """The same rows, to be put elsewhere. Rows themselves never change."""
-    return replace(
+    return dataclasses.replace(
         state, **{kept.name: _copied(getattr(state, kept.name)) for kept in fields(state) if kept.name != "now"}
     )
 

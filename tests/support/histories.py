@@ -8,10 +8,12 @@ a new method and a line there. ``Mood`` says how often each comes, so that some 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from cnstra.orchestrator.context import Context
 from cnstra.orchestrator.machine.events import Expected, FailedTry, Scattered, Succeeded

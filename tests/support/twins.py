@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, cast
 from uuid import UUID
 
 import psycopg
+from msgspec import Struct
 from psycopg.rows import dict_row
 
 from cnstra.orchestrator.machine.records import Activation, Path, Run
@@ -97,8 +97,8 @@ def plain(value: Any) -> Any:
             return value
     if isinstance(value, float):
         return round(value, 6)
-    if is_dataclass(value) and not isinstance(value, type):
-        return {"": type(value).__name__} | {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Struct):
+        return {"": type(value).__name__} | {name: plain(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, Mapping):
         return {key: plain(held) for key, held in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes):
@@ -119,9 +119,9 @@ def _listed(value: Sequence[Any]) -> Any:
 
 Tables = dict[str, dict[Any, dict[str, Any]]]
 
-_RUN = tuple(each.name for each in fields(Run) if each.name not in {"run_id", "failure", "undo_failure"})
+_RUN = tuple(name for name in Run.__struct_fields__ if name not in {"run_id", "failure", "undo_failure"})
 _ACTIVATION = tuple(
-    each.name for each in fields(Activation) if each.name not in {"activation_id", "failure", "outputs", "path"}
+    name for name in Activation.__struct_fields__ if name not in {"activation_id", "failure", "outputs", "path"}
 )
 _GROUP = ("parent", "ordinal", "collateral", "size", "started", "running", "ended", "closed")
 _POSTGRES = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 import psycopg
+from msgspec.structs import replace
 
 from cnstra.orchestrator.context import Context
 from cnstra.orchestrator.machine.events import (

@@ -57,24 +57,24 @@ class PayloadType:
 
     def encode(self, value: object) -> Any:
         """The exact JSON of ``value`` in builtins, all of it checked; raises PayloadError with the path."""
-        return self._carried(self._coder.encode, value, "cannot carry this payload")
+        return self._carried(self._coder.encode, value, lambda: "cannot carry this payload")
 
     def decode(self, value: Any) -> Any:
         """The value that was encoded, as the declared type; raises PayloadError with the path."""
-        return self._carried(self._coder.decode, value, f"cannot read this JSON as {self.expected}")
+        return self._carried(self._coder.decode, value, lambda: f"cannot read this JSON as {self.expected}")
 
     def describe(self) -> str:
         """The type's structure as a stable text, for fingerprints."""
         return self._coder.describe(set())
 
-    def _carried(self, step: Callable[[Any], Any], value: object, failure: str) -> Any:
+    def _carried(self, step: Callable[[Any], Any], value: object, failure: Callable[[], str]) -> Any:
         try:
             return step(value)
         except Misfit as misfit:
-            raise PayloadError(f"{self.owner} {failure}: ${misfit.path} {misfit.problem}") from misfit.__cause__
+            raise PayloadError(f"{self.owner} {failure()}: ${misfit.path} {misfit.problem}") from misfit.__cause__
         except RecursionError:
             raise PayloadError(
-                f"{self.owner} {failure}: it is nested too deeply, or holds itself; flatten it, or store it elsewhere"
+                f"{self.owner} {failure()}: it is nested too deeply, or holds itself; flatten it, or store it elsewhere"
             ) from None
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ find the work. Ends no process: that is its caller's.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -78,6 +79,7 @@ class Life:
     def _run(self) -> None:
         try:
             if self._start():
+                _collect_seldom()
                 self._ready()
                 self._stopping.wait()
                 _log.info("draining: no more work is taken, what was not begun is given back")
@@ -112,6 +114,15 @@ class Life:
                 _log.info("%s, process %d, takes work", self._cns, os.getpid())
                 return True
         return False
+
+
+def _collect_seldom() -> None:
+    """Python's collector looks for cycles after 700 new objects, which a batch of hops makes in a moment; and at all that
+    lives, which a graph and its libraries are. Hops leave no cycles: what handlers leave is found somewhat later.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _contexts(given: Sequence[str]) -> list[Blobs]:

@@ -40,9 +40,9 @@ def one() -> Iterator[Threads]:
 def test_a_stuck_thread_is_replaced_and_ends_with_its_job(one: Threads) -> None:
     """The one that came in its place does what waits; the one that comes back takes no other job."""
     stuck, following = Stuck(one), Stuck(one)
-    one.put(stuck)
+    one.put([stuck])
     seat, thread = stuck.begun()
-    one.put(following)
+    one.put([following])
 
     one.replace(seat)
 
@@ -54,7 +54,7 @@ def test_a_stuck_thread_is_replaced_and_ends_with_its_job(one: Threads) -> None:
     following.let_go.set()
     last = Stuck(one)
     last.let_go.set()
-    one.put(last)
+    one.put([last])
     assert last.begun()[1] is other
 
 
@@ -62,16 +62,16 @@ def test_a_thread_that_has_come_back_meanwhile_is_not_replaced(one: Threads) -> 
     """Its seat is left: it has gone on to other jobs, and there must not be one thread too many."""
     quick, slow, waiting = Stuck(one), Stuck(one), Stuck(one)
     quick.let_go.set()
-    one.put(quick)
+    one.put([quick])
     seat, thread = quick.begun()
-    one.put(slow)
+    one.put([slow])
     assert slow.begun()[1] is thread
     before = threading.active_count()
 
     one.replace(seat)
 
     assert threading.active_count() == before
-    one.put(waiting)
+    one.put([waiting])
     slow.let_go.set()
     assert waiting.begun()[1] is thread
     waiting.let_go.set()
@@ -80,13 +80,13 @@ def test_a_thread_that_has_come_back_meanwhile_is_not_replaced(one: Threads) -> 
 def test_a_seat_says_where_its_thread_is(one: Threads) -> None:
     """Whoever reads why a handler failed sees the line in which it is stuck."""
     stuck = Stuck(one)
-    one.put(stuck)
+    one.put([stuck])
     seat, _ = stuck.begun()
     assert "self.let_go.wait(PATIENCE)" in seat.stack()
     stuck.let_go.set()
     following = Stuck(one)
     following.let_go.set()
-    one.put(following)
+    one.put([following])
     following.begun()
     assert seat.stack() == ""
 
@@ -97,9 +97,9 @@ def test_a_job_that_raises_takes_no_thread_along(one: Threads, caplog: pytest.Lo
     def broken() -> None:
         raise ValueError("broken")
 
-    one.put(broken)
+    one.put([broken])
     following = Stuck(one)
     following.let_go.set()
-    one.put(following)
+    one.put([following])
     following.begun()
     assert "a call's end could not be taken in" in caplog.text

@@ -1,0 +1,63 @@
+"""The worker processes of a peer: started, watched while they are waited for, and stopped whatever happens.
+
+It knows no peer. Workers inherit stderr, and never write to stdout, which belongs to the document.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from benchmarks.peers.programs.speaking import PATIENCE, Wrong
+
+Crew = Sequence["subprocess.Popen[bytes]"]
+
+GRACE = 10.0
+"""Seconds that workers have to stop by themselves."""
+
+
+@contextmanager
+def crew(commands: Sequence[Sequence[str]], environment: Mapping[str, str] | None = None) -> Iterator[Crew]:
+    """Run ``python -m <command>`` for each command, and end all of them on the way out."""
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for command in commands:
+            started.append(
+                subprocess.Popen(  # noqa: S603 - the program's own commands
+                    [sys.executable, "-m", *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=sys.stderr,
+                    env={**os.environ, **(environment or {})},
+                )
+            )
+        yield started
+    finally:
+        _end(started)
+
+
+def wait_until(true: Callable[[], bool], what: str, workers: Crew = (), *, every: float = 0.02) -> None:
+    """Ask again and again. Raises ``Wrong`` when it takes too long, or when a worker has died."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        if time.monotonic() > deadline:
+            raise Wrong(f"{what}: given up after {PATIENCE:.0f} s")
+        for worker in workers:
+            if worker.poll() is not None:
+                raise Wrong(f"{what}: a worker ended with {worker.returncode}")
+        time.sleep(every)
+
+
+def _end(workers: Crew) -> None:
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + GRACE
+    for worker in workers:
+        try:
+            worker.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()

@@ -1,0 +1,177 @@
+"""dramatiq: pipelines, and groups with completion callbacks, on Redis. Nothing in it is durable by step.
+
+It is measured as its documentation has it: only the last message of a pipeline stores its result, the members of a group
+store theirs because the callback is not given them, and the callback is sent by the last member, by a barrier in Redis.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dramatiq
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.middleware import GroupCallbacks
+from dramatiq.rate_limits.backends import RedisBackend as Barriers
+from dramatiq.results import Results
+from dramatiq.results.backends import RedisBackend as Values
+
+from benchmarks.peers.programs.crew import Crew, crew, wait_until
+from benchmarks.peers.programs.speaking import (
+    BROKER_URL,
+    CHAIN,
+    LINE,
+    MEMBERS,
+    PATIENCE,
+    PAUSE,
+    SUM,
+    Asked,
+    Best,
+    answer,
+    must_be,
+    per_second,
+)
+
+WAYS = {
+    "prefetch-200": "pipelines and groups on Redis, each worker process prefetches 200 messages",
+    "prefetch-default": "pipelines and groups on Redis, default prefetch (2 messages a thread)",
+}
+BEST = {workload: Best(way="prefetch-200", processes=2, threads=4) for workload in ("chains", "fans", "line", "start")}
+
+broker = RedisBroker(url=os.environ[BROKER_URL])
+values = Values(client=broker.client)
+# The last that was added is told first of a processed message: the value is stored before the barrier counts it.
+broker.add_middleware(GroupCallbacks(Barriers(client=broker.client)))
+broker.add_middleware(Results(backend=values))
+dramatiq.set_broker(broker)
+
+
+@dramatiq.actor
+def add(count: int) -> int:
+    return count + 1
+
+
+@dramatiq.actor(store_results=True)
+def end(count: int) -> int:
+    return count + 1
+
+
+@dramatiq.actor(store_results=True)
+def member(number: int) -> int:
+    return number
+
+
+@dramatiq.actor(store_results=True)
+def gather(members: list[dict[str, Any]]) -> int:
+    return sum(values.get_result(dramatiq.Message(**fields)) for fields in members)
+
+
+@dramatiq.actor
+def scatter(callback: dict[str, Any]) -> None:
+    members = [member.message(number) for number in range(MEMBERS)]
+    after = dramatiq.Message(**callback).copy(args=([each.asdict() for each in members],))
+    group = dramatiq.group(members)
+    group.add_completion_callback(after)
+    group.run()
+
+
+@dramatiq.actor(store_results=True)
+def moment() -> float:
+    return time.time()
+
+
+@dramatiq.actor(store_results=True)
+def who() -> int:
+    time.sleep(0.01)
+    return os.getpid()
+
+
+Message = Any
+"""``dramatiq.Message``, of whatever it returns."""
+
+
+def measure(asked: Asked) -> list[float]:
+    """Start the workers, wait for all of them, and take the figures."""
+    environment = {"dramatiq_queue_prefetch": "200"} if asked.way == "prefetch-200" else {}
+    command = ["dramatiq", __spec__.name, "--processes", str(asked.processes), "--threads", str(asked.threads)]
+    with crew([[*command, "--skip-logging"]], environment) as workers:
+        _wait_for(workers, asked.processes)
+        return [_figure(asked) for _ in range(asked.repetitions)]
+
+
+def _wait_for(workers: Crew, processes: int) -> None:
+    seen: set[int] = set()
+
+    def all_were_seen() -> bool:
+        asked = [who.send() for _ in range(processes * 8)]
+        wait_until(lambda: _there_are(asked), "the first messages", workers)
+        seen.update(_values(asked))
+        return len(seen) >= processes
+
+    wait_until(all_were_seen, "the workers", workers)
+
+
+def _figure(asked: Asked) -> float:
+    if asked.workload == "chains":
+        return _throughput(asked, _chain, CHAIN)
+    if asked.workload == "fans":
+        return _throughput(asked, _fan, SUM)
+    time.sleep(PAUSE)
+    if asked.workload == "line":
+        began = time.perf_counter()
+        found = values.get_result(_line(LINE), block=True, timeout=int(PATIENCE * 1000))
+        seconds = time.perf_counter() - began
+        must_be("the line", found, LINE)
+        return seconds * 1000 / LINE
+    submitted = time.time()
+    started = values.get_result(moment.send(), block=True, timeout=int(PATIENCE * 1000))
+    return float(started - submitted) * 1000
+
+
+def _throughput(asked: Asked, submit: Callable[[], Message], expected: int) -> float:
+    _run([submit() for _ in range(50)], expected)
+    began = time.perf_counter()
+    _run([submit() for _ in range(asked.size)], expected)
+    return per_second(asked.workload, asked.size, time.perf_counter() - began)
+
+
+def _run(last: Sequence[Message], expected: int) -> None:
+    wait_until(lambda: _there_are(last), "the last of the results")
+    found = _values(last)
+    must_be("what the runs came to", [value for value in found if value != expected][:5], [])
+
+
+def _chain() -> Message:
+    return _line(CHAIN)
+
+
+def _line(steps: int) -> Message:
+    last = end.message()
+    first = add.message(0)
+    dramatiq.pipeline([first, *(add.message() for _ in range(steps - 2)), last]).run()
+    return last
+
+
+def _fan() -> Message:
+    last = gather.message()
+    scatter.send(last.asdict())
+    return last
+
+
+def _there_are(messages: Sequence[Message]) -> bool:
+    return broker.client.exists(*(values.build_message_key(each) for each in messages)) == len(messages)
+
+
+def _values(messages: Sequence[Message]) -> list[Any]:
+    return [values.get_result(each) for each in messages]
+
+
+def main() -> int:
+    return answer("dramatiq", WAYS, BEST, measure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Lists of parameters as the texts of arrays: one column of a batch each, written without asking an adapter for each element.
+
+A statement says what its arrays are of (``%(numbers)s::int[]``), so the text needs no type, and one prepared statement
+serves whatever the elements are. Owns the quoting; refuses elements of a kind that no statement takes, and what Postgres
+cannot hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+_DAY = 86_400
+_MICROSECONDS = 1_000_000
+
+
+def texts_of(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Parameters, with each list as the text of an array."""
+    return {name: array_of(value) if type(value) is list else value for name, value in parameters.items()}
+
+
+def array_of(elements: Sequence[Any]) -> str:
+    """The text of an array. Its elements are of one kind; None is null.
+
+    Raises ``psycopg.DataError`` for text with a null character, ``TypeError`` for a kind that is not known here.
+    """
+    kind = next((type(element) for element in elements if element is not None), None)
+    if kind is None:
+        return "{" + ",".join(["NULL"] * len(elements)) + "}"
+    write = _WRITERS.get(kind) or _writer_of(kind)
+    return "{" + ",".join(["NULL" if element is None else write(element) for element in elements]) + "}"
+
+
+def _writer_of(kind: type[Any]) -> Callable[[Any], str]:
+    """That of a class which one of the known ones is a base of, such as an enumeration of texts."""
+    for known, write in _WRITERS.items():
+        if issubclass(kind, known):
+            return write
+    raise TypeError(f"an array of {kind.__qualname__} is no parameter of a statement")
+
+
+def _text(text: str) -> str:
+    if "\0" in text:
+        raise psycopg.DataError("text fields cannot contain the null character")
+    if "\\" in text:
+        text = text.replace("\\", "\\\\")
+    if '"' in text:
+        text = text.replace('"', '\\"')
+    return f'"{text}"'
+
+
+def _boolean(value: bool) -> str:
+    return "t" if value else "f"
+
+
+def _uuid(uuid: UUID) -> str:
+    return uuid.hex  # takes a third of the time that the hyphens take
+
+
+def _moment(moment: datetime) -> str:
+    return f'"{moment.isoformat()}"'
+
+
+def _interval(length: timedelta) -> str:
+    seconds = length.days * _DAY + length.seconds
+    return f'"{seconds * _MICROSECONDS + length.microseconds} microseconds"'
+
+
+_WRITERS: Mapping[type[Any], Callable[[Any], str]] = {
+    str: _text,
+    bool: _boolean,  # before int, which it is, too
+    int: str,
+    float: repr,
+    UUID: _uuid,
+    datetime: _moment,
+    timedelta: _interval,
+}

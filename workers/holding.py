@@ -1,0 +1,205 @@
+"""What this process has in its hands: claims on their way to a call, in one, and on their way to the store.
+
+Owns how much more may be claimed. A call takes room from its claim until its handler has ended: what is only settled still
+takes none, so that a quick handler never waits for its own commit, up to a bound beyond which the store is too slow. Of sync
+handlers as many may wait for a thread as the threads work off in a moment, by how long calls have taken lately: a batch of
+quick ones is claimed at once, and slow ones are left to who has a thread for them. Refuses to know what is done with a claim.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Iterable
+from uuid import UUID
+
+from msgspec import Struct
+
+from cnstra.orchestrator.machine.records import Claimed
+from cnstra.orchestrator.store import Work
+
+MOST_AHEAD = 400
+"""Claims that may wait for a thread, however quick the handlers are: others could have them."""
+
+_MOMENT = 0.02
+"""Seconds in which the threads should work off what waits for them."""
+
+_WEIGHT = 0.05
+"""Of a call's time in the average of all: it takes some dozens to be believed."""
+
+MOST_SETTLING = 2_000
+"""Claims whose calls have ended, and that the store has not settled yet."""
+
+MOST_BYTES_SETTLING = 128 * 1024 * 1024
+"""Characters of what these emit and write."""
+
+Key = tuple[UUID, Claimed]
+
+
+class Job(Struct, frozen=True, kw_only=True, eq=False):
+    """Claimed work on its way to a call; ``claimed`` is the monotonic time at which it came."""
+
+    work: Work
+    claimed: float
+    streak: int
+    is_async: bool
+
+
+def key_of(work: Work) -> Key:
+    """What tells a claim from all others. The activation alone does not: it may have been claimed here again meanwhile."""
+    return work.run_id, work.fence
+
+
+class _Held(Struct):
+    """A claim in this process. ``began`` is when its call did."""
+
+    is_async: bool
+    takes_room: bool = True
+    began: float | None = None
+    size: int = 0
+
+
+class Holdings:
+    """The claims of this process, under one lock, ``change``. Who waits on that for room, or for nothing to be held, says so:
+    it is notified when that has come about, and not by each claim that goes.
+    """
+
+    def __init__(self, *, threads: int, coroutines: int) -> None:
+        self.change = threading.Condition(threading.Lock())
+        self.wants_room = 0
+        """So many claims are to make room before who waits for that is told; 0 is nobody. Under the lock, as the next one."""
+        self.wants_none = False
+        """Somebody waits for nothing to be held."""
+        self._threads = threads
+        self._coroutines = coroutines
+        self._held: dict[Key, _Held] = {}
+        self._waiting: dict[Key, Job] = {}  # for a thread, or the event loop
+        self._waited: set[Key] = set()  # of these, what the last look at them found waiting
+        self._taken = {False: 0, True: 0}  # the room that is taken, by whether it is for async handlers
+        self._settling = 0
+        self._bytes = 0
+        self._usual = 1.0  # seconds that a sync call takes
+        self._stalled = False  # what waited for a thread waited too long: nothing more is to wait until one is free
+
+    # -- room ------------------------------------------------------------------------------------------------------
+
+    def room(self, kinds: Collection[bool]) -> int:
+        """How many more may be claimed by who takes these kinds, async (True) or sync, and cannot choose among them."""
+        return max(self._left(kinds), 0)
+
+    def lacks(self, kinds: Collection[bool]) -> int:
+        """How much room is to be made before that is worth a claim: one by one would cost too much."""
+        least = min((self._most(kind) for kind in kinds), default=0) // 8
+        return max(max(1, least) - self._left(kinds), 0)
+
+    def _left(self, kinds: Collection[bool]) -> int:
+        """Below zero where successors were kept beyond it."""
+        if self._bytes >= MOST_BYTES_SETTLING:
+            return 0
+        left = [self._most(kind) - self._taken[kind] for kind in kinds]
+        return min(*left, MOST_SETTLING - self._settling) if left else 0
+
+    def _most(self, kind: bool) -> int:
+        return self._coroutines if kind else self._threads + self._ahead
+
+    @property
+    def _ahead(self) -> int:
+        if self._stalled:
+            return 0
+        return max(self._threads, min(MOST_AHEAD, int(self._threads * _MOMENT / max(self._usual, 1e-6))))
+
+    # -- one claim's way -------------------------------------------------------------------------------------------
+
+    def take(self, jobs: Iterable[Job], *, waiting: bool) -> None:
+        """Claims have come; ``waiting`` for their calls, or for something before that."""
+        with self.change:
+            for job in jobs:
+                key = key_of(job.work)
+                self._held[key] = _Held(job.is_async)
+                self._taken[job.is_async] += 1
+                if waiting:
+                    self._waiting[key] = job
+
+    def wait(self, job: Job) -> None:
+        """What its call needs has come: it waits for a thread, or for the event loop."""
+        with self.change:
+            self._waiting[key_of(job.work)] = job
+
+    def begin(self, job: Job) -> bool:
+        """Its turn has come; False when it has waited too long, and was given back."""
+        key = key_of(job.work)
+        with self.change:
+            if self._waiting.pop(key, None) is None:
+                return False
+            if not job.is_async:
+                self._stalled = False
+            if (held := self._held.get(key)) is not None:
+                held.began = time.monotonic()
+            return True
+
+    def set_down(self, work: Work, *, size: int = 0) -> None:
+        """It takes no room any more: its call has ended, or it waits for a store of contexts."""
+        with self.change:
+            held = self._held.get(key_of(work))
+            if held is None:
+                return
+            if held.takes_room:
+                held.takes_room = False
+                self._taken[held.is_async] -= 1
+                self._settling += 1
+                if held.began is not None and not held.is_async:
+                    self._usual += (time.monotonic() - held.began - self._usual) * _WEIGHT
+            self._bytes += size - held.size
+            held.size = size
+            self._tell(1)
+
+    def let_go(self, works: Iterable[Work]) -> None:
+        """These claims are settled."""
+        with self.change:
+            before = len(self._held)
+            for work in works:
+                held = self._held.pop(key_of(work), None)
+                if held is None:
+                    continue
+                if held.takes_room:
+                    self._taken[held.is_async] -= 1
+                else:
+                    self._settling -= 1
+                self._bytes -= held.size
+            self._tell(before - len(self._held))
+
+    def _tell(self, freed: int) -> None:
+        if self.wants_room:
+            self.wants_room = max(self.wants_room - freed, 0)
+            if not self.wants_room:
+                self.change.notify_all()
+        elif self.wants_none and not self._held:
+            self.change.notify_all()
+
+    # -- all claims ------------------------------------------------------------------------------------------------
+
+    def overdue(self) -> list[Job]:
+        """What waits to be called, and did so at the last call of this already; it waits no more. Until a thread is free,
+        nothing is to be claimed that would wait for one.
+        """
+        with self.change:
+            overdue = [self._waiting.pop(key) for key in self._waited & self._waiting.keys()]
+            self._waited = set(self._waiting)
+            self._stalled |= any(not job.is_async for job in overdue)
+        return overdue
+
+    def holds(self, run_id: UUID, fence: Claimed) -> bool:
+        """Whether a claim is in this process's hands."""
+        with self.change:
+            return (run_id, fence) in self._held
+
+    def wait_for_none(self, timeout: float) -> bool:
+        """Wait so many seconds for nothing to be held; whether that came about."""
+        with self.change:
+            self.wants_room, self.wants_none = 0, True
+            return self.change.wait_for(lambda: self.is_empty, timeout)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is none. Its reader's lock is ``change``."""
+        return not self._held
