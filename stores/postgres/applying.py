@@ -6,7 +6,7 @@ under those locks. What is written derives from rows that passed the fence.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from cnstra.orchestrator.batches import Ready
 from cnstra.orchestrator.machine.events import Event
 from cnstra.orchestrator.machine.fold import fold
 from cnstra.orchestrator.machine.plans import Answer, Plan, Sweep, Verdict
-from cnstra.orchestrator.machine.records import Activation, BlobRef
+from cnstra.orchestrator.machine.records import BlobRef, Run
 from cnstra.orchestrator.slots import Slot
 from cnstra.orchestrator.store import AppliedBatch, RunEvent, Work
 from cnstra.orchestrator.succession import successors
@@ -43,7 +43,7 @@ def applied(events: Sequence[RunEvent]) -> Steps[AppliedBatch]:
         plans[run_id] = fold(run, loaded.of_run(run_id), by_run[run_id], now)
         loaded.take(plans[run_id])
     moved = [plan for plan in plans.values() if batches.moves(plan)]
-    ready = yield from _write(moved, loaded, now)
+    ready = yield from _write(moved, runs, loaded, now)
     yield from _answer_repeated(plans, by_run)
     works = list(successors(events, plans, now))
     works += yield from _load_kept(plans, works)
@@ -56,18 +56,18 @@ def applied(events: Sequence[RunEvent]) -> Steps[AppliedBatch]:
 # -- write -----------------------------------------------------------------------------------------------------
 
 
-def _write(plans: Sequence[Plan], loaded: LoadedRuns, now: datetime) -> Steps[list[Ready]]:
-    """Write the plans; answers what became ready."""
+def _write(plans: Sequence[Plan], runs: Mapping[UUID, Run], loaded: LoadedRuns, now: datetime) -> Steps[list[Ready]]:
+    """Write the plans, of ``runs`` as they were loaded; answers what became ready."""
     if not plans:
         return []
-    yield shapes.update_runs([plan.run for plan in plans])
+    yield from _write_runs([(runs[plan.run.run_id], plan.run) for plan in plans])
     changed = [
         (plan.run.run_id, loaded.activation(plan.run.run_id, number), activation)
         for plan in plans
         for number, activation in plan.changed.items()
     ]
     if changed:
-        yield from _write_activations(changed)
+        yield from _write_activations(changed, now)
     created = [(plan.run.run_id, activation) for plan in plans for activation in plan.created]
     if created:
         yield shapes.insert_activations(created, now)
@@ -79,11 +79,25 @@ def _write(plans: Sequence[Plan], loaded: LoadedRuns, now: datetime) -> Steps[li
     return [ready for plan in plans for ready in batches.made_ready(plan)] + swept
 
 
-def _write_activations(changed: list[tuple[UUID, Activation, Activation]]) -> Steps[None]:
-    rows = yield shapes.update_activations(changed)
-    if len(rows) != len(changed):
+def _write_runs(changed: Sequence[tuple[Run, Run]]) -> Steps[None]:
+    """Most hops change little of their run: a narrow statement takes half of the time."""
+    going, others = shapes.go_on(changed)
+    if going:
+        yield shapes.update_runs_that_go_on(going)
+    if others:
+        yield shapes.update_runs(others)
+
+
+def _write_activations(changed: Sequence[shapes.Changed], now: datetime) -> Steps[None]:
+    finished, others = shapes.finished(changed, now)
+    written = 0
+    if finished:
+        written += len((yield shapes.finish_activations(finished, now)))
+    if others:
+        written += len((yield shapes.update_activations(others)))
+    if written != len(changed):
         raise InterferenceError(
-            f"{len(changed) - len(rows)} of {len(changed)} activations changed under their run's lock"
+            f"{len(changed) - written} of {len(changed)} activations changed under their run's lock"
         )
 
 

@@ -185,8 +185,90 @@ def update_runs(runs: Sequence[Run]) -> Ask:
     )
 
 
-def update_activations(changed: Sequence[tuple[UUID, Activation, Activation]]) -> Ask:
-    """``changed``: the run, the activation as it was loaded, and as the plan leaves it."""
+def go_on(runs: Sequence[tuple[Run, Run]]) -> tuple[list[Run], list[Run]]:
+    """Of runs as they were loaded, and as the plans leave them: those of which ``update_runs_that_go_on`` writes all that has
+    changed; and the others.
+    """
+    going: list[Run] = []
+    others: list[Run] = []
+    for before, after in runs:
+        same = replace(
+            before,
+            status=after.status,
+            outstanding=after.outstanding,
+            active=after.active,
+            last_activation=after.last_activation,
+            last_finish=after.last_finish,
+            last_group=after.last_group,
+            context_version=after.context_version,
+            started_at=after.started_at,
+            finished_at=after.finished_at,
+        )
+        (going if same == after else others).append(after)
+    return going, others
+
+
+def update_runs_that_go_on(runs: Sequence[Run]) -> Ask:
+    return Ask(
+        "update_runs_that_go_on",
+        {
+            "run_ids": [run.run_id for run in runs],
+            "statuses": [run.status.value for run in runs],
+            "outstanding": [run.outstanding for run in runs],
+            "active": [run.active for run in runs],
+            "last_activations": [run.last_activation for run in runs],
+            "last_finishes": [run.last_finish for run in runs],
+            "last_groups": [run.last_group for run in runs],
+            "versions": [run.context_version for run in runs],
+            "started": [run.started_at for run in runs],
+            "finished": [run.finished_at for run in runs],
+        },
+    )
+
+
+Changed = tuple[UUID, Activation, Activation]
+"""A run, and an activation of it as it was loaded, and as the plan leaves it."""
+
+
+def finished(changed: Sequence[Changed], now: datetime) -> tuple[list[Changed], list[Changed]]:
+    """Those of which ``finish_activations`` writes all that has changed; and the others."""
+    plain: list[Changed] = []
+    others: list[Changed] = []
+    for one in changed:
+        _, before, after = one
+        same = before.status is ActivationStatus.RUNNING and after == replace(
+            before,
+            status=ActivationStatus.DONE,
+            finished_at=now,
+            finish=after.finish,
+            version_read=after.version_read,
+            version_written=after.version_written,
+            outputs=after.outputs,
+            undoable=after.undoable,
+        )
+        (plain if same else others).append(one)
+    return plain, others
+
+
+def finish_activations(changed: Sequence[Changed], now: datetime) -> Ask:
+    after = [activation for _, _, activation in changed]
+    return Ask(
+        "finish_activations",
+        {
+            "now": now,
+            "run_ids": [run_id for run_id, _, _ in changed],
+            "activation_ids": [activation.activation_id for activation in after],
+            "epochs": [activation.epoch for activation in after],
+            "finishes": [activation.finish for activation in after],
+            "reads": [activation.version_read for activation in after],
+            "writes": [activation.version_written for activation in after],
+            "outputs": [_outputs(activation.outputs) for activation in after],
+            "undoable": [activation.undoable for activation in after],
+        },
+    )
+
+
+def update_activations(changed: Sequence[Changed]) -> Ask:
     after = [activation for _, _, activation in changed]
     return Ask(
         "update_activations",

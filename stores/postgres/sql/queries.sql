@@ -1,6 +1,7 @@
 -- Every statement that the store sends, each with a name and a sentence. CLOCK() is the store's clock: clock_timestamp()
 -- in service, a function of the tests' where time is moved by hand. SKILL(a) is what a worker must know to run an activation:
--- its dendrite, or that dendrite's compensation.
+-- its dendrite, or that dendrite's compensation. UNINDEXED(a.status) is a value in a form that no index has: what is looked up
+-- by its key is not to read a partial index instead.
 
 -- == submitting ==
 
@@ -166,7 +167,7 @@ select a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.qu
        a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo, a.progress::text
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[]) k (run_id, activation_id)
 join cnstra.activation a on a.run_id = k.run_id and a.activation_id = k.activation_id
-where a.status = 'running'
+where UNINDEXED(a.status) = 'running'
 
 -- name: report_progress
 -- Keep what running handlers report of their progress, where their claims still stand; what is in no index, so that the row
@@ -177,7 +178,7 @@ from (select c.run_id, c.activation_id, n.progress
       from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(epochs)s::int[], %(nonces)s::bigint[], %(progress)s::jsonb[])
            n (run_id, activation_id, epoch, nonce, progress)
       join cnstra.activation c on c.run_id = n.run_id and c.activation_id = n.activation_id
-      where c.status = 'running' and c.epoch = n.epoch and c.nonce = n.nonce
+      where UNINDEXED(c.status) = 'running' and c.epoch = n.epoch and c.nonce = n.nonce
       order by c.run_id, c.activation_id
       for no key update of c) h
 where a.run_id = h.run_id and a.activation_id = h.activation_id
@@ -365,6 +366,29 @@ from unnest(%(run_ids)s::uuid[], %(statuses)s::text[], %(attempts)s::int[], %(ou
         revive_after, gave_up, idled, error, error_type, started_at, finished_at, next_retry_at, ending, undoable, uncertain,
         undone, undo_error, undo_error_type, last_letter, last_group)
 where r.run_id = n.run_id
+
+-- name: update_runs_that_go_on
+-- The same for runs of which hops have changed no more than this.
+update cnstra.run r
+set status = n.status, outstanding = n.outstanding, active = n.active, last_activation = n.last_activation,
+    last_finish = n.last_finish, last_group = n.last_group, context_version = n.context_version, started_at = n.started_at,
+    finished_at = n.finished_at
+from unnest(%(run_ids)s::uuid[], %(statuses)s::text[], %(outstanding)s::int[], %(active)s::int[], %(last_activations)s::int[],
+            %(last_finishes)s::int[], %(last_groups)s::int[], %(versions)s::bigint[], %(started)s::timestamptz[],
+            %(finished)s::timestamptz[])
+     n (run_id, status, outstanding, active, last_activation, last_finish, last_group, context_version, started_at, finished_at)
+where r.run_id = n.run_id
+
+-- name: finish_activations
+-- Activations whose first call came to its end, and no more than that: only where the row is still what the plan was made from.
+update cnstra.activation a
+set status = 'done', finished_at = %(now)s, finish = n.finish, version_read = n.version_read, version_written = n.version_written,
+    outputs = n.outputs::jsonb, undoable = n.undoable
+from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(epochs)s::int[], %(finishes)s::int[], %(reads)s::bigint[],
+            %(writes)s::bigint[], %(outputs)s::text[], %(undoable)s::boolean[])
+     n (run_id, activation_id, epoch, finish, version_read, version_written, outputs, undoable)
+where a.run_id = n.run_id and a.activation_id = n.activation_id and UNINDEXED(a.status) = 'running' and a.epoch = n.epoch
+returning a.activation_id
 
 -- name: update_activations
 -- Write activations as the plans leave them; only where the row is still what the plan was made from.
@@ -650,7 +674,7 @@ from cnstra.run r
 where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.activation_id = r.alone and a.status = 'ready'
   and a.blocked = 'alone'
   and not exists (select from cnstra.activation o
-                  where o.run_id = a.run_id and o.status = 'running' and o.activation_id <> a.activation_id)
+                  where o.run_id = a.run_id and UNINDEXED(o.status) = 'running' and o.activation_id <> a.activation_id)
 returning a.queue, a.run_id, a.activation_id
 
 -- name: make_alone_wait
@@ -661,7 +685,7 @@ from cnstra.run r
 where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.activation_id = r.alone and a.status = 'ready'
   and (a.blocked is null or a.blocked = 'limited')
   and exists (select from cnstra.activation o
-              where o.run_id = a.run_id and o.status = 'running' and o.activation_id <> a.activation_id)
+              where o.run_id = a.run_id and UNINDEXED(o.status) = 'running' and o.activation_id <> a.activation_id)
 
 -- name: rejoin
 -- Those that were set aside for one that ran alone may be claimed again.
@@ -875,7 +899,7 @@ cross join lateral (
           order by f.priority desc, f.available_at
           limit %(limit)s) f
     join cnstra.activation k on k.run_id = f.run_id and k.activation_id = f.activation_id
-    where k.status = 'ready' and k.blocked is null
+    where UNINDEXED(k.status) = 'ready' and k.blocked is null
       and not exists (select from cnstra.worker w
                       where w.lost_at is null and w.graph = served.graph and served.queue = any(w.queues)
                         and served.pin in ('', w.graph_version) and served.place = any(w.places)
