@@ -29,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write("".join(f"{name}: {suite.says}\n" for name, suite in SUITES.items()))
         return 0
     rounds = options.rounds or (5 if options.quick else 15)
-    effort = Effort(rounds=rounds, scale=options.scale or (0.25 if options.quick else 1.0))
+    effort = Effort(
+        rounds=rounds, scale=options.scale or (0.25 if options.quick else 1.0), is_quick=bool(options.quick)
+    )
     suites = list(dict.fromkeys(options.suite or SUITES))
     try:
         report = _measured(suites, effort, _name(options, suites), " ".join(["python -m benchmarks", *given]))

@@ -26,6 +26,8 @@ class Effort:
 
     rounds: int
     scale: float
+    is_quick: bool = False
+    """Only what compares with others."""
 
     def __post_init__(self) -> None:
         if self.rounds < 1:

@@ -49,7 +49,9 @@ MOST_PER_HOP = 64 * 1024 * 1024
 
 
 class Call(Struct):
-    """A call under way: its work, the dendrite, and what the handler is given. ``emitted`` is what a compensation undoes."""
+    """A call under way: its work, the dendrite, and what the handler is given. ``emitted`` is what a compensation undoes;
+    ``size`` is about how many characters it emits and writes, once it has ended.
+    """
 
     work: Work
     dendrite: AnyDendrite
@@ -57,6 +59,7 @@ class Call(Struct):
     context: RunContext[Any, Any]
     emitted: list[Signal[Any]] = field(default_factory=list)
     emissions: list[Emission] | None = None
+    size: int = 0
 
     @property
     def callee(self) -> AnyDendrite | Compensation:
@@ -197,9 +200,10 @@ class Caller:
             version_read=call.work.snapshot.version,
             compensable=compensable(call.dendrite),
         )
-        if (size := size_of(event)) > MOST_PER_HOP:
+        call.size = size_of(event)
+        if call.size > MOST_PER_HOP:
             raise PayloadError(
-                f"{call.work}: what it emits and writes comes to {size:,} characters of JSON, above the limit of "
+                f"{call.work}: what it emits and writes comes to {call.size:,} characters of JSON, above the limit of "
                 f"{MOST_PER_HOP:,} a hop; store it elsewhere and pass references, or emit it in several hops"
             )
         return event

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
@@ -19,9 +20,12 @@ from cnstra.orchestrator.machine.events import Event, Succeeded
 from cnstra.orchestrator.machine.records import BlobRef
 from cnstra.orchestrator.ports import Bell, Ring
 from cnstra.orchestrator.store import Applied, RunEvent, Store, Work
-from cnstra.workers.calling import Call, size_of
+from cnstra.workers.calling import Call
 
 _log = logging.getLogger("cnstra.worker")
+
+IN_FLIGHT = 2
+"""Commits at a time: while the database carries one out, the next one is made ready."""
 
 MOST_PER_COMMIT = 200
 MOST_BYTES_PER_COMMIT = 8 * 1024 * 1024
@@ -51,7 +55,7 @@ class Settlement(Struct, frozen=True, kw_only=True):
     @property
     def size(self) -> int:
         """About how many characters it writes."""
-        return size_of(self.event) if isinstance(self.event, Succeeded) else 0
+        return 0 if self.call is None else self.call.size
 
 
 Before = Callable[[Sequence[Settlement]], None]
@@ -83,10 +87,14 @@ class Committer:
         self._pending: queue.SimpleQueue[Settlement | Rings | None] = queue.SimpleQueue()
         self._abandoned = threading.Event()
         self._away = False
-        self._thread = threading.Thread(target=self._run, name="cnstra-committer", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, name=f"cnstra-committer-{number}", daemon=True)
+            for number in range(1, IN_FLIGHT + 1)
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def put(self, settlement: Settlement) -> None:
         """Settle this, soon."""
@@ -100,10 +108,14 @@ class Committer:
     def stop(self, timeout: float) -> None:
         """Settle what is pending, then end. What the store did not take within ``timeout`` seconds is abandoned: other
         workers do it again."""
-        self._pending.put(None)
-        self._thread.join(timeout)
+        until = time.monotonic() + timeout
+        for _ in self._threads:
+            self._pending.put(None)
+        for thread in self._threads:
+            thread.join(max(until - time.monotonic(), 0.0))
         self._abandoned.set()
-        self._thread.join(1.0)
+        for thread in self._threads:
+            thread.join(1.0)
 
     def _run(self) -> None:
         going = True

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
+from types import NoneType
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from msgspec.structs import replace
 
 from cnstra.orchestrator.blobs import Blobs, blob_of, referring
 from cnstra.orchestrator.errors import CnstraError, ContextLost, DataRefused, MaxDurationExceeded, StoreUnavailable
-from cnstra.orchestrator.graph import CNS
+from cnstra.orchestrator.graph import CNS, Signal
 from cnstra.orchestrator.machine.events import FailedTry, Returned, Succeeded
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.machine.records import BlobRef, Failure
@@ -45,6 +46,7 @@ from cnstra.workers.watching import Clock, SystemClock, UnderWay, Watch
 
 _log = logging.getLogger("cnstra.worker")
 
+_PLAIN = (Signal, NoneType, list)  # what handlers return most, and what nobody awaits: to ask each takes a while
 _REPORT_EVERY = 1.0  # seconds between two writes of progress, unless the lease is renewed more often
 
 
@@ -166,20 +168,21 @@ class Hops:
         call = self._begin(job)
         if call is None:
             return
-        under_way = partial(self._watched, job, call, self._threads.seat())
+        begin = partial(self._watched, job, call, self._threads.seat())
         if has_transaction(job.work, call):
-            carried_out(self._transact(job, call, under_way, asynchronous=False))
+            carried_out(self._transact(job, call, begin, asynchronous=False))
             return
+        under_way = begin()
         try:
-            returned = self._invoke(call, under_way())
+            returned = self._invoke(call, under_way)
         except BaseException as error:  # a handler may raise anything, and the thread must live on
             self._settle(self._failed(job, call, error))
         else:
-            self._settle(self._returned(job, call, returned))
+            self._settle(self._returned(job, call, under_way, returned))
 
     def _invoke(self, call: Call, under_way: UnderWay) -> Any:
         returned = call.begin()
-        if inspect.isawaitable(returned):
+        if not isinstance(returned, _PLAIN) and inspect.isawaitable(returned):
             returned = self._coroutines.wait_for(self._watch.in_time(returned, under_way))
         return returned
 
@@ -187,18 +190,19 @@ class Hops:
         call = self._begin(job)
         if call is None:
             return
-        under_way = partial(self._watched, job, call)
+        begin = partial(self._watched, job, call)
         if has_transaction(job.work, call):
-            await self._transact(job, call, under_way, asynchronous=True)
+            await self._transact(job, call, begin, asynchronous=True)
             return
+        under_way = begin()
         try:
-            returned = await self._await(call, under_way())
+            returned = await self._await(call, under_way)
         except asyncio.CancelledError:  # the worker stops, and did not wait any longer: the claim runs out
             raise
         except BaseException as error:
             self._settle(self._failed(job, call, error))
         else:
-            self._settle(self._returned(job, call, returned))
+            self._settle(self._returned(job, call, under_way, returned))
 
     async def _await(self, call: Call, under_way: UnderWay) -> Any:
         try:
@@ -254,9 +258,9 @@ class Hops:
             is_async=seat is None,
         )
 
-    def _returned(self, job: Job, call: Call, returned: Any) -> Settlement | None:
+    def _returned(self, job: Job, call: Call, under_way: UnderWay, returned: Any) -> Settlement | None:
         """How a handler that returned is to be settled; None where that comes too late."""
-        if not self._watch.stands(job.work):  # what was a generator must not even begin
+        if not self._watch.stands(under_way):  # what was a generator must not even begin
             self._watch.end(job.work, "its handler returned")
             return None
         settlement = self._concluded(job, call, returned)

@@ -76,7 +76,7 @@ class Threads:
     def empty(self) -> None:
         """Do what waits for a thread on the calling one."""
         while (job := self._taken()) is not None:
-            self._do(job)
+            self._do(job).left = True
 
     def stop(self) -> None:
         """End each thread after its job, and after those that wait; returns at once."""
@@ -91,13 +91,17 @@ class Threads:
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
-        while (job := self._next()) is not None:
-            if self._do(job).replaced:
-                return
+        seat: Seat | None = None
+        while (job := self._next(seat)) is not None:
+            seat = self._do(job)
 
-    def _next(self) -> Job | None:
-        """The next job, when it has come; None at the end."""
+    def _next(self, left: Seat | None) -> Job | None:
+        """Leave the seat of the last job; the next one, when it has come. None at the end, and for who was replaced."""
         with self._change:
+            if left is not None:
+                left.left = True
+                if left.replaced:
+                    return None
             while not self._jobs:
                 if self._stopped:
                     return None
@@ -124,6 +128,4 @@ class Threads:
             job()
         except Exception:  # the thread must live on, whatever a handler left behind
             _log.exception("a call's end could not be taken in")
-        with self._change:
-            seat.left = True
         return seat

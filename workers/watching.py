@@ -105,7 +105,7 @@ class Watch:
         self._shut_changed = shut_changed
         self._calls: dict[Key, UnderWay] = {}
         self._stuck: dict[Key, UnderWay] = {}  # lost, and not back yet
-        self._change = threading.Condition()
+        self._change = threading.Condition(threading.Lock())
         self._next: float | None = None  # when the thread will look again
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="cnstra-watch", daemon=True)
@@ -141,10 +141,12 @@ class Watch:
             self._look_by(call.due())
         return call
 
-    def stands(self, work: Work) -> bool:
-        """Whether a call's end would count, if it came now."""
+    def stands(self, call: UnderWay) -> bool:
+        """Whether a call's end would count, if it came now. Nobody ends one that may take as long as it likes."""
+        if call.longest is None:
+            return True
         with self._change:
-            return (work.run_id, work.fence) in self._calls
+            return (call.work.run_id, call.work.fence) in self._calls
 
     def end(self, work: Work, how: str) -> bool:
         """A call has ended; whether its end counts. ``how`` it did is for the log: what was lost is told of in one line."""

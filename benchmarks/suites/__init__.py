@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from benchmarks.measuring import Effort, Race
-from benchmarks.suites import in_process
+from benchmarks.suites import durable, in_process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,4 +25,5 @@ SUITES: Mapping[str, Suite] = {
     "in-process": Suite(
         says="a graph inside one process, beside bare loops of the same handlers", races=in_process.races
     ),
+    "durable": Suite(says="durable runs on private servers, beside others doing the same work", races=durable.races),
 }

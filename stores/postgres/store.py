@@ -64,7 +64,7 @@ def _no_connection(given: object, wanted: str) -> SubmitError:
 class PostgresStore(PostgresOperations):
     """Runs in Postgres, for blocking callers. Threads share it; ``connections`` of them at most work at a time."""
 
-    def __init__(self, database_url: str, *, connections: int = 4, clock: str = CLOCK) -> None:
+    def __init__(self, database_url: str, *, connections: int = 6, clock: str = CLOCK) -> None:
         self._url = database_url
         self._statements = statements(clock)
         self._pool = LazyPool(database_url, connecting(database_url, PLANNING, STALLING), connections)
@@ -102,7 +102,7 @@ class PostgresStore(PostgresOperations):
 class AsyncPostgresStore(PostgresOperations):
     """Runs in Postgres, for async callers on one event loop."""
 
-    def __init__(self, database_url: str, *, connections: int = 4, clock: str = CLOCK) -> None:
+    def __init__(self, database_url: str, *, connections: int = 6, clock: str = CLOCK) -> None:
         self._url = database_url
         self._connecting = connecting(database_url, PLANNING, STALLING)
         self._connections = connections

@@ -27,6 +27,15 @@ def worker(
             envvar="CNSTRA_THREADS", min=1, metavar="M", help="How many sync handlers a process runs at the same time."
         ),
     ] = _USUAL.threads,
+    coroutines: Annotated[
+        int,
+        typer.Option(
+            envvar="CNSTRA_COROUTINES",
+            min=1,
+            metavar="K",
+            help="How many async handlers a process runs at the same time.",
+        ),
+    ] = _USUAL.coroutines,
     transactions: Annotated[
         int | None,
         typer.Option(
@@ -81,6 +90,7 @@ def worker(
         broker_url=places.broker(broker_url),
         processes=processes,
         threads=threads,
+        coroutines=coroutines,
         transactions=transactions,
         queues=None if queues is None else _names(queues),
         lease=lease,

@@ -27,6 +27,7 @@ class Orders:
     broker_url: str
     processes: int
     threads: int
+    coroutines: int
     queues: tuple[str, ...] | None
     lease: float
     drain: float
@@ -40,6 +41,7 @@ class Orders:
         return WorkerSettings(
             queues=self.queues,
             threads=self.threads,
+            coroutines=self.coroutines,
             transactions=self.transactions,
             lease=timedelta(seconds=self.lease),
             drain=timedelta(seconds=self.drain),

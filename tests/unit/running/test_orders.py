@@ -13,7 +13,7 @@ def orders(**changes: object) -> Orders:
     given: dict[str, object] = {
         "app": "shop:cns", "database_url": "postgresql://u:p@h/d", "broker_url": "redis://h", "processes": 2,
         "threads": 3, "queues": ("a", "b"), "lease": 1.5, "drain": 0.0, "log_level": "info", "debug": True,
-        "transactions": 5,
+        "coroutines": 4, "transactions": 5,
         "contexts": ("a=redis://:p@h/0", "shop:store"),
     }  # fmt: skip
     return Orders(**given | changes)  # type: ignore[arg-type]

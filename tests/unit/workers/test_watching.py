@@ -93,9 +93,9 @@ def watched() -> Iterator[Watched]:
 
 def test_a_call_that_ends_in_time_is_its_own(watched: Watched) -> None:
     """Its end counts, and its time is forgotten with it."""
-    watched.begin(work())
+    _, call = watched.begin(work())
     watched.time.advance(59)
-    assert watched.watch.stands(work())
+    assert watched.watch.stands(call)
     assert watched.watch.end(work(), "its handler returned")
     watched.time.advance(3600)
     assert watched.none_lost
@@ -104,23 +104,24 @@ def test_a_call_that_ends_in_time_is_its_own(watched: Watched) -> None:
 
 def test_a_call_without_a_limit_may_take_for_ever(watched: Watched) -> None:
     """Nobody takes its claim."""
-    watched.begin(work(), None)
+    _, call = watched.begin(work(), None)
     watched.begin(work(2))
     watched.time.advance(1_000_000)
     assert "activation 2" in str(watched.lost())
+    assert watched.watch.stands(call)
     assert watched.watch.end(work(), "its handler returned")
 
 
 def test_a_call_that_takes_too_long_is_lost(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
     """The error names it and its limit; its end is dropped, with one line that says how long it took; it is told."""
-    lifeline, _ = watched.begin(work())
+    lifeline, call = watched.begin(work())
     watched.time.advance(60)
     error = str(watched.lost())
     assert f"run {RUN}, activation 1 (bank on order): it took longer than its max_duration of 0:01:00" in error
     assert "cannot be interrupted; what it still comes to is dropped" in error
     assert watched.watch.stuck(is_async=False) == 1
     assert lifeline.cancelled
-    assert not watched.watch.stands(work())
+    assert not watched.watch.stands(call)
     watched.time.advance(30)
 
     assert not watched.watch.end(work(), "its handler returned")

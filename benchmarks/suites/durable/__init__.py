@@ -1,0 +1,267 @@
+"""The durable engine: steps per second, milliseconds per step, and what they cost, beside others doing the same work.
+
+``graphs`` has the work, ``ours`` and ``bare`` do it with CNStra and with Postgres alone, ``cnstra``'s peers have programs of
+their own; here stands who races whom, and the goals. All figures are by the clock, servers and load generator included, on
+private servers with Postgres's durable defaults.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+
+from benchmarks.measuring import Beside, Contestant, Effort, Goal, Race
+from benchmarks.suites.durable import bare, graphs, ours
+from benchmarks.suites.durable.servers import Place, fresh, servers, workers
+from cnstra import Orchestrator
+
+_OURS = "cnstra"
+_BARE = "Postgres: one client's insert and commit"
+_MOST_ROUNDS = 5
+_FIRST_HOPS = 50_000
+"""Of a worker, before which its memory may grow."""
+
+
+def races(effort: Effort) -> Iterator[Race]:
+    """The races, one after the other."""
+    with servers() as place:
+        costs = ours.Costs()
+        yield _chains(place, effort, costs)
+        yield _fans(place, effort)
+        if not effort.is_quick:
+            yield from _costs_of_a_step(costs)
+            yield from _one_at_a_time(place, effort)
+            yield _contexts(place, effort)
+            yield from _submits(place, effort)
+            yield from _slow_handlers(place, effort)
+            yield _memory(place, effort)
+            yield from _idling(place, effort)
+
+
+# -- many runs at once ---------------------------------------------------------------------------------------------
+
+
+def _chains(place: Place, effort: Effort, costs: ours.Costs) -> Race:
+    runs, rows = effort.size(20_000), effort.size(4_000)
+    return Race(
+        name=f"W1: runs of {graphs.STEPS} no-op steps",
+        unit="steps/s",
+        contestants=(
+            Contestant(
+                name=_BARE, says=f"{rows:,} rows, one a commit", take=partial(bare.inserts_per_second, place, rows)
+            ),
+            Contestant(
+                name=_OURS,
+                says=f"{runs:,} runs, submitted by the thousand, two worker processes of eight threads",
+                take=partial(ours.steps_per_second, place, "chain", runs, costs=costs),
+                goal=Goal(at_least=10_000),
+                beside=(Beside(other=_BARE, goal=Goal(at_least=3)),),
+            ),
+            Contestant(
+                name=f"{_OURS}, async handlers",
+                says="the same with async handlers",
+                take=partial(ours.steps_per_second, place, "async_chain", runs),
+                beside=(Beside(other=_BARE),),
+            ),
+        ),
+        warm_ups=0,
+        most_rounds=_MOST_ROUNDS,
+    )
+
+
+def _fans(place: Place, effort: Effort) -> Race:
+    runs = effort.size(3_000)
+    return Race(
+        name=f"W2: runs that scatter to {graphs.MEMBERS} and gather",
+        unit="steps/s",
+        contestants=(
+            Contestant(
+                name=_OURS,
+                says=f"{runs:,} runs of {graphs.FAN_STEPS} steps, two worker processes of eight threads",
+                take=partial(ours.fans_per_second, place, runs),
+                goal=Goal(at_least=8_000),
+            ),
+        ),
+        warm_ups=0,
+        most_rounds=_MOST_ROUNDS,
+    )
+
+
+def _contexts(place: Place, effort: Effort) -> Race:
+    runs = effort.size(4_000)
+    return Race(
+        name="W5: each step reads the context and writes 4 KB of it",
+        unit="steps/s",
+        contestants=(
+            Contestant(
+                name=_OURS,
+                says=f"{runs:,} runs of {graphs.STEPS} steps, each with a key of its own",
+                take=partial(ours.writing_steps_per_second, place, runs),
+                goal=Goal(at_least=4_000),
+            ),
+        ),
+        warm_ups=0,
+        most_rounds=3,
+    )
+
+
+def _costs_of_a_step(costs: ours.Costs) -> Iterator[Race]:
+    yield _read_off("W1: commits", "commits a step", costs.commits, Goal(at_most=0.02))
+    yield _read_off("W1: write-ahead log", "bytes a step", costs.wal, Goal(at_most=1_100))
+
+
+def _read_off(name: str, unit: str, figures: deque[float], goal: Goal) -> Race:
+    """A race of figures that were taken beside those of an earlier one."""
+    return Race(
+        name=name,
+        unit=unit,
+        contestants=(
+            Contestant(name=_OURS, says="as the server counts, load included", take=figures.popleft, goal=goal),
+        ),
+        warm_ups=0,
+        most_rounds=max(len(figures), 1),
+    )
+
+
+# -- one run, and nobody else --------------------------------------------------------------------------------------
+
+
+def _one_at_a_time(place: Place, effort: Effort) -> Iterator[Race]:
+    rows = effort.size(200)
+    with ExitStack() as stack:
+        here = stack.enter_context(fresh(place))
+        idle: dict[str, ours.Idle] = {}
+        for graph in ("line", "clock"):
+            stack.enter_context(workers(here, graph, processes=1))
+            client = stack.enter_context(
+                Orchestrator(getattr(graphs, graph), database=here.database_url, broker=here.broker_url)
+            )
+            idle[graph] = ours.Idle(client, stack.enter_context(here.connect()))
+        yield Race(
+            name=f"W3: one run of {graphs.LINE} steps on an idle system",
+            unit="ms a step",
+            contestants=(
+                Contestant(
+                    name=_BARE,
+                    says=f"{rows:,} rows, one a commit",
+                    take=partial(bare.milliseconds_per_insert, place, rows),
+                ),
+                Contestant(
+                    name=_OURS,
+                    says="from the call of submit to the end of the run",
+                    take=idle["line"].milliseconds_per_step,
+                    goal=Goal(at_most=1.2),
+                    beside=(Beside(other=_BARE, goal=Goal(at_most=4)),),
+                ),
+            ),
+            warm_ups=3,
+        )
+        yield Race(
+            name="W4: from submit to the first line of the handler, on an idle system",
+            unit="ms",
+            contestants=(
+                Contestant(
+                    name=_OURS,
+                    says="a run of one step, 50 ms after the last one",
+                    take=idle["clock"].milliseconds_to_start,
+                    goal=Goal(at_most=3),
+                ),
+            ),
+            warm_ups=5,
+        )
+
+
+# -- submits -------------------------------------------------------------------------------------------------------
+
+
+def _submits(place: Place, effort: Effort) -> Iterator[Race]:
+    ways = (("submit", False, effort.size(3_000), 1_500), ("submit_many", True, effort.size(40_000), 20_000))
+    for name, at_once, runs, least in ways:
+        yield Race(
+            name=name,
+            unit="runs/s",
+            contestants=(
+                Contestant(
+                    name=_OURS,
+                    says=f"{runs:,} runs, {'by the thousand' if at_once else 'one by one'}, one client, no worker",
+                    take=partial(ours.submits_per_second, place, runs, at_once=at_once),
+                    goal=Goal(at_least=least),
+                ),
+            ),
+            warm_ups=0,
+            most_rounds=_MOST_ROUNDS,
+        )
+
+
+# -- handlers that take their time, and workers that live long -----------------------------------------------------
+
+
+def _slow_handlers(place: Place, effort: Effort) -> Iterator[Race]:
+    threads, at_once = 32, 500
+    blocking, awaiting = 2 * threads / graphs.BLOCKED, 2 * at_once / graphs.AWAITED
+    runs = effort.size(8_000)
+    yield Race(
+        name=f"sync handlers that block {graphs.BLOCKED * 1000:.0f} ms, 2 × {threads} threads",
+        unit="steps/s",
+        contestants=(
+            Contestant(
+                name=_OURS,
+                says=f"{runs:,} runs; ideal is {blocking:,.0f}",
+                take=partial(ours.steps_per_second, place, "blocking", runs, threads=threads),
+                goal=Goal(at_least=0.9 * blocking),
+            ),
+        ),
+        warm_ups=0,
+        most_rounds=3,
+    )
+    yield Race(
+        name=f"async handlers that await {graphs.AWAITED * 1000:.0f} ms, 2 × {at_once} at once",
+        unit="steps/s",
+        contestants=(
+            Contestant(
+                name=_OURS,
+                says=f"{runs:,} runs; ideal is {awaiting:,.0f}",
+                take=partial(ours.steps_per_second, place, "awaiting", runs),
+                goal=Goal(at_least=0.9 * awaiting),
+            ),
+        ),
+        warm_ups=0,
+        most_rounds=3,
+    )
+
+
+def _memory(place: Place, effort: Effort) -> Race:
+    first = _FIRST_HOPS // graphs.STEPS
+    runs = first + effort.size(1_000_000 // graphs.STEPS)
+    return Race(
+        name=f"a worker's memory after {runs * graphs.STEPS:,} hops, to that after {_FIRST_HOPS:,}",
+        unit="times as much",
+        contestants=(
+            Contestant(
+                name=_OURS,
+                says="resident memory of one process",
+                take=partial(ours.growth, place, runs, first=first),
+                goal=Goal(at_most=1.05),
+            ),
+        ),
+        warm_ups=0,
+        most_rounds=1,
+    )
+
+
+def _idling(place: Place, effort: Effort) -> Iterator[Race]:
+    idling = ours.Idling()
+    seconds = max(effort.size(20), 5)
+    rounds = 3
+    take: Callable[[], float] = partial(idling.measure, place, seconds)
+    yield Race(
+        name="an idle worker process",
+        unit="share of a core",
+        contestants=(Contestant(name=_OURS, says=f"CPU time over {seconds} s", take=take, goal=Goal(at_most=0.01)),),
+        warm_ups=0,
+        most_rounds=rounds,
+    )
+    yield _read_off("an idle worker process: Redis", "commands/s", idling.commands, Goal(at_most=2))
+    yield _read_off("an idle worker process: Postgres", "transactions/s", idling.queries, Goal(at_most=2))
