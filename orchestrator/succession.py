@@ -42,8 +42,12 @@ def _snapshot_after(work: Work, plan: Plan, answer: Answer) -> Snapshot | None:
         return None
     if answer.version == read.version:
         return read
-    written = [entry for entry in plan.entries if entry.version == answer.version]
-    if answer.version != read.version + 1 or any(entry.activation_id != work.activation_id for entry in written):
+    written = [
+        entry
+        for entry in plan.entries
+        if entry.version == answer.version and entry.activation_id == work.activation_id
+    ]
+    if not written or answer.version != read.version + 1:
         return None
     slots = {**read.slots, **{entry.slot: Slot(entry.version, entry.text) for entry in written}}
     return Snapshot(version=answer.version, slots=slots)

@@ -60,17 +60,23 @@ def _write(plans: Sequence[Plan], runs: Mapping[UUID, Run], loaded: LoadedRuns, 
     """Write the plans, of ``runs`` as they were loaded; answers what became ready."""
     if not plans:
         return []
-    yield from _write_runs([(runs[plan.run.run_id], plan.run) for plan in plans])
-    changed = [
-        (plan.run.run_id, loaded.activation(plan.run.run_id, number), activation)
-        for plan in plans
-        for number, activation in plan.changed.items()
-    ]
-    if changed:
-        yield from _write_activations(changed, now)
+    going, changed_runs = shapes.go_on([(runs[plan.run.run_id], plan.run) for plan in plans])
+    finished, changed = shapes.finished(
+        [
+            (plan.run.run_id, loaded.activation(plan.run.run_id, number), activation)
+            for plan in plans
+            for number, activation in plan.changed.items()
+        ],
+        now,
+    )
     created = [(plan.run.run_id, activation) for plan in plans for activation in plan.created]
-    if created:
-        yield shapes.insert_activations(created, now)
+    if going or finished or created:
+        [(written,)] = yield shapes.write_hops(going, finished, created, now)
+        _all_written(written, len(finished))
+    if changed_runs:
+        yield shapes.update_runs(changed_runs)
+    if changed:
+        _all_written(len((yield shapes.update_activations(changed))), len(changed))
     yield from _write_contexts(plans, now)
     yield from _write_tries(plans, now)
     yield from _write_waits(plans, now)
@@ -79,26 +85,9 @@ def _write(plans: Sequence[Plan], runs: Mapping[UUID, Run], loaded: LoadedRuns, 
     return [ready for plan in plans for ready in batches.made_ready(plan)] + swept
 
 
-def _write_runs(changed: Sequence[tuple[Run, Run]]) -> Steps[None]:
-    """Most hops change little of their run: a narrow statement takes half of the time."""
-    going, others = shapes.go_on(changed)
-    if going:
-        yield shapes.update_runs_that_go_on(going)
-    if others:
-        yield shapes.update_runs(others)
-
-
-def _write_activations(changed: Sequence[shapes.Changed], now: datetime) -> Steps[None]:
-    finished, others = shapes.finished(changed, now)
-    written = 0
-    if finished:
-        written += len((yield shapes.finish_activations(finished, now)))
-    if others:
-        written += len((yield shapes.update_activations(others)))
-    if written != len(changed):
-        raise InterferenceError(
-            f"{len(changed) - written} of {len(changed)} activations changed under their run's lock"
-        )
+def _all_written(written: int, wanted: int) -> None:
+    if written != wanted:
+        raise InterferenceError(f"{wanted - written} of {wanted} activations changed under their run's lock")
 
 
 def _write_contexts(plans: Sequence[Plan], now: datetime) -> Steps[None]:

@@ -24,12 +24,15 @@ from cnstra.stores.postgres.transactions import Ask, Steps
 
 @dataclass(slots=True)
 class LoadedRuns:
-    """What was loaded of locked runs. ``posted`` are signals that were sent by key: several of the runs may expect one."""
+    """What was loaded of locked runs, and ``now``, the time when all were locked. ``posted`` are signals that were sent by key:
+    several of the runs may expect one.
+    """
 
     runs: dict[UUID, Loaded] = field(default_factory=dict)
     graphs: dict[UUID, str] = field(default_factory=dict)
     posted: dict[tuple[str, str], list[Letter]] = field(default_factory=dict)
     keys: dict[UUID, set[str]] = field(default_factory=dict)
+    now: datetime | None = None
 
     def of_run(self, run_id: UUID) -> Loaded:
         """What one run's events are decided on, with what was sent by key and not taken by another run of the batch."""
@@ -65,8 +68,9 @@ def load(by_run: Mapping[UUID, list[Event]]) -> Steps[tuple[dict[UUID, Run], Loa
     if writing:
         for run_id, heads in (yield Ask("load_heads", {"run_ids": writing})):
             found.runs[run_id].heads = heads
-    [(now,)] = yield Ask("clock", {})
-    return runs, found, now
+    if found.now is None:
+        [(found.now,)] = yield Ask("clock", {})
+    return runs, found, found.now
 
 
 # -- activations ---------------------------------------------------------------------------------------------------
@@ -84,12 +88,16 @@ def _load_activations(needs: Mapping[UUID, Needs], found: LoadedRuns) -> Steps[N
     ending = [run_id for run_id, need in needs.items() if need.everything_open]
     if ending:
         _keep((yield Ask("load_open", {"run_ids": ending})), found)
+        found.now = None  # it may have waited for claims
 
 
 def _load_named(keys: list[tuple[UUID, int]], found: LoadedRuns) -> Steps[None]:
     if keys:
         named = {"run_ids": [run_id for run_id, _ in keys], "activation_ids": [number for _, number in keys]}
-        _keep((yield Ask("load_activations", named)), found)
+        rows = yield Ask("load_activations", named)
+        _keep(rows, found)
+        if rows:
+            found.now = rows[-1][-1]
 
 
 def _keep(rows: Iterable[Any], found: LoadedRuns) -> None:

@@ -25,6 +25,7 @@ from cnstra.orchestrator.machine.states import ActivationStatus, RunStatus
 from cnstra.orchestrator.slots import EMPTY, Slot, Snapshot
 from cnstra.orchestrator.store import Work
 from cnstra.stores.postgres.arrays import array_of
+from cnstra.stores.postgres.statements import included
 from cnstra.stores.postgres.transactions import Ask, Rows
 
 # -- records from rows ---------------------------------------------------------------------------------------------
@@ -208,22 +209,19 @@ def go_on(runs: Sequence[tuple[Run, Run]]) -> tuple[list[Run], list[Run]]:
     return going, others
 
 
-def update_runs_that_go_on(runs: Sequence[Run]) -> Ask:
-    return Ask(
-        "update_runs_that_go_on",
-        {
-            "run_ids": [run.run_id for run in runs],
-            "statuses": [run.status.value for run in runs],
-            "outstanding": [run.outstanding for run in runs],
-            "active": [run.active for run in runs],
-            "last_activations": [run.last_activation for run in runs],
-            "last_finishes": [run.last_finish for run in runs],
-            "last_groups": [run.last_group for run in runs],
-            "versions": [run.context_version for run in runs],
-            "started": [run.started_at for run in runs],
-            "finished": [run.finished_at for run in runs],
-        },
-    )
+def _going(runs: Sequence[Run]) -> dict[str, Any]:
+    return {
+        "run_ids": [run.run_id for run in runs],
+        "statuses": [run.status.value for run in runs],
+        "outstanding": [run.outstanding for run in runs],
+        "active": [run.active for run in runs],
+        "last_activations": [run.last_activation for run in runs],
+        "last_finishes": [run.last_finish for run in runs],
+        "last_groups": [run.last_group for run in runs],
+        "versions": [run.context_version for run in runs],
+        "started": [run.started_at for run in runs],
+        "finished": [run.finished_at for run in runs],
+    }
 
 
 Changed = tuple[UUID, Activation, Activation]
@@ -250,22 +248,34 @@ def finished(changed: Sequence[Changed], now: datetime) -> tuple[list[Changed], 
     return plain, others
 
 
-def finish_activations(changed: Sequence[Changed], now: datetime) -> Ask:
-    after = [activation for _, _, activation in changed]
+def write_hops(
+    going: Sequence[Run],
+    finished: Sequence[Changed],
+    created: Sequence[tuple[UUID, NewActivation]],
+    now: datetime,
+) -> Ask:
+    """All three at once; it answers how many activations it has finished."""
     return Ask(
-        "finish_activations",
-        {
-            "now": now,
-            "run_ids": [run_id for run_id, _, _ in changed],
-            "activation_ids": [activation.activation_id for activation in after],
-            "epochs": [activation.epoch for activation in after],
-            "finishes": [activation.finish for activation in after],
-            "reads": [activation.version_read for activation in after],
-            "writes": [activation.version_written for activation in after],
-            "outputs": [_outputs(activation.outputs) for activation in after],
-            "undoable": [activation.undoable for activation in after],
-        },
+        "write_hops",
+        included("run", _going(going))
+        | included("done", _finished(finished, now))
+        | included("new", insert_activations(created, now).parameters),
     )
+
+
+def _finished(changed: Sequence[Changed], now: datetime) -> dict[str, Any]:
+    after = [activation for _, _, activation in changed]
+    return {
+        "now": now,
+        "run_ids": [run_id for run_id, _, _ in changed],
+        "activation_ids": [activation.activation_id for activation in after],
+        "epochs": [activation.epoch for activation in after],
+        "finishes": [activation.finish for activation in after],
+        "reads": [activation.version_read for activation in after],
+        "writes": [activation.version_written for activation in after],
+        "outputs": [_outputs(activation.outputs) for activation in after],
+        "undoable": [activation.undoable for activation in after],
+    }
 
 
 def update_activations(changed: Sequence[Changed]) -> Ask:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from typing import Any
 
 _FILES = ("queries.sql", "limits.sql", "steps.sql", "diagnosis.sql")
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
@@ -23,6 +24,10 @@ _UNBLOCKED_SQL = r"case when \1.limited then 'limited' end"
 # the same condition would let it read from end to end: with statistics that lag behind, the planner thinks it empty.
 _UNINDEXED = re.compile(r"\bUNINDEXED\((\w+\.\w+)\)")
 _UNINDEXED_SQL = r"(\1 || '')"
+
+# Another statement as a part of this one, its parameters with a prefix of their own.
+_INCLUDE = re.compile(r"\bINCLUDE\((\w+), (\w+)\)")
+_PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
 def sql_text(name: str) -> str:
@@ -43,4 +48,13 @@ def statements(clock: str = "clock_timestamp()") -> Mapping[str, str]:
         for macro, sql in ((_SKILL, _SKILL_SQL), (_UNBLOCKED, _UNBLOCKED_SQL), (_UNINDEXED, _UNINDEXED_SQL)):
             text = macro.sub(sql, text)
         found[name] = text
-    return found
+    return {name: _INCLUDE.sub(lambda part: _prefixed(found[part[1]], part[2]), text) for name, text in found.items()}
+
+
+def _prefixed(statement: str, prefix: str) -> str:
+    return _PARAMETER.sub(rf"%({prefix}_\1)s", statement)
+
+
+def included(prefix: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a statement that another one includes under a prefix."""
+    return {f"{prefix}_{name}": value for name, value in parameters.items()}

@@ -216,6 +216,57 @@ def test_g14_a_worker_with_the_store_claims_in_the_order_of_the_index(elsewhere:
     assert A_FEW_PAGES < pages < 20 * _CLAIM["limit"]
 
 
+# -- before anybody has counted anew -----------------------------------------------------------------------------------
+
+_YOUNG = f"""
+alter table cnstra.activation set (autovacuum_enabled = false);
+
+insert into cnstra.worker (worker, host, pid, graph, graph_version, queues, dendrites, lease, started_at, last_seen_at,
+                           expires_at)
+select gen_random_uuid(), 'h', 1, 'shop', 'v1', array['default'], array['stock' || chr(31) || 'order'], '1 day', now(),
+       now(), now() + interval '1 day';
+
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue,
+                               priority, attempt, status, created_at, available_at, finished_at)
+select gen_random_uuid(), 1, 0, 'shop', '', 'stock', 'handle', 'order', '1', 'default', 0, 1, 'done', now(), now(), now()
+from generate_series(1, 1000) n;
+
+analyze;
+
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue,
+                               priority, attempt, status, epoch, nonce, worker, created_at, available_at)
+select gen_random_uuid(), 1, 0, 'shop', '', 'stock', 'handle', 'order', '1', 'default', 0, 1,
+       case when n % 2 = 0 then 'ready' else 'running' end, 1, 1, gen_random_uuid(), now(), now() - interval '1 minute'
+from generate_series(1, {BACKLOG}) n
+"""
+
+
+@pytest.fixture(scope="module")
+def young(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A database that has filled up within a minute: half is ready, half is running, and the statistics are of before."""
+    with _filled(servers, template_url, _YOUNG) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("statement", ["find_unclaimed", "set_unknown_aside"])
+def test_g14_a_look_at_a_young_backlog_reads_what_it_looks_at(young: psycopg.Connection[Any], statement: str) -> None:
+    """Each of the few is found by its key again, and not by reading all that is ready."""
+    pages, in_vain = cost(young, statement, _LOOK | {"limit": 5})
+    assert in_vain <= 5
+    assert pages < A_FEW_PAGES
+
+
+@pytest.mark.parametrize("statement", ["claims_of_ids", "load_activations", "report_progress"])
+def test_g14_what_is_found_by_its_key_is_so_in_a_young_table(young: psycopg.Connection[Any], statement: str) -> None:
+    """All that is running is in a small index, as far as the planner knows; it is not read instead."""
+    rows = young.execute("select run_id from cnstra.activation where status = 'running' limit 5").fetchall()
+    few: dict[str, Any] = {"run_ids": [run_id for (run_id,) in rows], "activation_ids": [1] * 5}
+    few |= {"epochs": [1] * 5, "nonces": [1] * 5, "progress": ["1"] * 5}
+    pages, in_vain = cost(young, statement, few)
+    assert in_vain == 0
+    assert pages < 2 * A_FEW_PAGES
+
+
 # -- sagas -----------------------------------------------------------------------------------------------------------
 
 _PAUSED = """

@@ -129,6 +129,7 @@ class Hop:
         """The hop as a settlement; anew after ``take_in``."""
         return RunEvent(
             run_id=self.work.run_id,
+            work=self.work,
             event=Succeeded(
                 fence=self.work.fence,
                 targets=self.targets,

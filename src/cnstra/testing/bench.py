@@ -212,7 +212,8 @@ class Bench:
             return
         event = hop.event
         assert event is not None
-        [applied] = self._store.run(self._store.apply([RunEvent(run_id=hop.work.run_id, event=event)])).answers
+        settled = RunEvent(run_id=hop.work.run_id, event=event, work=hop.work)
+        [applied] = self._store.run(self._store.apply([settled])).answers
         if applied.verdict is Verdict.STALE:
             assert hop.call is not None
             with self._seeded():

@@ -249,10 +249,11 @@ order by r.run_id
 for no key update skip locked
 
 -- name: load_activations
--- Activations of locked runs: a second statement, so that it sees what was committed while the first one waited.
+-- Activations of locked runs: a second statement, so that it sees what was committed while the first one waited. And the time,
+-- which is to be that of the locks.
 select a.run_id, a.activation_id, a.status, a.queue, a.attempt, a.epoch, a.nonce, a.worker, a.tries, a.failures, a.idled,
        a.conflicts, a.crashes, a.blocked, a.available_at, a.started_at, a.error, a.error_type, a.compensable, a.undo,
-       a.finish, a.version_read, a.version_written, a.path, a.gathers, a.limited, a.handled
+       a.finish, a.version_read, a.version_written, a.path, a.gathers, a.limited, a.handled, CLOCK()
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[]) k (run_id, activation_id)
 join cnstra.activation a on a.run_id = k.run_id and a.activation_id = k.activation_id
 
@@ -433,6 +434,14 @@ from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(parents)s::int[], 
      n (run_id, activation_id, parent, ordinal, neuron, dendrite, collateral, payload, queue, attempt, status, blocked,
         nonce, worker, available_at, compensable, origin, path, group_id, gathers, limited)
 join cnstra.run r on r.run_id = n.run_id
+
+-- name: write_hops
+-- What most settlements come to, in one round trip: runs that go on, activations that are done, and those that they begin.
+-- The parts touch rows of their own, all of locked runs, and none reads what another writes.
+with going as (INCLUDE(update_runs_that_go_on, run)),
+     finished as (INCLUDE(finish_activations, done)),
+     begun as (INCLUDE(insert_activations, new))
+select count(*) from finished
 
 -- name: deliver
 -- Give activations that waited the signals that have come for them.

@@ -1,0 +1,190 @@
+"""How much a process may claim, and who is told when there is room again."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from cnstra.orchestrator.machine.records import Claimed
+from cnstra.orchestrator.slots import EMPTY
+from cnstra.orchestrator.store import Work
+from cnstra.workers import holding
+from cnstra.workers.holding import MOST_AHEAD, MOST_BYTES_SETTLING, MOST_SETTLING, Holdings, Job
+
+SYNC, ASYNC = False, True
+
+
+class Times:
+    """The monotonic clock of the module, moved by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(holding.time, "monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def times(monkeypatch: pytest.MonkeyPatch) -> Times:
+    return Times(monkeypatch)
+
+
+def job(number: int, *, is_async: bool = False) -> Job:
+    work = Work(
+        run_id=UUID(int=number),
+        fence=Claimed(activation_id=1, epoch=1, nonce=7),
+        neuron="bank",
+        collateral="order",
+        queue="default",
+        payload="1",
+        attempt=1,
+        try_number=1,
+        failures=0,
+        elapsed=0.0,
+        idled=0.0,
+        crashes=0,
+        run_elapsed=0.0,
+        run_idled=0.0,
+        policy=None,
+        snapshot=EMPTY,
+    )
+    return Job(work=work, claimed=0.0, streak=0, is_async=is_async)
+
+
+def jobs(count: int, **options: Any) -> list[Job]:
+    return [job(number, **options) for number in range(1, count + 1)]
+
+
+def call(holdings: Holdings, times: Times, of: list[Job], seconds: float) -> None:
+    """Claim these, and call them one after the other, each for so long; their settlements wait."""
+    holdings.take(of, waiting=True)
+    for one in of:
+        assert holdings.begin(one)
+        times.now += seconds
+        holdings.set_down(one.work)
+
+
+def test_as_many_as_there_are_threads_may_wait_for_one_at_first(times: Times) -> None:
+    """Nobody knows yet how long calls take; async handlers wait for nothing."""
+    holdings = Holdings(threads=4, coroutines=10)
+    assert holdings.room({SYNC}) == 8
+    assert holdings.room({ASYNC}) == 10
+    assert holdings.room({SYNC, ASYNC}) == 8
+    assert holdings.room(set()) == 0
+
+
+def test_a_call_that_has_ended_takes_no_room_before_it_is_settled(times: Times) -> None:
+    """Its settlement may wait; it is held until then."""
+    holdings = Holdings(threads=2, coroutines=1)
+    first, second = jobs(2)
+    holdings.take([first, second], waiting=True)
+    assert holdings.room({SYNC}) == 2
+    assert holdings.begin(first)
+    assert holdings.room({SYNC}) == 2
+    holdings.set_down(first.work)
+    assert holdings.room({SYNC}) == 3
+    assert holdings.holds(first.work.run_id, first.work.fence)
+    holdings.let_go([first.work])
+    assert holdings.room({SYNC}) == 3
+    assert not holdings.holds(first.work.run_id, first.work.fence)
+    holdings.let_go([second.work])
+    assert holdings.room({SYNC}) == 4
+    assert holdings.is_empty
+
+
+def test_quick_calls_are_claimed_ahead_and_one_slow_call_ends_that(times: Times) -> None:
+    """As many as the threads work off in a moment, and never more than the most."""
+    holdings = Holdings(threads=4, coroutines=1)
+    call(holdings, times, jobs(300), 0.000_1)
+    assert holdings.room({SYNC}) == 4 + MOST_AHEAD
+    call(holdings, times, [job(1000)], 5.0)
+    assert holdings.room({SYNC}) == 8
+
+
+def test_handlers_that_take_longer_than_a_moment_are_not_claimed_ahead(times: Times) -> None:
+    """Others may have a thread for them."""
+    holdings = Holdings(threads=4, coroutines=1)
+    call(holdings, times, jobs(300), 0.05)
+    assert holdings.room({SYNC}) == 8
+
+
+def test_a_store_that_is_slow_is_given_no_more(times: Times) -> None:
+    """By number: what is settled still is bounded, however quick the handlers are."""
+    holdings = Holdings(threads=4, coroutines=1)
+    all_of_them = jobs(MOST_SETTLING)
+    call(holdings, times, all_of_them, 0.000_1)
+    assert holdings.room({SYNC}) == 0
+    assert holdings.lacks({SYNC}) > 0
+    holdings.let_go([one.work for one in all_of_them[:5]])
+    assert holdings.room({SYNC}) == 5
+
+
+def test_nor_is_one_that_is_to_take_very_much(times: Times) -> None:
+    """By size."""
+    holdings = Holdings(threads=4, coroutines=1)
+    big, small = jobs(2)
+    holdings.take([big, small], waiting=True)
+    for one, size in ((big, MOST_BYTES_SETTLING), (small, 1)):
+        assert holdings.begin(one)
+        holdings.set_down(one.work, size=size)
+    assert holdings.room({SYNC}) == 0
+    holdings.let_go([big.work])
+    assert holdings.room({SYNC}) == 8
+
+
+def test_what_has_waited_through_two_looks_is_given_back_and_nothing_more_is_to_wait(times: Times) -> None:
+    """Until a thread is free: then as many as before may."""
+    holdings = Holdings(threads=1, coroutines=1)
+    busy, waits, follows = jobs(3)
+    holdings.take([busy, waits], waiting=True)
+    assert holdings.begin(busy)
+    assert holdings.overdue() == []
+    assert holdings.overdue() == [waits]
+    assert not holdings.begin(waits)
+    holdings.let_go([waits.work])
+    assert holdings.room({SYNC}) == 0
+    holdings.take([follows], waiting=True)
+    assert holdings.begin(follows)
+    holdings.let_go([follows.work])
+    assert holdings.room({SYNC}) == 1
+
+
+def test_who_waits_for_room_is_told_when_it_is_worth_a_claim(times: Times) -> None:
+    """Not by each claim that goes: he would be woken for each."""
+    holdings = Holdings(threads=16, coroutines=1)
+    held = jobs(32)
+    holdings.take(held, waiting=True)
+    told = threading.Event()
+    waits = threading.Event()
+
+    def wait() -> None:
+        with holdings.change:
+            holdings.wants_room = holdings.lacks({SYNC})
+            waits.set()
+            holdings.change.wait_for(lambda: not holdings.lacks({SYNC}))
+            told.set()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    assert waits.wait(60)
+    for one in held[:3]:
+        holdings.let_go([one.work])
+    with holdings.change:
+        assert holdings.wants_room == 1
+        assert not told.is_set()
+    holdings.let_go([held[3].work])
+    waiter.join(60)
+    assert told.is_set()
+
+
+def test_who_waits_for_nothing_to_be_held_is_told(times: Times) -> None:
+    """At the end of a drain."""
+    holdings = Holdings(threads=1, coroutines=1)
+    (one,) = jobs(1)
+    holdings.take([one], waiting=True)
+    assert not holdings.wait_for_none(0.0)
+    letting = threading.Timer(0.0, holdings.let_go, [[one.work]])
+    letting.start()
+    assert holdings.wait_for_none(60.0)
+    letting.join()
