@@ -8,7 +8,7 @@ export PYTHON
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-demo demo test check bench bench-quick chaos up down
+.PHONY: help setup setup-demo demo test check bench bench-quick profile chaos up down
 
 help:
 	@echo "make demo         run the order saga on real purchases, on servers of its own, through a crash of a worker"
@@ -16,6 +16,7 @@ help:
 	@echo "make check        lint, check formats, types and imports, build the documentation"
 	@echo "make chaos        run the long tests, in which servers and workers die all the time; CHAOS_ARGS are for pytest"
 	@echo "make bench        measure the speed; bench-quick takes a few minutes"
+	@echo "make profile      see where the time of durable hops goes, in a worker and in Postgres"
 	@echo "make up           start Postgres and Valkey for development; they run until make down"
 	@echo "make down         stop them"
 	@echo "make setup        only install what the others need, into .venv"
@@ -45,6 +46,9 @@ chaos: setup
 bench bench-quick: setup
 	@test -d benchmarks || { echo "make $@: there is no folder benchmarks, so there is nothing to measure" >&2; exit 2; }
 	$(BIN)/python -m benchmarks $(if $(filter bench-quick,$@),--quick)
+
+profile: setup
+	$(BIN)/python -m benchmarks.profiling
 
 up: setup-demo
 	@$(BIN)/cnstra up

@@ -1,6 +1,6 @@
 """Group commit: settlements of many hops travel as one transaction.
 
-Owns the one thread that settles. There is no timer: whatever is pending when the last commit has returned goes into the
+Owns the threads that settle. There is no timer: whatever is pending when the last commit has returned goes into the
 next. While the store is away it keeps the batch and tries again; a batch that the store refuses is halved until the one
 settlement that it cannot hold is found. Refuses to know what the answers mean: it hands them on.
 """
@@ -62,10 +62,11 @@ Before = Callable[[Sequence[Settlement]], None]
 Rings = tuple[Ring, ...]
 Settled = Callable[[Sequence[tuple[Settlement, Applied]]], None]
 Refused = Callable[[Settlement, DataRefused], None]
+Lane = queue.SimpleQueue[Settlement | Rings | None]
 
 
 class Committer:
-    """Settles hops in batches, on a thread of its own. ``before`` is done before each batch, again where that is tried
+    """Settles hops in batches, on threads of its own. ``before`` is done before each batch, again where that is tried
     again."""
 
     def __init__(
@@ -84,12 +85,12 @@ class Committer:
         self._settled = settled
         self._refused = refused
         self._rung = rung
-        self._pending: queue.SimpleQueue[Settlement | Rings | None] = queue.SimpleQueue()
         self._abandoned = threading.Event()
         self._away = False
+        self._lanes: list[Lane] = [queue.SimpleQueue() for _ in range(IN_FLIGHT)]
         self._threads = [
-            threading.Thread(target=self._run, name=f"cnstra-committer-{number}", daemon=True)
-            for number in range(1, IN_FLIGHT + 1)
+            threading.Thread(target=self._run, args=(lane,), name=f"cnstra-committer-{number}", daemon=True)
+            for number, lane in enumerate(self._lanes, start=1)
         ]
 
     def start(self) -> None:
@@ -97,33 +98,33 @@ class Committer:
             thread.start()
 
     def put(self, settlement: Settlement) -> None:
-        """Settle this, soon."""
-        self._pending.put(settlement)
+        """Settle this, soon. What is settled of one run goes the same way: two commits would wait for each other."""
+        self._lanes[settlement.work.run_id.int % IN_FLIGHT].put(settlement)
 
     def ring(self, rings: Rings) -> None:
         """Ring for what became ready by a settlement that was committed elsewhere."""
         if rings:
-            self._pending.put(rings)
+            self._lanes[0].put(rings)
 
     def stop(self, timeout: float) -> None:
         """Settle what is pending, then end. What the store did not take within ``timeout`` seconds is abandoned: other
         workers do it again."""
         until = time.monotonic() + timeout
-        for _ in self._threads:
-            self._pending.put(None)
+        for lane in self._lanes:
+            lane.put(None)
         for thread in self._threads:
             thread.join(max(until - time.monotonic(), 0.0))
         self._abandoned.set()
         for thread in self._threads:
             thread.join(1.0)
 
-    def _run(self) -> None:
+    def _run(self, lane: Lane) -> None:
         going = True
         while going:
             batch: list[Settlement] = []
             rings: list[Ring] = []
             size = 0
-            pending = self._pending.get()
+            pending = lane.get()
             while True:
                 if pending is None:
                     going = False
@@ -135,7 +136,7 @@ class Committer:
                 if not going or len(batch) >= MOST_PER_COMMIT or size >= MOST_BYTES_PER_COMMIT:
                     break
                 try:
-                    pending = self._pending.get_nowait()
+                    pending = lane.get_nowait()
                 except queue.Empty:
                     break
             if batch:

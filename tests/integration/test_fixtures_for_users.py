@@ -101,22 +101,22 @@ def session(project: Path, *arguments: str, **environment: str) -> str:
 
 @pytest.mark.parametrize("processes", [[], ["-n", "2"]], ids=["one process", "two processes"])
 def test_each_test_has_a_database_a_broker_and_a_worker_of_its_own(
-    processes: list[str], tmp_path: Path, servers: HeldServers
+    processes: list[str], tmp_path: Path, own_servers: HeldServers
 ) -> None:
     """On servers of the user's, which are left as they were."""
-    with fresh_broker(servers.broker_url, tmp_path) as somebodys, redis.Redis.from_url(somebodys) as client:
+    with fresh_broker(own_servers.broker_url, tmp_path) as somebodys, redis.Redis.from_url(somebodys) as client:
         client.set("somebody's", "data")
         printed = session(
             tmp_path,
             *processes,
-            CNSTRA_DATABASE_URL=servers.database_url,
-            CNSTRA_BROKER_URL=servers.broker_url,
+            CNSTRA_DATABASE_URL=own_servers.database_url,
+            CNSTRA_BROKER_URL=own_servers.broker_url,
         )
         assert client.get("somebody's") == b"data"
 
     databases = re.findall(r"^database (\w+)$", printed, re.MULTILINE)
     assert len(set(databases)) == 4
-    with psycopg.connect(servers.database_url) as connection:
+    with psycopg.connect(own_servers.database_url) as connection:
         left = connection.execute("select datname from pg_database where datname = any(%s)", [databases]).fetchall()
     assert left == []
 

@@ -64,15 +64,15 @@ class Workers:
     """The processes of one ``cnstra worker``."""
 
     def __init__(self, parent: int) -> None:
-        self._pids = [parent, *_children(parent)]
+        self.pids = [parent, *_children(parent)]
 
     def seconds_of_cpu(self) -> float:
         """What they have spent, in all."""
-        return sum(_cpu(pid) for pid in self._pids)
+        return sum(_cpu(pid) for pid in self.pids)
 
     def bytes_resident(self) -> int:
         """The most that one of them holds."""
-        return max(_resident(pid) for pid in self._pids)
+        return max(_resident(pid) for pid in self.pids)
 
 
 @contextmanager
