@@ -30,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     rounds = options.rounds or (5 if options.quick else 15)
     effort = Effort(
-        rounds=rounds, scale=options.scale or (0.25 if options.quick else 1.0), is_quick=bool(options.quick)
+        rounds=rounds,
+        scale=options.scale or (0.25 if options.quick else 1.0),
+        is_quick=bool(options.quick),
+        has_peers=not options.without_peers,
     )
     suites = list(dict.fromkeys(options.suite or SUITES))
     try:
@@ -81,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--suite", action="append", choices=sorted(SUITES), help="run this suite; may be repeated (default: all)")
-    add("--quick", action="store_true", help="a quarter of the work, in 5 rounds")
+    add("--quick", action="store_true", help="a quarter of the work, in 5 rounds, of what is compared with others")
+    add("--without-peers", action="store_true", help="run no other engines beside, and make no environments for them")
     add("--rounds", type=_count, metavar="N", help="rounds that count (default: 15, or 5 with --quick)")
     add(
         "--scale", type=_factor, metavar="FACTOR", help="factor on each size of work (default: 1, or 0.25 with --quick)"

@@ -28,6 +28,8 @@ class Effort:
     scale: float
     is_quick: bool = False
     """Only what compares with others."""
+    has_peers: bool = True
+    """Other engines run, too, each in an environment that is made for it."""
 
     def __post_init__(self) -> None:
         if self.rounds < 1:

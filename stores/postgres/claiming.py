@@ -155,7 +155,10 @@ def load_works(claimed: Rows) -> Steps[list[Work]]:
         return []
     runs = {"run_ids": sorted({row[0] for row in claimed})}
     facts = yield Ask("run_facts", runs)
-    contexts = yield Ask("load_contexts", runs)
+    written = [row[0] for row in facts if row[6]]
+    contexts: Rows = []
+    if written:
+        contexts = yield Ask("load_contexts", {"run_ids": written})
     undone = [(row[0], row[1]) for row in claimed if row[14]]
     emitted: Rows = []
     if undone:

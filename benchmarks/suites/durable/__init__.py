@@ -1,18 +1,22 @@
 """The durable engine: steps per second, milliseconds per step, and what they cost, beside others doing the same work.
 
-``graphs`` has the work, ``ours`` and ``bare`` do it with CNStra and with Postgres alone, ``cnstra``'s peers have programs of
-their own; here stands who races whom, and the goals. All figures are by the clock, servers and load generator included, on
+``graphs`` has the work, ``ours`` and ``bare`` do it with CNStra and with Postgres alone, ``benchmarks.peers`` has others do it;
+here stands who races whom, and the goals. All figures are by the clock, servers and load generator included, on
 private servers with Postgres's durable defaults.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 
 from benchmarks.measuring import Beside, Contestant, Effort, Goal, Race
+from benchmarks.peers.environments import Unprepared
+from benchmarks.peers.roster import CELERY, DBOS, DRAMATIQ, PROCRASTINATE, Peer
+from benchmarks.peers.taking import Servers, Work, Workload, contestant
 from benchmarks.suites.durable import bare, graphs, ours
 from benchmarks.suites.durable.servers import Place, fresh, servers, workers
 from cnstra import Orchestrator
@@ -22,6 +26,10 @@ _BARE = "Postgres: one client's insert and commit"
 _MOST_ROUNDS = 5
 _FIRST_HOPS = 50_000
 """Of a worker, before which its memory may grow."""
+
+_CHAINS = {DBOS: 400, CELERY: 600, PROCRASTINATE: 500, DRAMATIQ: 3_000}
+_FANS = {DBOS: 100, CELERY: 100, PROCRASTINATE: 150, DRAMATIQ: 500}
+"""Runs of each peer: enough for some seconds."""
 
 
 def races(effort: Effort) -> Iterator[Race]:
@@ -45,6 +53,7 @@ def races(effort: Effort) -> Iterator[Race]:
 
 def _chains(place: Place, effort: Effort, costs: ours.Costs) -> Race:
     runs, rows = effort.size(20_000), effort.size(4_000)
+    others = _peers(place, effort, "chains", {peer: effort.size(size) for peer, size in _CHAINS.items()})
     return Race(
         name=f"W1: runs of {graphs.STEPS} no-op steps",
         unit="steps/s",
@@ -57,7 +66,10 @@ def _chains(place: Place, effort: Effort, costs: ours.Costs) -> Race:
                 says=f"{runs:,} runs, submitted by the thousand, two worker processes of eight threads",
                 take=partial(ours.steps_per_second, place, "chain", runs, costs=costs),
                 goal=Goal(at_least=10_000),
-                beside=(Beside(other=_BARE, goal=Goal(at_least=3)),),
+                beside=(
+                    Beside(other=_BARE, goal=Goal(at_least=3)),
+                    *_beside(others, {DBOS: Goal(at_least=25), DRAMATIQ: Goal(at_least=3)}),
+                ),
             ),
             Contestant(
                 name=f"{_OURS}, async handlers",
@@ -65,6 +77,7 @@ def _chains(place: Place, effort: Effort, costs: ours.Costs) -> Race:
                 take=partial(ours.steps_per_second, place, "async_chain", runs),
                 beside=(Beside(other=_BARE),),
             ),
+            *others.values(),
         ),
         warm_ups=0,
         most_rounds=_MOST_ROUNDS,
@@ -73,6 +86,7 @@ def _chains(place: Place, effort: Effort, costs: ours.Costs) -> Race:
 
 def _fans(place: Place, effort: Effort) -> Race:
     runs = effort.size(3_000)
+    others = _peers(place, effort, "fans", {peer: effort.size(size) for peer, size in _FANS.items()})
     return Race(
         name=f"W2: runs that scatter to {graphs.MEMBERS} and gather",
         unit="steps/s",
@@ -82,11 +96,33 @@ def _fans(place: Place, effort: Effort) -> Race:
                 says=f"{runs:,} runs of {graphs.FAN_STEPS} steps, two worker processes of eight threads",
                 take=partial(ours.fans_per_second, place, runs),
                 goal=Goal(at_least=8_000),
+                beside=_beside(others, {DBOS: Goal(at_least=20), DRAMATIQ: Goal(at_least=5)}),
             ),
+            *others.values(),
         ),
         warm_ups=0,
         most_rounds=_MOST_ROUNDS,
     )
+
+
+def _peers(place: Place, effort: Effort, workload: Workload, sizes: Mapping[Peer, int]) -> dict[Peer, Contestant]:
+    """The peers as contestants, without those whose environment cannot be made here."""
+    found: dict[Peer, Contestant] = {}
+    if not effort.has_peers:
+        return found
+    there = Servers(database_url=place.database_url, broker_url=place.broker_url)
+    for peer, size in sizes.items():
+        repetitions = size if workload in {"line", "start"} else 1
+        work = Work(workload=workload, size=1 if repetitions > 1 else size, repetitions=repetitions)
+        try:
+            found[peer] = contestant(peer, work, there)
+        except Unprepared as problem:
+            sys.stderr.write(f"durable: without {peer.name}: {problem}\n")
+    return found
+
+
+def _beside(others: Mapping[Peer, Contestant], goals: Mapping[Peer, Goal]) -> tuple[Beside, ...]:
+    return tuple(Beside(other=other.name, goal=goals.get(peer)) for peer, other in others.items())
 
 
 def _contexts(place: Place, effort: Effort) -> Race:
@@ -130,6 +166,7 @@ def _read_off(name: str, unit: str, figures: deque[float], goal: Goal) -> Race:
 
 def _one_at_a_time(place: Place, effort: Effort) -> Iterator[Race]:
     rows = effort.size(200)
+    others = _peers(place, effort, "line", dict.fromkeys(_CHAINS, 5))
     with ExitStack() as stack:
         here = stack.enter_context(fresh(place))
         idle: dict[str, ours.Idle] = {}
@@ -150,13 +187,15 @@ def _one_at_a_time(place: Place, effort: Effort) -> Iterator[Race]:
                 ),
                 Contestant(
                     name=_OURS,
-                    says="from the call of submit to the end of the run",
-                    take=idle["line"].milliseconds_per_step,
+                    says="from the call of submit to the end of the run, the median of five",
+                    take=partial(idle["line"].milliseconds_per_step, 5),
                     goal=Goal(at_most=1.2),
-                    beside=(Beside(other=_BARE, goal=Goal(at_most=4)),),
+                    beside=(Beside(other=_BARE, goal=Goal(at_most=4)), *_beside(others, {})),
                 ),
+                *others.values(),
             ),
-            warm_ups=3,
+            warm_ups=1,
+            most_rounds=_MOST_ROUNDS,
         )
         yield Race(
             name="W4: from submit to the first line of the handler, on an idle system",
@@ -164,12 +203,13 @@ def _one_at_a_time(place: Place, effort: Effort) -> Iterator[Race]:
             contestants=(
                 Contestant(
                     name=_OURS,
-                    says="a run of one step, 50 ms after the last one",
-                    take=idle["clock"].milliseconds_to_start,
+                    says="runs of one step, 50 ms after each other, the median of ten",
+                    take=partial(idle["clock"].milliseconds_to_start, 10),
                     goal=Goal(at_most=3),
                 ),
             ),
-            warm_ups=5,
+            warm_ups=1,
+            most_rounds=_MOST_ROUNDS,
         )
 
 

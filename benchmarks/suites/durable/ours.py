@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,8 @@ from cnstra.orchestrator.graph import Signal
 
 _AT_ONCE = 1_000
 """Signals of one ``submit_many``."""
+_PAUSE = 0.05
+"""Seconds between two runs on an idle system."""
 _SETTLES = 1.0
 """Seconds for what the workers did at their start to be over."""
 
@@ -102,8 +105,12 @@ class Idle:
         self._client = client
         self._connection = connection
 
-    def milliseconds_per_step(self) -> float:
-        """One run of a line, from the call of submit to the run's end, by its steps."""
+    def milliseconds_per_step(self, repetitions: int) -> float:
+        """Runs of a line, one by one: from the call of submit to the run's end, by its steps; the median."""
+        return median(self._per_step() for _ in range(repetitions))
+
+    def _per_step(self) -> float:
+        time.sleep(_PAUSE)
         began = time.time()
         run = self._client.submit(graphs.start.create_signal(0))
         result = run.wait(timeout=30)
@@ -111,9 +118,12 @@ class Idle:
             raise WrongResult(f"a line came to {result}")
         return (self._finished(UUID(str(run.id))) - began) * 1000 / graphs.LINE
 
-    def milliseconds_to_start(self) -> float:
-        """From the call of submit to the first line of the handler."""
-        time.sleep(0.05)
+    def milliseconds_to_start(self, repetitions: int) -> float:
+        """From the call of submit to the first line of the handler; the median."""
+        return median(self._to_start() for _ in range(repetitions))
+
+    def _to_start(self) -> float:
+        time.sleep(_PAUSE)
         began = time.time_ns()
         result = self._client.submit(graphs.start.create_signal(0)).wait(timeout=30)
         [output] = result.outputs

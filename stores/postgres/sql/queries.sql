@@ -194,9 +194,9 @@ where p.run_id = %(run_id)s and p.activation_id = %(activation_id)s
 order by c.activation_id
 
 -- name: run_facts
--- What the policies of these runs are asked with, and where their contexts are kept.
+-- What the policies of these runs are asked with, where their contexts are kept, and whether there is anything in them.
 select r.run_id, extract(epoch from CLOCK() - coalesce(r.started_at, CLOCK()))::float8, r.idled, r.policy, r.context_place,
-       r.deadline_at
+       r.deadline_at, r.context_version > 0
 from cnstra.run r
 where r.run_id = any(%(run_ids)s)
 
