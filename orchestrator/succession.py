@@ -43,9 +43,7 @@ def _snapshot_after(work: Work, plan: Plan, answer: Answer) -> Snapshot | None:
     if answer.version == read.version:
         return read
     written = [
-        entry
-        for entry in plan.entries
-        if entry.version == answer.version and entry.activation_id == work.activation_id
+        entry for entry in plan.entries if entry.version == answer.version and entry.activation_id == work.activation_id
     ]
     if not written or answer.version != read.version + 1:
         return None

@@ -85,22 +85,23 @@ class Folding:
     def run(self, **changes: object) -> None:
         self.plan.run = replace(self.plan.run, **changes)
 
-    def change(self, activation: Activation, by: ActivationMove) -> None:
-        """Move an activation along its table, and keep the run's counts in step."""
+    def change(self, activation: Activation, by: ActivationMove, **also: object) -> None:
+        """Move an activation along its table, and keep the run's counts in step; ``also`` is what else changes of the run."""
         before, after = activation.status, move(ACTIVATION_MOVES, activation.status, by)
         activation = replace(activation, status=after)
         self.activations[activation.activation_id] = self.plan.changed[activation.activation_id] = activation
         run = self.plan.run
         failed = (after is ActivationStatus.FAILED) - (before is ActivationStatus.FAILED)
-        self.run(
-            failed=run.failed + (0 if activation.handled and not activation.undo else failed),
-            started_at=min((at for at in (run.started_at, activation.started_at) if at is not None), default=None),
-        )
+        if failed and (activation.undo or not activation.handled):
+            also["failed"] = run.failed + failed
+        if activation.started_at is not None and (run.started_at is None or activation.started_at < run.started_at):
+            also["started_at"] = activation.started_at
         self.count(
             activation.path,
             outstanding=_counts(activation, after) - _counts(activation, before),
             active=(after in ACTIVE) - (before in ACTIVE),
             failed=failed,
+            **also,
         )
         if run.alone == activation.activation_id and by not in (
             ActivationMove.CONFLICT,
@@ -109,10 +110,10 @@ class Folding:
             self.run(alone=None)
             self.rejoin = True
 
-    def count(self, path: Path, *, outstanding: int = 0, active: int = 0, failed: int = 0) -> None:
+    def count(self, path: Path, *, outstanding: int = 0, active: int = 0, failed: int = 0, **also: object) -> None:
         """Keep the counts of the run, and of the members that something is part of, in step with what has become of it."""
         run = self.plan.run
-        self.run(outstanding=run.outstanding + outstanding, active=run.active + active)
+        self.run(outstanding=run.outstanding + outstanding, active=run.active + active, **also)
         if run.ending is not None:
             return
         for place in reversed(path):
@@ -135,8 +136,8 @@ class Folding:
         """It has ended, as the next in the order of finishing; ``undoable``: it is to be compensated when the run is undone."""
         run = self.plan.run
         number = run.last_finish + 1
-        self.run(last_finish=number, undoable=run.undoable + undoable)
-        self.change(replace(activation, finish=number, finished_at=self.now, undoable=undoable), by)
+        finished = replace(activation, finish=number, finished_at=self.now, undoable=undoable)
+        self.change(finished, by, last_finish=number, undoable=run.undoable + undoable)
 
     def fail(self, activation: Activation, failure: Failure, revive_after: float | None) -> None:
         run = self.plan.run
@@ -216,8 +217,7 @@ class Folding:
                     path=parent.path,
                 )
             )
-            self.run(last_activation=number)
-            self.count(parent.path, outstanding=1, active=int(not later))
+            self.count(parent.path, outstanding=1, active=int(not later), last_activation=number)
         return tuple(kept)
 
     def begin_waiting_one(self, number: int, payload: str) -> None:

@@ -31,6 +31,8 @@ def array_of(elements: Sequence[Any]) -> str:
     kind = next((type(element) for element in elements if element is not None), None)
     if kind is None:
         return "{" + ",".join(["NULL"] * len(elements)) + "}"
+    if kind is datetime:
+        return _moments(elements)
     write = _WRITERS.get(kind) or _writer_of(kind)
     return "{" + ",".join(["NULL" if element is None else write(element) for element in elements]) + "}"
 
@@ -63,6 +65,19 @@ def _uuid(uuid: UUID) -> str:
 
 def _moment(moment: datetime) -> str:
     return f'"{moment.isoformat()}"'
+
+
+def _moments(moments: Sequence[datetime | None]) -> str:
+    """Much of a batch happens at the very same moment, which is written once."""
+    written: dict[int, str] = {id(None): "NULL"}
+    texts = []
+    for moment in moments:
+        text = written.get(id(moment))
+        if text is None:
+            assert moment is not None, "null is written already"
+            text = written[id(moment)] = _moment(moment)
+        texts.append(text)
+    return "{" + ",".join(texts) + "}"
 
 
 def _interval(length: timedelta) -> str:

@@ -10,9 +10,13 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
@@ -57,6 +61,26 @@ def connecting(database_url: str, *options: str) -> dict[str, Any]:
     }
 
 
+class _UuidLoader(Loader):
+    """The same id comes again and again, of a run above all: it is read once, and is one object."""
+
+    def load(self, data: Buffer) -> UUID:
+        return _uuid(bytes(data))
+
+
+@lru_cache(maxsize=16_384)
+def _uuid(text: bytes) -> UUID:
+    return UUID(text.decode())
+
+
+def _configure(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    connection.adapters.register_loader("uuid", _UuidLoader)
+
+
+async def _configure_async(connection: psycopg.AsyncConnection[Any]) -> None:
+    _configure(connection)
+
+
 class LazyPool:
     """A pool for threads, open from its first use on; ``connections`` of them at most."""
 
@@ -79,6 +103,7 @@ class LazyPool:
                         min_size=0,
                         max_size=self._connections,
                         kwargs=self._connecting,
+                        configure=_configure,
                         open=True,
                         **POOL,
                     )
@@ -120,6 +145,7 @@ class LazyAsyncPool:
                     min_size=0,
                     max_size=self._connections,
                     kwargs=self._connecting,
+                    configure=_configure_async,
                     open=False,
                     **POOL,
                 )

@@ -26,14 +26,7 @@ def crew(commands: Sequence[Sequence[str]], environment: Mapping[str, str] | Non
     started: list[subprocess.Popen[bytes]] = []
     try:
         for command in commands:
-            started.append(
-                subprocess.Popen(  # noqa: S603 - the program's own commands
-                    [sys.executable, "-m", *command],
-                    stdin=subprocess.DEVNULL,
-                    stdout=sys.stderr,
-                    env={**os.environ, **(environment or {})},
-                )
-            )
+            started.append(_start(command, environment or {}))  # noqa: PERF401 - whoever was started before is ended
         yield started
     finally:
         _end(started)
@@ -49,6 +42,15 @@ def wait_until(true: Callable[[], bool], what: str, workers: Crew = (), *, every
             if worker.poll() is not None:
                 raise Wrong(f"{what}: a worker ended with {worker.returncode}")
         time.sleep(every)
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - the program's own commands
+        [sys.executable, "-m", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        env={**os.environ, **environment},
+    )
 
 
 def _end(workers: Crew) -> None:

@@ -107,6 +107,15 @@ def must_be(what: str, found: object, expected: object) -> None:
         raise Wrong(f"{what} should be {expected!r}, and is {str(found)[:200]}")
 
 
+def must_all_come_to(expected: object, found: Sequence[object], runs: int) -> None:
+    """Raises ``Wrong`` unless there are that many results, and each is the expected one."""
+    must_be("the number of results", len(found), runs)
+    if wrong := [value for value in found if value != expected]:
+        raise Wrong(
+            f"{len(wrong)} of {runs} runs should have come to {expected!r}, and came to others, as {wrong[0]!r}"
+        )
+
+
 def _asked(ways: Mapping[str, str], best: Mapping[str, Best]) -> Asked:
     parser = argparse.ArgumentParser()
     add = parser.add_argument
