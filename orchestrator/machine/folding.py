@@ -93,7 +93,7 @@ class Folding:
         run = self.plan.run
         failed = (after is ActivationStatus.FAILED) - (before is ActivationStatus.FAILED)
         if failed and (activation.undo or not activation.handled):
-            also["failed"] = run.failed + failed
+            self.run(failed=run.failed + failed)
         if activation.started_at is not None and (run.started_at is None or activation.started_at < run.started_at):
             also["started_at"] = activation.started_at
         self.count(

@@ -25,6 +25,11 @@ _UNBLOCKED_SQL = r"case when \1.limited then 'limited' end"
 _UNINDEXED = re.compile(r"\bUNINDEXED\((\w+\.\w+)\)")
 _UNINDEXED_SQL = r"(\1 || '')"
 
+# Arrays side by side, as rows. Postgres would carry out each ``unnest`` of ``from unnest(a, b, …)`` by itself, into a store
+# of its own, which takes longer than the rest of a small statement; those of a select list go in step.
+_COLUMN = r"%\(\w+\)s::\w+\[\]"
+_COLUMNS = re.compile(rf"\bunnest\(({_COLUMN}(?:,\s*{_COLUMN})+)\)\s*(\w+) \(([^)]*)\)")
+
 # Another statement as a part of this one, its parameters with a prefix of their own.
 _INCLUDE = re.compile(r"\bINCLUDE\((\w+), (\w+)\)")
 _PARAMETER = re.compile(r"%\((\w+)\)s")
@@ -47,8 +52,14 @@ def statements(clock: str = "clock_timestamp()") -> Mapping[str, str]:
         text = "\n".join(lines).strip().replace("CLOCK()", clock)
         for macro, sql in ((_SKILL, _SKILL_SQL), (_UNBLOCKED, _UNBLOCKED_SQL), (_UNINDEXED, _UNINDEXED_SQL)):
             text = macro.sub(sql, text)
-        found[name] = text
+        found[name] = _COLUMNS.sub(_in_step, text)
     return {name: _INCLUDE.sub(lambda part: _prefixed(found[part[1]], part[2]), text) for name, text in found.items()}
+
+
+def _in_step(columns: re.Match[str]) -> str:
+    arrays, names = (re.split(r",\s*", columns[number]) for number in (1, 3))
+    listed = ", ".join(f"unnest({array}) as {name}" for array, name in zip(arrays, names, strict=True))
+    return f"(select {listed}) {columns[2]}"
 
 
 def _prefixed(statement: str, prefix: str) -> str:

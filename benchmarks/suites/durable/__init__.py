@@ -51,6 +51,10 @@ def races(effort: Effort) -> Iterator[Race]:
 # -- many runs at once ---------------------------------------------------------------------------------------------
 
 
+def _rounds(effort: Effort) -> int:
+    return 2 if effort.is_quick else _MOST_ROUNDS
+
+
 def _chains(place: Place, effort: Effort, costs: ours.Costs) -> Race:
     runs, rows = effort.size(20_000), effort.size(4_000)
     others = _peers(place, effort, "chains", {peer: effort.size(size) for peer, size in _CHAINS.items()})
@@ -80,7 +84,7 @@ def _chains(place: Place, effort: Effort, costs: ours.Costs) -> Race:
             *others.values(),
         ),
         warm_ups=0,
-        most_rounds=_MOST_ROUNDS,
+        most_rounds=_rounds(effort),
     )
 
 
@@ -101,7 +105,7 @@ def _fans(place: Place, effort: Effort) -> Race:
             *others.values(),
         ),
         warm_ups=0,
-        most_rounds=_MOST_ROUNDS,
+        most_rounds=_rounds(effort),
     )
 
 

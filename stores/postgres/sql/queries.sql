@@ -1,7 +1,7 @@
 -- Every statement that the store sends, each with a name and a sentence. CLOCK() is the store's clock: clock_timestamp()
 -- in service, a function of the tests' where time is moved by hand. SKILL(a) is what a worker must know to run an activation:
 -- its dendrite, or that dendrite's compensation. UNINDEXED(a.status) is a value in a form that no index has: what is looked up
--- by its key is not to read a partial index instead.
+-- by its key is not to read a partial index instead. Arrays side by side, ``from unnest(a, b) n (x, y)``, are sent as a select list.
 
 -- == submitting ==
 
@@ -563,8 +563,9 @@ where s.run_id = n.run_id and not s.closed and s.path is not null and s.path >= 
 -- name: insert_entries
 -- Write slots of contexts, each value once.
 insert into cnstra.context_entry (run_id, version, slot, activation_id, value)
-select * from unnest(%(run_ids)s::uuid[], %(versions)s::bigint[], %(slots)s::text[], %(activation_ids)s::int[],
-                     %(texts)s::jsonb[])
+select n.run_id, n.version, n.slot, n.activation_id, n.value
+from unnest(%(run_ids)s::uuid[], %(versions)s::bigint[], %(slots)s::text[], %(activation_ids)s::int[], %(texts)s::jsonb[])
+     n (run_id, version, slot, activation_id, value)
 
 -- name: update_heads
 -- Point contexts at the versions that their slots were written by.
