@@ -9,7 +9,7 @@ from cnstra.orchestrator.batches import rings_of
 from cnstra.orchestrator.machine.records import Claimed
 from cnstra.orchestrator.ports import Ring
 from cnstra.orchestrator.store import Findings, LostClaim
-from cnstra.stores.postgres.transactions import Ask, Steps, operation
+from cnstra.stores.postgres.transactions import Ask, Rows, Steps, operation
 
 
 class Supervising:
@@ -19,23 +19,33 @@ class Supervising:
     def look(
         self, _repeated: bool, worker: UUID, lease: timedelta, unclaimed_after: timedelta, limit: int
     ) -> Steps[Findings]:
-        if not (yield Ask("supervise", {"worker": worker, "lease": lease})):
+        asked = {"worker": worker, "lease": lease, "unclaimed_after": unclaimed_after}
+        [(elected, due, attempts, expectations, deadlines, workers_lost, apart, ready)] = yield Ask("glance", asked)
+        if not elected:
             return Findings(elected=False)
-        due = yield Ask("find_due", {"limit": limit})
-        attempts_due = yield Ask("find_attempts_due", {"limit": limit})
-        expectations_due = yield Ask("find_expectations_due", {"limit": limit})
-        deadlines_due = yield Ask("find_deadlines_due", {"limit": limit})
-        [(workers_lost,)] = yield Ask("find_workers_lost", {})
-        [(suspects, limited)] = yield Ask("find_suspects", {})
-        unclaimed = yield Ask("find_unclaimed", {"unclaimed_after": unclaimed_after, "limit": limit})
+        found: dict[str, Rows] = {}
+        for statement, there in (
+            ("find_due", due),
+            ("find_attempts_due", attempts),
+            ("find_expectations_due", expectations),
+            ("find_deadlines_due", deadlines),
+        ):
+            found[statement] = (yield Ask(statement, {"limit": limit})) if there else []
+        suspects = limited = False
+        if apart:
+            [(suspects, limited)] = yield Ask("find_suspects", {})
+        unclaimed: Rows = []
+        late = {"unclaimed_after": unclaimed_after, "limit": limit}
+        if ready:
+            unclaimed += yield Ask("find_unclaimed", late)
         if limited:
-            unclaimed += yield Ask("find_limited", {"unclaimed_after": unclaimed_after, "limit": limit})
+            unclaimed += yield Ask("find_limited", late)
         return Findings(
             elected=True,
-            due=tuple((run_id, activation_id) for run_id, activation_id in due),
-            attempts_due=tuple(run_id for (run_id,) in attempts_due),
-            deadlines_due=tuple(run_id for (run_id,) in deadlines_due),
-            expectations_due=tuple((run_id, number) for run_id, number in expectations_due),
+            due=tuple((run_id, activation_id) for run_id, activation_id in found["find_due"]),
+            attempts_due=tuple(run_id for (run_id,) in found["find_attempts_due"]),
+            deadlines_due=tuple(run_id for (run_id,) in found["find_deadlines_due"]),
+            expectations_due=tuple((run_id, number) for run_id, number in found["find_expectations_due"]),
             workers_lost=workers_lost,
             suspects=suspects,
             unclaimed=rings_of(unclaimed),

@@ -60,6 +60,13 @@ def test_an_idle_system_has_its_latencies(place: Place) -> None:
             assert getattr(ours.Idle(client, connection), take)(2) > 0
 
 
+def test_pages_are_counted_beside_a_backlog(place: Place) -> None:
+    """Of the statements of the hops, and not of whoever looks whether they have ended."""
+    alone, beside = (ours.pages_per_step(place, 3, waiting=waiting) for waiting in (0, 500))
+    assert 0 < alone < 10_000
+    assert 0 < beside < 10_000
+
+
 def test_memory_and_idleness_have_theirs(place: Place) -> None:
     """Of a worker process, by its own counters and by those of the servers."""
     assert ours.growth(place, 4, first=2) > 0

@@ -134,6 +134,7 @@ _CLAIM_LIMITED = _CLAIM | {
 _LONG_AGO = datetime.now(UTC) - timedelta(days=30)
 _PRUNE: dict[str, Any] = {"status": "completed", "before": _LONG_AGO, "kept": [True, False], "limit": 200}
 _LOOK: dict[str, Any] = {"unclaimed_after": timedelta(seconds=1), "limit": 500}
+_GLANCE = _LOOK | {"worker": _CLAIM["worker"], "lease": timedelta(seconds=2)}
 
 
 def cost(connection: psycopg.Connection[Any], statement: str, parameters: dict[str, Any]) -> tuple[int, int]:
@@ -265,6 +266,53 @@ def test_g14_what_is_found_by_its_key_is_so_in_a_young_table(young: psycopg.Conn
     pages, in_vain = cost(young, statement, few)
     assert in_vain == 0
     assert pages < 2 * A_FEW_PAGES
+
+
+# -- what waits for a time ---------------------------------------------------------------------------------------------
+
+_PATIENT = f"""
+insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
+                        last_activation, submitted_at, next_retry_at, deadline_at)
+select gen_random_uuid(), 'shop', 'v1', false, 'order', '1', 'waiting', 1, 0, 1, now(), now() + interval '1 year',
+       now() + interval '2 years'
+from generate_series(1, {BACKLOG}) n;
+
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue,
+                               priority, attempt, status, created_at, available_at)
+select r.run_id, 1, 0, 'shop', '', 'stock', 'handle', 'order', '1', 'default', 0, 1, 'scheduled', now(),
+       now() + interval '1 year'
+from cnstra.run r;
+
+insert into cnstra.expectation (run_id, expectation_id, graph, collateral, activations, expires_at, late)
+select r.run_id, 2, 'shop', 'answer', '{{2}}', now() + interval '1 year', '[]'
+from cnstra.run r
+"""
+
+
+@pytest.fixture(scope="module")
+def patient(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """Runs that wait for next year: by a timer, an attempt, a deadline and an expectation each."""
+    with _filled(servers, template_url, _PATIENT) as connection:
+        yield connection
+
+
+_DUE = ("find_due", "find_attempts_due", "find_deadlines_due", "find_expectations_due")
+
+
+@pytest.mark.parametrize("statement", [*_DUE, "glance"])
+def test_g8_g14_what_is_due_next_year_is_not_read_today(patient: psycopg.Connection[Any], statement: str) -> None:
+    """The index ends where time has come to; the supervisor looks twice a second, for as long as they wait."""
+    pages, in_vain = cost(patient, statement, _GLANCE)
+    assert in_vain == 0
+    assert pages < A_FEW_PAGES
+
+
+@pytest.mark.parametrize("backlog", ["connection", "elsewhere", "limited", "young"])
+def test_g14_a_glance_at_a_backlog_reads_no_more_than_its_first(backlog: str, request: pytest.FixtureRequest) -> None:
+    """Whether there is any is all that it asks."""
+    pages, in_vain = cost(request.getfixturevalue(backlog), "glance", _GLANCE)
+    assert in_vain <= 2
+    assert pages < A_FEW_PAGES
 
 
 # -- sagas -----------------------------------------------------------------------------------------------------------

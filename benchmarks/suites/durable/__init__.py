@@ -44,6 +44,7 @@ def races(effort: Effort) -> Iterator[Race]:
             yield _contexts(place, effort)
             yield from _submits(place, effort)
             yield from _slow_handlers(place, effort)
+            yield _backlog(place, effort)
             yield _memory(place, effort)
             yield from _idling(place, effort)
 
@@ -273,6 +274,28 @@ def _slow_handlers(place: Place, effort: Effort) -> Iterator[Race]:
         ),
         warm_ups=0,
         most_rounds=3,
+    )
+
+
+def _backlog(place: Place, effort: Effort) -> Race:
+    runs, waiting = effort.size(4_000), effort.size(1_000_000)
+    empty = "empty tables"
+    return Race(
+        name="pages that a step touches, of tables and indexes",
+        unit="pages a step",
+        contestants=(
+            Contestant(
+                name=empty, says=f"{runs:,} chains alone", take=partial(ours.pages_per_step, place, runs, waiting=0)
+            ),
+            Contestant(
+                name=f"{waiting:,} runs that wait",
+                says="the same, beside runs that wait for a timer; no statistics were taken of them",
+                take=partial(ours.pages_per_step, place, runs, waiting=waiting),
+                beside=(Beside(other=empty, goal=Goal(at_most=1.6)),),
+            ),
+        ),
+        warm_ups=0,
+        most_rounds=1,
     )
 
 

@@ -95,6 +95,49 @@ def writing_steps_per_second(place: Place, runs: int) -> float:
     return runs * graphs.STEPS / took
 
 
+# -- a backlog -----------------------------------------------------------------------------------------------------
+
+_WAITING = """
+with r as (
+    insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
+                            last_activation, submitted_at)
+    select gen_random_uuid(), 'bench-chain', '-', false, 'start', '0', 'waiting', 1, 0, 1, now()
+    from generate_series(1, %s)
+    returning run_id)
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue,
+                               priority, attempt, status, created_at, available_at)
+select r.run_id, 1, 0, 'bench-chain', '', 'n1', 'count', 'start', '0', 'default', 0, 1, 'scheduled', now(),
+       now() + interval '1 day'
+from r
+"""
+_PAGES = """
+select sum(shared_blks_hit + shared_blks_read)::float8
+from pg_stat_statements
+where dbid = (select oid from pg_database where datname = current_database()) and query !~ 'finished_at is null and ending'
+"""
+
+
+def pages_per_step(place: Place, runs: int, *, waiting: int) -> float:
+    """Pages of tables and indexes that all statements touch for a step, while so many other runs wait for a timer."""
+    with fresh(place) as here, here.connect() as connection:
+        connection.execute("create extension if not exists pg_stat_statements")
+        if waiting:
+            connection.execute(_WAITING, [waiting])
+        with workers(here, "chain"), _client(here, graphs.chain) as client:
+            time.sleep(_SETTLES)
+            connection.execute("select pg_stat_statements_reset()")
+            for signals in _signals(runs):
+                client.submit_many(signals)
+            until(lambda: _completed(connection, runs), f"{runs} runs beside {waiting} that wait")
+        row = connection.execute(_PAGES).fetchone()
+    return float(row[0]) / (runs * graphs.STEPS) if row else 0.0
+
+
+def _completed(connection: Any, runs: int) -> bool:
+    row = connection.execute("select count(*) from cnstra.run where finished_at is not null").fetchone()
+    return bool(row == (runs,))
+
+
 # -- one run, and nobody else --------------------------------------------------------------------------------------
 
 

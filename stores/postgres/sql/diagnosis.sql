@@ -76,7 +76,7 @@ order by a.graph, a.neuron, a.collateral
 select a.graph, count(*) as activations, (array_agg(a.run_id order by a.run_id))[1:3] as runs
 from cnstra.activation a
 left join cnstra.worker w on w.worker = a.worker
-where a.status = 'running' and (w.worker is null or coalesce(w.lost_at, w.expires_at) < CLOCK() - %(overdue)s::interval)
+where a.status = 'running' and (w.worker is null or coalesce(w.lost_at, w.expires_at) < (select CLOCK()) - %(overdue)s::interval)
 group by a.graph
 order by a.graph
 
@@ -91,7 +91,7 @@ order by l.place
 -- Work whose time came a while ago, and that nobody has made ready.
 select a.graph, count(*) as activations, (array_agg(a.run_id order by a.run_id))[1:3] as runs
 from cnstra.activation a
-where a.status = 'scheduled' and a.available_at < CLOCK() - %(overdue)s::interval
+where a.status = 'scheduled' and a.available_at < (select CLOCK()) - %(overdue)s::interval
 group by a.graph
 order by a.graph
 
@@ -99,7 +99,7 @@ order by a.graph
 -- Runs whose next attempt was due a while ago, and that nobody has begun.
 select r.graph, count(*) as runs_overdue, (array_agg(r.run_id order by r.run_id))[1:3] as runs
 from cnstra.run r
-where r.next_retry_at < CLOCK() - %(overdue)s::interval
+where r.next_retry_at < (select CLOCK()) - %(overdue)s::interval
 group by r.graph
 order by r.graph
 
@@ -107,7 +107,7 @@ order by r.graph
 -- Runs whose deadline passed a while ago, and that nobody has ended; those that are paused wait for somebody.
 select r.graph, count(*) as runs_overdue, (array_agg(r.run_id order by r.run_id))[1:3] as runs
 from cnstra.run r
-where r.deadline_at < CLOCK() - %(overdue)s::interval and r.finished_at is null and r.ending is null and r.status <> 'paused'
+where r.deadline_at < (select CLOCK()) - %(overdue)s::interval and r.finished_at is null and r.ending is null and r.status <> 'paused'
 group by r.graph
 order by r.graph
 

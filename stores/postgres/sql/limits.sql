@@ -117,7 +117,7 @@ cross join lateral (
         select a.queue, a.run_id, a.activation_id, a.priority, a.available_at
         from cnstra.activation a
         where a.status = 'ready' and a.blocked = 'limited' and a.graph = s.graph and SKILL(a) = s.skill and a.queue = s.queue
-          and a.pin = s.pin and a.place = s.place and a.available_at < CLOCK() - %(unclaimed_after)s::interval
+          and a.pin = s.pin and a.place = s.place and a.available_at < (select CLOCK()) - %(unclaimed_after)s::interval
         order by a.priority desc, a.available_at
         limit least(m.free, %(limit)s)) f
     where s.graph = m.graph and s.neuron = m.neuron

@@ -1,6 +1,7 @@
 -- Every statement that the store sends, each with a name and a sentence. CLOCK() is the store's clock: clock_timestamp()
--- in service, a function of the tests' where time is moved by hand. SKILL(a) is what a worker must know to run an activation:
--- its dendrite, or that dendrite's compensation. UNINDEXED(a.status) is a value in a form that no index has: what is looked up
+-- in service, a function of the tests' where time is moved by hand. What is compared with it is so with ``(select CLOCK())``:
+-- by itself it is asked anew for each row, so that no index can be read up to it. SKILL(a) is what a worker must know to run an
+-- activation: its dendrite, or that dendrite's compensation. UNINDEXED(a.status) is a value in a form that no index has: what is looked up
 -- by its key is not to read a partial index instead. Arrays side by side, ``from unnest(a, b) n (x, y)``, are sent as a select list.
 
 -- == submitting ==
@@ -725,7 +726,7 @@ on conflict do nothing
 -- name: litter
 -- Blobs that are to be deleted from a store. Not at once: what a failover brings back may refer to them again.
 select l.key from cnstra.context_litter l
-where l.place = %(place)s and l.noted_at < CLOCK() - %(after)s::interval
+where l.place = %(place)s and l.noted_at < (select CLOCK()) - %(after)s::interval
 order by l.key
 limit %(limit)s
 
@@ -796,38 +797,52 @@ where a.worker = %(worker)s and a.status = 'running'
 -- End a worker's lease at once.
 update cnstra.worker set lost_at = CLOCK() where worker = %(worker)s and lost_at is null
 
--- name: supervise
--- Be the supervisor for a while longer, unless somebody else is.
-update cnstra.supervisor
-set worker = %(worker)s, until = CLOCK() + %(lease)s
-where worker = %(worker)s or until < CLOCK()
-returning worker
+-- name: glance
+-- Be the supervisor for a while longer, unless somebody else is; and whether there is anything to look for: of most looks that
+-- is all. What is due, by kind; whether any worker's lease has run out, or one that is lost still has claims; whether anything
+-- waits that only some claims may have; whether anything has been ready for a while.
+with elected as (
+    update cnstra.supervisor
+    set worker = %(worker)s, until = CLOCK() + %(lease)s
+    where worker = %(worker)s or until < (select CLOCK())
+    returning worker)
+select exists (select from elected),
+       exists (select from cnstra.activation a where a.status = 'scheduled' and a.available_at <= (select CLOCK())),
+       exists (select from cnstra.run r where r.next_retry_at <= (select CLOCK()) and r.status = 'waiting'),
+       exists (select from cnstra.expectation e where e.expires_at <= (select CLOCK())),
+       exists (select from cnstra.run r
+               where r.deadline_at <= (select CLOCK()) and r.finished_at is null and r.ending is null and r.status <> 'paused'),
+       exists (select from cnstra.worker where lost_at is not null or expires_at < (select CLOCK())),
+       exists (select from cnstra.activation a where a.status = 'ready' and a.blocked = 'suspect')
+           or exists (select from cnstra.activation a where a.status = 'ready' and a.blocked = 'limited'),
+       exists (select from cnstra.activation a
+               where a.status = 'ready' and a.blocked is null and a.available_at < (select CLOCK()) - %(unclaimed_after)s::interval)
 
 -- name: find_due
 -- Scheduled activations whose time has come.
 select a.run_id, a.activation_id from cnstra.activation a
-where a.status = 'scheduled' and a.available_at <= CLOCK()
+where a.status = 'scheduled' and a.available_at <= (select CLOCK())
 order by a.available_at
 limit %(limit)s
 
 -- name: find_attempts_due
 -- Runs whose next attempt is due.
 select r.run_id from cnstra.run r
-where r.next_retry_at <= CLOCK() and r.status = 'waiting'
+where r.next_retry_at <= (select CLOCK()) and r.status = 'waiting'
 order by r.next_retry_at
 limit %(limit)s
 
 -- name: find_expectations_due
 -- Expectations whose time is over.
 select e.run_id, e.expectation_id from cnstra.expectation e
-where e.expires_at <= CLOCK()
+where e.expires_at <= (select CLOCK())
 order by e.expires_at
 limit %(limit)s
 
 -- name: find_deadlines_due
 -- Runs whose deadline has passed; a paused one's is looked at when it goes on.
 select r.run_id from cnstra.run r
-where r.deadline_at <= CLOCK() and r.finished_at is null and r.ending is null and r.status <> 'paused'
+where r.deadline_at <= (select CLOCK()) and r.finished_at is null and r.ending is null and r.status <> 'paused'
 order by r.deadline_at
 limit %(limit)s
 
@@ -837,10 +852,6 @@ select exists (select from cnstra.activation a
                where a.status = 'ready' and a.blocked = 'suspect'
                  and not exists (select from cnstra.run r where r.run_id = a.run_id and r.status = 'paused')),
        exists (select from cnstra.activation a where a.status = 'ready' and a.blocked = 'limited')
-
--- name: find_workers_lost
--- Whether any worker's lease has run out, or one that is lost still has claims.
-select exists (select from cnstra.worker where lost_at is not null or expires_at < CLOCK())
 
 -- name: find_unclaimed
 -- Ready activations that nobody has claimed for a while: their doorbell was lost, or everybody is busy.
@@ -855,7 +866,7 @@ cross join lateral (
     select a.queue, a.run_id, a.activation_id
     from cnstra.activation a
     where a.status = 'ready' and a.blocked is null and a.graph = served.graph and a.queue = served.queue
-      and a.pin = served.pin and a.place = served.place and a.available_at < CLOCK() - %(unclaimed_after)s::interval
+      and a.pin = served.pin and a.place = served.place and a.available_at < (select CLOCK()) - %(unclaimed_after)s::interval
     order by a.priority desc, a.available_at
     limit %(limit)s) c
 
@@ -864,7 +875,7 @@ cross join lateral (
 update cnstra.worker
 set lost_at = CLOCK()
 where worker in (select w.worker from cnstra.worker w
-                 where w.lost_at is null and w.expires_at < CLOCK() for no key update skip locked)
+                 where w.lost_at is null and w.expires_at < (select CLOCK()) for no key update skip locked)
 
 -- name: forget_lost
 -- A lost worker is forgotten once it holds no claim.
@@ -905,7 +916,7 @@ cross join lateral (
     from (select f.run_id, f.activation_id, SKILL(f) as dendrite
           from cnstra.activation f
           where f.status = 'ready' and f.blocked is null and f.graph = served.graph and f.queue = served.queue
-            and f.pin = served.pin and f.place = served.place and f.available_at < CLOCK() - %(unclaimed_after)s::interval
+            and f.pin = served.pin and f.place = served.place and f.available_at < (select CLOCK()) - %(unclaimed_after)s::interval
           order by f.priority desc, f.available_at
           limit %(limit)s) f
     join cnstra.activation k on k.run_id = f.run_id and k.activation_id = f.activation_id
@@ -977,7 +988,7 @@ order by e.version, e.slot
 -- Failed runs that can be retried, in the order of their ids, page by page: as Run.is_retriable has it.
 select r.run_id from cnstra.run r
 where r.status = 'failed' and r.failed > 0
-  and (r.ending is not null or r.deadline_at is null or r.deadline_at > CLOCK())
+  and (r.ending is not null or r.deadline_at is null or r.deadline_at > (select CLOCK()))
   and (%(graph)s::text is null or r.graph = %(graph)s)
   and (%(tags)s::jsonb is null or r.tags @> %(tags)s::jsonb)
   and (%(tag_key)s::text is null or r.tags ? %(tag_key)s)
@@ -1031,7 +1042,7 @@ update cnstra.run set context_version = %(version)s where run_id = %(run_id)s
 -- A context of no run; one that has expired is not there. Its values are read only where they are wanted.
 select f.version, case when %(values)s then f.data::text end, case when %(values)s then f.sealed end
 from cnstra.free_context f
-where f.context_id = %(context_id)s and (f.expires_at is null or f.expires_at > CLOCK())
+where f.context_id = %(context_id)s and (f.expires_at is null or f.expires_at > (select CLOCK()))
 
 -- name: make_free_context
 -- Write a context of no run, whether it is there or not; with `expected` 0 only if it is not. Nothing remains of one that
@@ -1043,7 +1054,7 @@ from (select CLOCK() as now) t
 on conflict (context_id) do update
 set version = f.version + 1, data = excluded.data, sealed = excluded.sealed, updated_at = excluded.updated_at,
     expires_at = excluded.expires_at
-where %(expected)s::bigint is null or f.expires_at <= CLOCK()
+where %(expected)s::bigint is null or f.expires_at <= (select CLOCK())
 returning f.version
 
 -- name: change_free_context
@@ -1053,7 +1064,7 @@ set version = f.version + 1, data = %(data)s::jsonb, sealed = %(sealed)s::bytea,
     expires_at = t.now + %(lives)s::interval
 from (select CLOCK() as now) t
 where f.context_id = %(context_id)s and f.version = %(expected)s::bigint
-  and (f.expires_at is null or f.expires_at > CLOCK())
+  and (f.expires_at is null or f.expires_at > (select CLOCK()))
 returning f.version
 
 -- == retention ==
@@ -1138,7 +1149,7 @@ returning p.number
 delete from cnstra.free_context f
 where f.context_id = any(array(
     select e.context_id from cnstra.free_context e
-    where e.expires_at <= CLOCK()
+    where e.expires_at <= (select CLOCK())
     order by e.expires_at
     limit %(limit)s
     for update skip locked))
