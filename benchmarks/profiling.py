@@ -17,10 +17,9 @@ import psycopg
 
 from benchmarks.__main__ import RESULTS
 from benchmarks.suites.durable import graphs
-from benchmarks.suites.durable.servers import Place, Workers, all_ended, fresh, servers, until, workers
-from cnstra import Orchestrator
+from benchmarks.suites.durable.ours import seconds_of
+from benchmarks.suites.durable.servers import Workers, fresh, servers, workers
 
-_AT_ONCE = 1_000
 _STATEMENTS = """
 select calls, rows, total_exec_time * 1000 / %(steps)s as microseconds, wal_bytes / %(steps)s as wal,
        left(regexp_replace(query, '\\s+', ' ', 'g'), 100) as statement
@@ -41,21 +40,12 @@ def main() -> int:
         with workers(here, options.graph) as crew:
             connection.execute("select pg_stat_statements_reset()")
             with _watched(crew, picture, options.seconds):
-                took = _run(here, connection, options.graph, options.runs)
+                took = seconds_of(here, connection, options.graph, options.runs)
         steps = options.runs * (graphs.FAN_STEPS if options.graph == "fan" else graphs.STEPS)
         sys.stdout.write(f"{options.graph}: {steps / took:,.0f} steps/s while it was looked at\n\n")
         _print_statements(connection, steps)
     sys.stdout.write(f"\nwritten: {picture}\n")
     return 0
-
-
-def _run(place: Place, connection: psycopg.Connection[Any], graph: str, runs: int) -> float:
-    with Orchestrator(getattr(graphs, graph), database=place.database_url, broker=place.broker_url) as client:
-        began = time.perf_counter()
-        for done in range(0, runs, _AT_ONCE):
-            client.submit_many([graphs.start.create_signal(0) for _ in range(min(_AT_ONCE, runs - done))])
-        until(lambda: all_ended(connection), f"{runs} runs of {graph}")
-        return time.perf_counter() - began
 
 
 class _watched:

@@ -31,7 +31,7 @@ class WorkerSettings:
     drain: timedelta = timedelta(seconds=25)
     crash_backoff: timedelta = timedelta(seconds=1)
     poison_limit: int = 5
-    look_every: timedelta = timedelta(milliseconds=500)
+    look_every: timedelta = timedelta(milliseconds=600)
     supervisor_lease: timedelta = timedelta(seconds=2)
     unclaimed_after: timedelta = timedelta(seconds=1)
     expire_every: timedelta = timedelta(minutes=1)

@@ -62,7 +62,7 @@ class Supervisor:
         while not self._stopped.wait(pause):
             try:
                 elected = self.look_around()
-                pause = self._settings.look_every.total_seconds() * (1 if elected else 2)
+                pause = self._settings.look_every.total_seconds() * (1 if elected else 1.5)
                 away = False
             except CnstraError as error:
                 if not away:

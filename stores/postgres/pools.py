@@ -68,7 +68,7 @@ class _UuidLoader(Loader):
         return _uuid(bytes(data))
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=4_096)
 def _uuid(text: bytes) -> UUID:
     return UUID(text.decode())
 

@@ -301,7 +301,7 @@ _DUE = ("find_due", "find_attempts_due", "find_deadlines_due", "find_expectation
 
 @pytest.mark.parametrize("statement", [*_DUE, "glance"])
 def test_g8_g14_what_is_due_next_year_is_not_read_today(patient: psycopg.Connection[Any], statement: str) -> None:
-    """The index ends where time has come to; the supervisor looks twice a second, for as long as they wait."""
+    """The index ends where time has come to; the supervisor looks again and again, for as long as they wait."""
     pages, in_vain = cost(patient, statement, _GLANCE)
     assert in_vain == 0
     assert pages < A_FEW_PAGES

@@ -291,7 +291,7 @@ def _backlog(place: Place, effort: Effort) -> Race:
                 name=f"{waiting:,} runs that wait",
                 says="the same, beside runs that wait for a timer; no statistics were taken of them",
                 take=partial(ours.pages_per_step, place, runs, waiting=waiting),
-                beside=(Beside(other=empty, goal=Goal(at_most=1.6)),),
+                beside=(Beside(other=empty, goal=Goal(at_most=2)),),
             ),
         ),
         warm_ups=0,

@@ -40,6 +40,16 @@ def _signals(runs: int) -> Iterator[list[Signal[int]]]:
         yield [graphs.start.create_signal(0) for _ in range(min(_AT_ONCE, runs - done))]
 
 
+def seconds_of(place: Place, connection: Any, graph: str, runs: int) -> float:
+    """Submit so many runs of a graph; how long it takes from the first submit to the end of the last run."""
+    with _client(place, getattr(graphs, graph)) as client:
+        began = time.perf_counter()
+        for signals in _signals(runs):
+            client.submit_many(signals)
+        until(lambda: all_ended(connection), f"{runs} runs of {graph}")
+        return time.perf_counter() - began
+
+
 # -- many runs at once ---------------------------------------------------------------------------------------------
 
 
@@ -54,15 +64,9 @@ def steps_per_second(
     costs: Costs | None = None,
 ) -> float:
     """Submit so many runs, and have two processes carry them out: steps a second from the first submit to the last end."""
-    cns: CNS = getattr(graphs, graph)
     with fresh(place) as here, workers(here, graph, threads=threads), here.connect() as connection:
         before = Spent.by(connection) if costs is not None else None
-        with _client(here, cns) as client:
-            began = time.perf_counter()
-            for signals in _signals(runs):
-                client.submit_many(signals)
-            until(lambda: all_ended(connection), f"{runs} runs of {graph}")
-            took = time.perf_counter() - began
+        took = seconds_of(here, connection, graph, runs)
         check(connection, runs, result)
         if costs is not None and before is not None:
             after = Spent.by(connection)
@@ -78,14 +82,8 @@ def fans_per_second(place: Place, runs: int) -> float:
 
 def writing_steps_per_second(place: Place, runs: int) -> float:
     """Steps a second where each reads the context and writes 4 KB of it; and each value is stored once."""
-    cns = graphs.writing
     with fresh(place) as here, workers(here, "writing"), here.connect() as connection:
-        with _client(here, cns) as client:
-            began = time.perf_counter()
-            for signals in _signals(runs):
-                client.submit_many(signals)
-            until(lambda: all_ended(connection), f"{runs} runs that write")
-            took = time.perf_counter() - began
+        took = seconds_of(here, connection, "writing", runs)
         check(connection, runs, graphs.STEPS)
         row = connection.execute("select count(*), min(length(value #>> '{}')) from cnstra.context_entry").fetchone()
         if row != (runs * graphs.STEPS, len(graphs.PIECE)):

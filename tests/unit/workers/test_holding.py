@@ -8,11 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from cnstra.orchestrator.machine.records import Claimed
-from cnstra.orchestrator.slots import EMPTY
-from cnstra.orchestrator.store import Work
 from cnstra.workers import holding
 from cnstra.workers.holding import MOST_AHEAD, MOST_BYTES_SETTLING, MOST_SETTLING, Holdings, Job
+from support.works import work
 
 SYNC, ASYNC = False, True
 
@@ -31,25 +29,7 @@ def times(monkeypatch: pytest.MonkeyPatch) -> Times:
 
 
 def job(number: int, *, is_async: bool = False) -> Job:
-    work = Work(
-        run_id=UUID(int=number),
-        fence=Claimed(activation_id=1, epoch=1, nonce=7),
-        neuron="bank",
-        collateral="order",
-        queue="default",
-        payload="1",
-        attempt=1,
-        try_number=1,
-        failures=0,
-        elapsed=0.0,
-        idled=0.0,
-        crashes=0,
-        run_elapsed=0.0,
-        run_idled=0.0,
-        policy=None,
-        snapshot=EMPTY,
-    )
-    return Job(work=work, claimed=0.0, streak=0, is_async=is_async)
+    return Job(work=work(run_id=UUID(int=number)), claimed=0.0, streak=0, is_async=is_async)
 
 
 def jobs(count: int, **options: Any) -> list[Job]:

@@ -17,34 +17,13 @@ import pytest
 from cnstra import MaxDurationExceeded
 from cnstra.orchestrator.machine.records import Claimed
 from cnstra.orchestrator.run_context import Lifeline
-from cnstra.orchestrator.slots import EMPTY
 from cnstra.orchestrator.store import Work
 from cnstra.workers.watching import PATIENCE, UnderWay, Watch
 from support.clocks import ManualTime
+from support.works import RUN, work
 
-RUN, OTHER = UUID("0192f0c1-2b3c-7d4e-8f5a-6b7c8d9e0f10"), UUID("0192f0c1-2b3c-7d4e-8f5a-6b7c8d9e0f11")
+OTHER = UUID("0192f0c1-2b3c-7d4e-8f5a-6b7c8d9e0f11")
 MINUTE = timedelta(minutes=1)
-
-
-def work(number: int = 1, run_id: UUID = RUN) -> Work:
-    return Work(
-        run_id=run_id,
-        fence=Claimed(activation_id=number, epoch=1, nonce=1),
-        neuron="bank",
-        collateral="order",
-        queue="default",
-        payload="1",
-        attempt=1,
-        try_number=1,
-        failures=0,
-        elapsed=0.0,
-        idled=0.0,
-        crashes=0,
-        run_elapsed=0.0,
-        run_idled=0.0,
-        policy=None,
-        snapshot=EMPTY,
-    )
 
 
 class Held:
