@@ -110,7 +110,7 @@ def test_g1_g11_hundreds_of_members_survive_workers_broker_and_database(
 ) -> None:
     """Workers are killed at any moment, the broker forgets, Postgres crashes: wide, limited, failing and nested groups end."""
     stage, chance = doomed_stage, random.Random(17)
-    size = 120
+    size = 360
     flaky = list(range(0, size, 7))
     wide = _drawn(stage, size, flaky=flaky)
     limited = _drawn(stage, size, flaky=flaky, limit=5)
