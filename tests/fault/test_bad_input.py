@@ -88,7 +88,8 @@ def test_g15_one_bad_row_among_two_hundred_is_found_and_the_others_commit(stage:
     if how == "in the context" and stage.contexts_url is not None:
         pytest.skip("a store of contexts takes text that Postgres refuses")
     settling = Fault(point="settle.begin", action="block")
-    worker = stage.start(graphs.spoiled, settling, coroutines=500, tricks=["support.tricks:open_the_door"])
+    tricks = ["support.tricks:open_the_door", "support.tricks:one_commit_at_a_time"]
+    worker = stage.start(graphs.spoiled, settling, coroutines=500, tricks=tricks)
     client = stage.client(graphs.spoiled)
     client.submit(graphs.slip_through.create_signal("first"))
     worker.reached("settle.begin")  # while it waits, the others gather for one batch

@@ -84,7 +84,13 @@ def test_g2_two_workers_settle_the_same_runs_in_opposite_order(stage: Stage) -> 
     settling = Fault(point="settle.begin", action="block")
     stage.start(graphs.fork, queues=("fork",))
     branches = [
-        stage.start(graphs.fork, settling, queues=(queue,), threads=_FIFTY, tricks=tricks)
+        stage.start(
+            graphs.fork,
+            settling,
+            queues=(queue,),
+            threads=_FIFTY,
+            tricks=[*tricks, "support.tricks:one_commit_at_a_time"],
+        )
         for queue, tricks in {"left": (), "right": ["support.tricks:settle_backwards"]}.items()
     ]
     runs = stage.client(graphs.fork).submit_many([graphs.split.create_signal(number) for number in range(_FIFTY)])

@@ -10,6 +10,7 @@ from typing import Any
 from cnstra.orchestrator import values
 from cnstra.orchestrator.graph.payload import plain
 from cnstra.orchestrator.store import AppliedBatch, Operation, RunEvent
+from cnstra.workers import committing
 from support.faulty_worker import WatchedStore
 
 
@@ -28,6 +29,11 @@ def settle_backwards() -> None:
         return type(plain)(plain.name, turned, plain.what, plain.activations)
 
     WatchedStore.apply = backwards  # type: ignore[method-assign]
+
+
+def one_commit_at_a_time() -> None:
+    """What ends while one is under way is settled together, however many commits could be."""
+    committing.IN_FLIGHT = 1
 
 
 def open_the_door() -> None:
