@@ -10,6 +10,8 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +50,17 @@ def main() -> int:
     return 0
 
 
-class _watched:
+@contextmanager
+def _watched(crew: Workers, picture: Path, seconds: int) -> Iterator[None]:
     """py-spy on the last of the processes, for so many seconds, or until the block ends if that is later."""
-
-    def __init__(self, crew: Workers, picture: Path, seconds: int) -> None:
-        self._command = [
-            *(str(Path(sys.executable).parent / "py-spy"), "record", "--gil", "--rate", "200", "--nonblocking"),
-            *("--duration", str(seconds), "--output", str(picture), "--pid", str(crew.pids[-1])),
-        ]
-
-    def __enter__(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)  # noqa: S603
+    command = [
+        *(str(Path(sys.executable).parent / "py-spy"), "record", "--gil", "--rate", "200", "--nonblocking"),
+        *("--duration", str(seconds), "--output", str(picture), "--pid", str(crew.pids[-1])),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # noqa: S603
         time.sleep(1.0)  # until it has found its way into the process
-
-    def __exit__(self, *_: object) -> None:
-        if self._process.wait() != 0:
+        yield
+        if process.wait() != 0:
             sys.stderr.write("py-spy could not look into the worker: it needs the right to trace processes\n")
 
 

@@ -26,8 +26,9 @@ from cnstra.orchestrator.errors import ConfigurationError
 POOL: dict[str, Any] = {"timeout": 5.0, "reconnect_timeout": 10.0, "name": "cnstra"}
 """Seconds to wait for a connection, and to go on trying to make one."""
 
-# Plans of the hot statements must not depend on statistics, which lag behind on tables that grow fast: with them, the
-# planner may choose to hash or scan whole tables where an index gives the one row.
+# Plans of the hot statements must not depend on statistics, which lag behind on tables that grow fast, nor be made anew for
+# the parameters of each call: by statistics, the planner may choose to hash or scan whole tables where an index gives the one
+# row.
 PLANNING = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off -c jit=off -c plan_cache_mode=force_generic_plan"
 
 # A process that is stopped inside a transaction keeps its locks: on a run, on its own lease, on the row that elects the

@@ -41,7 +41,8 @@ _PASSING = frozenset({"08", "40", "53", "55", "57"})
 class Ask(NamedTuple):
     """One statement that an operation wants carried out: its name, its parameters; rows as dicts or tuples.
 
-    What people read comes as dicts, and is planned anew for what they ask; the hot statements are planned once.
+    The hot statements are planned once, without a look at their parameters. What people read comes as dicts, and is sent with
+    its parameters in its text: so it is planned for what they ask.
     """
 
     statement: str
@@ -114,6 +115,15 @@ def translating(what: str) -> Iterator[None]:
         raise translated(error, what) from error
 
 
+def _row_factory(ask: Ask) -> Any:
+    return dict_row if ask.as_dicts else tuple_row
+
+
+def _prepared(ask: Ask) -> bool | None:
+    """What a cursor is told of preparing. One that puts parameters into the text prepares nothing, and is not to be told."""
+    return None if ask.as_dicts else True
+
+
 def _has_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:
     """Whether the statement answers with rows, none perhaps. ``description`` would say so, and take longer than small answers."""
     return cursor.pgresult is not None and cursor.pgresult.nfields > 0
@@ -163,8 +173,9 @@ class TransactionRunner:
                 ask = steps.send(cast("Rows", rows))
             except StopIteration as stop:
                 return cast("T", stop.value)
-            with connection.cursor(row_factory=cast("Any", dict_row if ask.as_dicts else tuple_row)) as cursor:
-                cursor.execute(self._statements[ask.statement], texts_of(ask.parameters), prepare=not ask.as_dicts)
+            kind = psycopg.ClientCursor if ask.as_dicts else psycopg.Cursor
+            with kind(connection, row_factory=_row_factory(ask)) as cursor:
+                cursor.execute(self._statements[ask.statement], texts_of(ask.parameters), prepare=_prepared(ask))
                 rows = cursor.fetchall() if _has_rows(cursor) else []
 
 
@@ -207,8 +218,7 @@ class AsyncTransactionRunner:
                 ask = steps.send(cast("Rows", rows))
             except StopIteration as stop:
                 return cast("T", stop.value)
-            async with connection.cursor(row_factory=cast("Any", dict_row if ask.as_dicts else tuple_row)) as cursor:
-                await cursor.execute(
-                    self._statements[ask.statement], texts_of(ask.parameters), prepare=not ask.as_dicts
-                )
+            kind = psycopg.AsyncClientCursor if ask.as_dicts else psycopg.AsyncCursor
+            async with kind(connection, row_factory=_row_factory(ask)) as cursor:
+                await cursor.execute(self._statements[ask.statement], texts_of(ask.parameters), prepare=_prepared(ask))
                 rows = await cursor.fetchall() if _has_rows(cursor) else []

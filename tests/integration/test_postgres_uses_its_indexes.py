@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import psycopg
 import pytest
 
+from cnstra.orchestrator.store import RunFilter
 from cnstra.servers import HeldServers
 from cnstra.stores.postgres.pools import PLANNING, STALLING, connecting
 from cnstra.stores.postgres.statements import statements
+from cnstra.stores.postgres.store import PostgresOperations
+from cnstra.stores.postgres.transactions import TransactionRunner
 from support.databases import fresh_database
 from support.plans import numbered, served
 
@@ -156,6 +160,28 @@ def test_an_index_serves_what_people_ask(
     everything = {"status": None, "tags": None, "tag_key": None, "from_id": None, "since": None, "limit": 100}
     assert index in plan(connection, f"explain {statements()['run_rows']}", everything | which)
     assert "run_rows" in SERVED[index]
+
+
+@pytest.mark.parametrize(
+    ("index", "which"),
+    [("run_failed", RunFilter(status="failed")), ("run_by_tag", RunFilter(tag=("customer", "17")))],
+)
+def test_the_store_asks_so_that_the_plan_is_for_what_is_asked(
+    connection: psycopg.Connection[Any], index: str, which: RunFilter
+) -> None:
+    """Its connections plan without a look at parameters; what people ask is sent with them in its text."""
+    runner = TransactionRunner(lambda: nullcontext(connection), statements())
+    before = scans(connection, index)
+    runner.run(PostgresOperations().run_rows(which))
+    assert scans(connection, index) == before + 1
+
+
+def scans(connection: psycopg.Connection[Any], index: str) -> int:
+    """How often an index was read."""
+    connection.execute("select pg_stat_force_next_flush()")
+    row = connection.execute("select idx_scan from pg_stat_user_indexes where indexrelname = %s", [index]).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def test_every_index_names_statements_that_there_are(connection: psycopg.Connection[Any]) -> None:

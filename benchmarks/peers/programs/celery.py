@@ -29,7 +29,7 @@ from typing import Any
 import celery
 from celery.result import AsyncResult
 
-from benchmarks.peers.programs.crew import Crew, crew, wait_until
+from benchmarks.peers.programs.crew import Crew, crew, wait_for_all, wait_until
 from benchmarks.peers.programs.speaking import (
     BROKER_URL,
     CHAIN,
@@ -130,22 +130,17 @@ def measure(asked: Asked) -> list[float]:
         for number in range(asked.processes)
     ]
     with crew(commands) as workers:
-        _wait_for(workers, asked.processes * (asked.threads if asked.way == "prefork" else 1))
+        wait_for_all(workers, asked.processes * (asked.threads if asked.way == "prefork" else 1), _who)
         if asked.workload in {"line", "start"}:
             _figure(asked)  # the first finds no connections yet
         return [_figure(asked) for _ in range(asked.repetitions)]
 
 
-def _wait_for(workers: Crew, processes: int) -> None:
-    seen: set[Any] = set()
-
-    def all_were_seen() -> bool:
-        asked = [who.delay() for _ in range(processes * 8)]
-        wait_until(lambda: _there_are(asked), "the first tasks", workers)
-        seen.update(_values(asked))
-        return len(seen) >= processes
-
-    wait_until(all_were_seen, "the workers", workers)
+def _who(workers: Crew, times: int) -> list[Any]:
+    """Which processes so many tasks came to."""
+    asked = [who.delay() for _ in range(times)]
+    wait_until(lambda: _there_are(asked), "the first tasks", workers)
+    return _values(asked)
 
 
 def _figure(asked: Asked) -> float:

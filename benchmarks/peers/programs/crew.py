@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from benchmarks.peers.programs.speaking import PATIENCE, Wrong
@@ -42,6 +42,17 @@ def wait_until(true: Callable[[], bool], what: str, workers: Crew = (), *, every
             if worker.poll() is not None:
                 raise Wrong(f"{what}: a worker ended with {worker.returncode}")
         time.sleep(every)
+
+
+def wait_for_all(workers: Crew, processes: int, who: Callable[[Crew, int], Iterable[object]]) -> None:
+    """Wait until so many processes take work; ``who`` says which processes so many pieces of it came to."""
+    seen: set[object] = set()
+
+    def all_were_seen() -> bool:
+        seen.update(who(workers, processes * 8))
+        return len(seen) >= processes
+
+    wait_until(all_were_seen, "the workers", workers)
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -37,7 +37,7 @@ from dramatiq.rate_limits.backends import RedisBackend as Barriers
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend as Values
 
-from benchmarks.peers.programs.crew import Crew, crew, wait_until
+from benchmarks.peers.programs.crew import Crew, crew, wait_for_all, wait_until
 from benchmarks.peers.programs.speaking import (
     BROKER_URL,
     CHAIN,
@@ -127,22 +127,17 @@ def measure(asked: Asked) -> list[float]:
     """Start the workers, wait for all of them, and take the figures."""
     command = ["dramatiq", __name__, "--processes", str(asked.processes), "--threads", str(asked.threads)]
     with crew([[*command, "--skip-logging"]], ENVIRONMENTS[asked.way]) as workers:
-        _wait_for(workers, asked.processes)
+        wait_for_all(workers, asked.processes, _who)
         if asked.workload in {"line", "start"}:
             _figure(asked)  # the first finds no connections yet
         return [_figure(asked) for _ in range(asked.repetitions)]
 
 
-def _wait_for(workers: Crew, processes: int) -> None:
-    seen: set[int] = set()
-
-    def all_were_seen() -> bool:
-        asked = [who.send() for _ in range(processes * 8)]
-        wait_until(lambda: _there_are(asked), "the first messages", workers)
-        seen.update(_values(asked))
-        return len(seen) >= processes
-
-    wait_until(all_were_seen, "the workers", workers)
+def _who(workers: Crew, times: int) -> list[Any]:
+    """Which processes so many messages came to."""
+    asked = [who.send() for _ in range(times)]
+    wait_until(lambda: _there_are(asked), "the first messages", workers)
+    return _values(asked)
 
 
 def _figure(asked: Asked) -> float:

@@ -382,7 +382,8 @@ from unnest(%(run_ids)s::uuid[], %(statuses)s::text[], %(outstanding)s::int[], %
 where r.run_id = n.run_id
 
 -- name: finish_activations
--- Activations whose first call came to its end, and no more than that: only where the row is still what the plan was made from.
+-- Activations that have come to their end, and of which no more has changed than this: only where the row is still what the plan
+-- was made from.
 update cnstra.activation a
 set status = 'done', finished_at = %(now)s, finish = n.finish, version_read = n.version_read, version_written = n.version_written,
     outputs = n.outputs::jsonb, undoable = n.undoable
@@ -438,7 +439,7 @@ join cnstra.run r on r.run_id = n.run_id
 
 -- name: write_hops
 -- What most settlements come to, in one round trip: runs that go on, activations that are done, and those that they begin.
--- The parts touch rows of their own, all of locked runs, and none reads what another writes.
+-- Each part writes to rows of locked runs that no other does; what the last one reads of runs never changes.
 with going as (INCLUDE(update_runs_that_go_on, run)),
      finished as (INCLUDE(finish_activations, done)),
      begun as (INCLUDE(insert_activations, new))
