@@ -26,12 +26,12 @@ from cnstra.orchestrator.machine.folding import CLAIMABLE
 from cnstra.orchestrator.machine.plans import Answer, Plan, Verdict
 from cnstra.orchestrator.machine.records import BlobRef
 from cnstra.orchestrator.machine.states import ActivationStatus
-from cnstra.orchestrator.ports import Ring
+from cnstra.orchestrator.ports import Ring, door
 from cnstra.orchestrator.slots import Slot
 from cnstra.orchestrator.store import Accepted, Applied, RunEvent, Submission, Work
 
 Ready = tuple[str, UUID, int]
-"""The queue, the run and the number of an activation that became ready."""
+"""The door, the run and the number of an activation that became ready."""
 
 _NO_RUN = Answer(verdict=Verdict.VOID)
 
@@ -137,18 +137,18 @@ def made_ready(plan: Plan) -> Iterator[Ready]:
     """What the plan itself makes claimable; its sweeps may add to that."""
     for number, activation in plan.changed.items():
         if activation.status is ActivationStatus.READY and activation.blocked in CLAIMABLE:
-            yield activation.queue, plan.run.run_id, number
+            yield door(plan.run.graph, activation.queue), plan.run.run_id, number
     for new in plan.created:
         if new.status is ActivationStatus.READY and new.blocked in CLAIMABLE:
-            yield new.target.queue, plan.run.run_id, new.activation_id
+            yield door(plan.run.graph, new.target.queue), plan.run.run_id, new.activation_id
 
 
 def rings_of(ready: Iterable[Ready]) -> tuple[Ring, ...]:
-    """Ready activations, as one ring a queue."""
-    queues: dict[str, list[tuple[UUID, int]]] = {}
-    for queue, run_id, activation_id in ready:
-        queues.setdefault(queue, []).append((run_id, activation_id))
-    return tuple(Ring(queue=queue, activations=tuple(ids)) for queue, ids in queues.items())
+    """Ready activations, as one ring a door."""
+    doors: dict[str, list[tuple[UUID, int]]] = {}
+    for door_of, run_id, activation_id in ready:
+        doors.setdefault(door_of, []).append((run_id, activation_id))
+    return tuple(Ring(door=door_of, activations=tuple(ids)) for door_of, ids in doors.items())
 
 
 def repeated_hops(plan: Plan, events: Iterable[Event]) -> Iterator[tuple[int, int]]:

@@ -82,7 +82,7 @@ def rings_within(rings: Iterable[Ring], run_id: uuid.UUID) -> tuple[Ring, ...]:
     for ring in rings:
         activations = tuple(one for one in ring.activations if one[0] == run_id)
         if activations:
-            found.append(Ring(queue=ring.queue, activations=activations))
+            found.append(Ring(door=ring.door, activations=activations))
     return tuple(found)
 
 

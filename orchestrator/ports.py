@@ -14,11 +14,19 @@ from typing import Protocol
 from uuid import UUID
 
 
+def door(graph: str, queue: str) -> str:
+    """Where the doorbell of a graph's queue is: workers of another graph on the same broker do not hear it.
+
+    The name of the broker's queue. No queue's own name has an ``@``, so it is of one graph and one queue.
+    """
+    return f"{queue}@{graph}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ring:
-    """Work of one queue that became ready: (run, activation) ids, as hints."""
+    """Work behind one door that became ready: (run, activation) ids, as hints."""
 
-    queue: str
+    door: str
     activations: tuple[tuple[UUID, int], ...]
 
 

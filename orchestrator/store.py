@@ -81,13 +81,19 @@ class Submission(Struct, frozen=True, kw_only=True, gc=False):
         """Its deadline, where it is given as a time to take."""
         return self.deadline if isinstance(self.deadline, timedelta) else None
 
+    @property
+    def timed(self) -> bool:
+        """Whether it has to do with the time of the submit."""
+        return any(given is not None for given in (self.delay, self.at, self.deadline))
+
     def begins_at(self, now: datetime) -> datetime | None:
-        """When its first activations are to be ready; None is now."""
-        return self.at if self.delay is None else now + self.delay
+        """When its first activations are to be ready, where that is yet to come; None is at once."""
+        at = self.at if self.delay is None else now + self.delay
+        return None if at is None or at <= now else at
 
     def ends_by(self, now: datetime) -> datetime | None:
         """Its deadline, which counts from the submit where it is given as a time to take."""
-        return now + self.deadline if isinstance(self.deadline, timedelta) else self.deadline
+        return self.deadline if self.deadline is None or isinstance(self.deadline, datetime) else now + self.deadline
 
 
 class Original(Struct, frozen=True, kw_only=True, gc=False):

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from cnstra.orchestrator.blobs import Blobs
 from cnstra.orchestrator.graph import CNS
-from cnstra.orchestrator.ports import Bell, Entropy
+from cnstra.orchestrator.ports import Bell, Entropy, door
 from cnstra.orchestrator.store import Store
 from cnstra.workers.hop import Hops
 from cnstra.workers.lease import Lease
@@ -58,7 +58,9 @@ class Worker:
             self._hops.look_for_suspects,
             self._retention.ask,
         )
-        self._listener = listen(self._hops.skills.queues, self._hops.rung)
+        self._listener = listen(
+            tuple(door(cns.durable_name, queue) for queue in self._hops.skills.queues), self._hops.rung
+        )
 
     def start(self) -> None:
         """Take work. Raises ``SchemaError`` or ``StoreUnavailable`` when the store cannot serve."""

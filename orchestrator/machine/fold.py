@@ -64,19 +64,19 @@ _DEADLINE = "cnstra.DeadlineExceeded"
 def begin(
     *,
     run_id: UUID,
+    graph: str,
     targets: Sequence[Target],
     priority: int,
-    now: datetime,
     available_at: datetime | None = None,
     deadline_at: datetime | None = None,
 ) -> tuple[Run, list[NewActivation]]:
-    """A new run, and the activations that its entry signal starts: ready now, or at a later time.
+    """A new run, and the activations that its entry signal starts: ready at once, or at ``available_at``, which is to come.
 
     Raises ``ValueError`` without targets: nothing would ever move such a run.
     """
     if not targets:
         raise ValueError(f"run {run_id}: its entry signal starts nothing, so it would never end")
-    later = available_at is not None and available_at > now
+    later = available_at is not None
     status = ActivationStatus.SCHEDULED if later else ActivationStatus.READY
     created = [
         NewActivation(
@@ -86,12 +86,13 @@ def begin(
             attempt=1,
             status=status,
             blocked=None if later else unblocked(limited=target.limited),
-            available_at=available_at if available_at is not None and later else now,
+            available_at=available_at,
         )
         for number, target in enumerate(targets, start=1)
     ]
     run = Run(
         run_id=run_id,
+        graph=graph,
         status=RunStatus.WAITING if later else RunStatus.RUNNING,
         outstanding=len(created),
         active=0 if later else len(created),

@@ -53,6 +53,7 @@ class Run(Struct, frozen=True, kw_only=True, gc=False):
     """
 
     run_id: UUID
+    graph: str
     status: RunStatus
     attempt: int = 1
     outstanding: int = 0
@@ -187,7 +188,7 @@ class Target(Struct, frozen=True, kw_only=True, gc=False):
 
 class NewActivation(Struct, frozen=True, kw_only=True, gc=False):
     """An activation that begins: for ``target``, in ``status`` ready, scheduled, or (kept by the settling worker) running; or
-    cancelled, where its run ends.
+    cancelled, where its run ends. Without a time it is available from when it is kept.
     """
 
     activation_id: int
@@ -198,7 +199,7 @@ class NewActivation(Struct, frozen=True, kw_only=True, gc=False):
     worker: UUID | None = None
     nonce: int | None = None
     blocked: str | None = None
-    available_at: datetime
+    available_at: datetime | None
     origin: Origin = Origin.EMITTED
     path: Path = ()
     gathers: int | None = None

@@ -96,7 +96,7 @@ def row_of_new(run_id: UUID, new: NewActivation, now: datetime) -> ActivationRow
             worker=new.worker,
             tries=int(kept),
             blocked=new.blocked,
-            available_at=new.available_at,
+            available_at=now if new.available_at is None else new.available_at,
             started_at=now if kept else None,
             finished_at=now if new.status is ActivationStatus.CANCELLED else None,
             compensable=new.target.compensable,
@@ -256,7 +256,7 @@ def _begin_anew(state: State, row: ActivationRow, by: ActivationMove, now: datet
         **changes,
     )
     state.put(replace(row, activation=begun, first_try_at=None))
-    return begun.queue, *row.key
+    return state.door_of(row), *row.key
 
 
 _HELD = CLAIMABLE | {UNKNOWN, BLOCKED_ALONE}
@@ -305,7 +305,7 @@ def _let(state: State, row: ActivationRow) -> Ready:
 
 def _block(state: State, row: ActivationRow, blocked: str | None) -> Ready:
     state.put(replace(row, activation=replace(row.activation, blocked=blocked)))
-    return row.activation.queue, *row.key
+    return state.door_of(row), *row.key
 
 
 _SWEEPS = {

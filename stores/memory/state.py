@@ -29,6 +29,7 @@ from cnstra.orchestrator.machine.records import (
     Target,
 )
 from cnstra.orchestrator.machine.states import OUTSTANDING, ActivationStatus, RunStatus
+from cnstra.orchestrator.ports import door
 from cnstra.orchestrator.retention import DEFAULTS
 from cnstra.orchestrator.slots import Slot, Snapshot
 from cnstra.orchestrator.store import Submission, WorkerInfo
@@ -166,8 +167,13 @@ class State:
         """Whether nothing of a run may be claimed."""
         return self.runs[run_id].run.status is RunStatus.PAUSED
 
+    def door_of(self, row: ActivationRow) -> str:
+        """Where the doorbell of an activation is."""
+        return door(self.runs[row.run_id].submission.graph, row.activation.queue)
+
     def signals_of(self, row: ActivationRow) -> list[Output]:
-        """What an activation emitted, heard or not, in its order; a scattered signal for each member."""
+        """What an activation emitted, heard or not, in its order; a scattered signal for each member. Of a signal as it was
+        emitted: whether a gather has collected it is another matter."""
         number = row.activation.activation_id
         heard: dict[tuple[int, Path], Output] = {}
         for child in self.of_run(row.run_id):
@@ -176,7 +182,7 @@ class State:
                     ordinal=child.target.ordinal, collateral=child.target.collateral, payload=child.target.payload
                 )
                 heard.setdefault((child.target.ordinal, child.activation.path), signal)
-        signals = [*heard.values(), *row.activation.outputs]
+        signals = [*heard.values(), *(replace(output, collected=False) for output in row.activation.outputs)]
         return sorted(signals, key=lambda signal: signal.ordinal)
 
     def claims_of(self, worker: UUID) -> list[ActivationRow]:

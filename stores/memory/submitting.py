@@ -12,7 +12,7 @@ from cnstra.orchestrator.batches import Ready, refuse_others, rings_of, same_sig
 from cnstra.orchestrator.machine.fold import begin
 from cnstra.orchestrator.machine.records import NewActivation
 from cnstra.orchestrator.machine.states import ActivationStatus
-from cnstra.orchestrator.ports import Ring
+from cnstra.orchestrator.ports import Ring, door
 from cnstra.orchestrator.store import Accepted, Submission
 from cnstra.stores.memory.applying import row_of_new
 from cnstra.stores.memory.operations import operation
@@ -55,9 +55,9 @@ class Submitting:
 def _begin(submission: Submission, now: datetime) -> _Begun:
     run, activations = begin(
         run_id=submission.run_id,
+        graph=submission.graph,
         targets=submission.targets,
         priority=submission.priority,
-        now=now,
         available_at=submission.begins_at(now),
         deadline_at=submission.ends_by(now),
     )
@@ -76,7 +76,7 @@ def _keep(state: State, run_id: UUID, begun: _Begun, now: datetime) -> list[Read
     for new in begun.activations:
         state.put(row_of_new(run_id, new, now))
     return [
-        (new.target.queue, run_id, new.activation_id)
+        (door(begun.row.submission.graph, new.target.queue), run_id, new.activation_id)
         for new in begun.activations
         if new.status is ActivationStatus.READY
     ]

@@ -59,7 +59,7 @@ class Supervising:
             ),
             workers_lost=any(row.lost_at is not None or row.expires_at < now for row in state.workers.values()),
             unclaimed=rings_of(
-                (row.activation.queue, *row.key)
+                (state.door_of(row), *row.key)
                 for row in [
                     *_waiting_since(state, now - unclaimed_after, limit),
                     *_limited_since(state, now - unclaimed_after, limit),
@@ -111,7 +111,7 @@ class Supervising:
             if is_limited(row) and known and not limited and lifted[neuron] < limit:
                 lifted[neuron] += 1
                 state.put(replace(row, activation=replace(row.activation, limited=False, blocked=None)))
-                rings.append((row.activation.queue, *row.key))
+                rings.append((state.door_of(row), *row.key))
         return rings_of(rings)
 
 

@@ -60,6 +60,7 @@ def run_of(row: Sequence[Any]) -> Run:
         undo_failure=_failure(row[24], row[25]),
         last_letter=row[26],
         last_group=row[27],
+        graph=row[28],
     )
 
 
@@ -322,7 +323,7 @@ def _outputs(outputs: tuple[Output, ...]) -> str | None:
     return f"[{','.join(signals)}]"
 
 
-def insert_activations(created: Sequence[tuple[UUID, NewActivation]], now: datetime) -> Ask:
+def insert_activations(created: Sequence[tuple[UUID, NewActivation]], now: datetime | None) -> Ask:
     news = [activation for _, activation in created]
     return Ask(
         "insert_activations",

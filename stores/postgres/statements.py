@@ -20,6 +20,10 @@ _SKILL_SQL = r"\1.neuron || chr(31) || \1.collateral || case when \1.undo then c
 _UNBLOCKED = re.compile(r"\bUNBLOCKED\((\w+)\)")
 _UNBLOCKED_SQL = r"case when \1.limited then 'limited' end"
 
+# The doorbell of a ready activation: as ``ports.door`` has it.
+_DOOR = re.compile(r"\bDOOR\((\w+)\)")
+_DOOR_SQL = r"\1.queue || '@' || \1.graph"
+
 # A value in a form that no index has. What is looked up by its key must not be tempted by a small partial index, which
 # the same condition would let it read from end to end: with statistics that lag behind, the planner thinks it empty.
 _UNINDEXED = re.compile(r"\bUNINDEXED\((\w+\.\w+)\)")
@@ -30,8 +34,10 @@ _UNINDEXED_SQL = r"(\1 || '')"
 _COLUMN = r"%\(\w+\)s::\w+\[\]"
 _COLUMNS = re.compile(rf"\bunnest\(({_COLUMN}(?:,\s*{_COLUMN})+)\)\s*(\w+) \(([^)]*)\)")
 
-# Another statement as a part of this one, its parameters with a prefix of their own.
-_INCLUDE = re.compile(r"\bINCLUDE\((\w+), (\w+)\)")
+# Another statement as a part of this one, its parameters with a prefix of their own. The parts of a statement do not see the
+# rows that the others write: where one needs the runs that another keeps, it is told where to have them from.
+_INCLUDE = re.compile(r"\bINCLUDE\((\w+), (\w+)(?:, (\w+))?\)")
+_RUNS = "cnstra.run r"
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 
@@ -50,10 +56,15 @@ def statements(clock: str = "clock_timestamp()") -> Mapping[str, str]:
             raise ValueError(f"two statements are named {name!r}")
         lines = [line for line in text.splitlines() if not line.startswith("--")]
         text = "\n".join(lines).strip().replace("CLOCK()", clock)
-        for macro, sql in ((_SKILL, _SKILL_SQL), (_UNBLOCKED, _UNBLOCKED_SQL), (_UNINDEXED, _UNINDEXED_SQL)):
+        for macro, sql in (
+            (_SKILL, _SKILL_SQL),
+            (_UNBLOCKED, _UNBLOCKED_SQL),
+            (_UNINDEXED, _UNINDEXED_SQL),
+            (_DOOR, _DOOR_SQL),
+        ):
             text = macro.sub(sql, text)
         found[name] = _COLUMNS.sub(_in_step, text)
-    return {name: _INCLUDE.sub(lambda part: _prefixed(found[part[1]], part[2]), text) for name, text in found.items()}
+    return {name: _INCLUDE.sub(lambda part: _included(found, *part.groups()), text) for name, text in found.items()}
 
 
 def _in_step(columns: re.Match[str]) -> str:
@@ -62,8 +73,9 @@ def _in_step(columns: re.Match[str]) -> str:
     return f"(select {listed}) {columns[2]}"
 
 
-def _prefixed(statement: str, prefix: str) -> str:
-    return _PARAMETER.sub(rf"%({prefix}_\1)s", statement)
+def _included(found: Mapping[str, str], name: str, prefix: str, runs: str | None) -> str:
+    text = _PARAMETER.sub(rf"%({prefix}_\1)s", found[name])
+    return text if runs is None else text.replace(_RUNS, f"{runs} r")
 
 
 def included(prefix: str, parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,64 +1,56 @@
-"""Keeping new runs: all of a batch, or none; the same id or idempotency key again is the same run."""
+"""Keeping new runs: all of a batch, or none; the same id or idempotency key again is the same run.
+
+One run without a key is one statement, which commits by itself. Others are a transaction.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator.batches import refuse_others, repeats, rings_of, same_signal
 from cnstra.orchestrator.machine.fold import begin
 from cnstra.orchestrator.machine.records import NewActivation, Run
 from cnstra.orchestrator.machine.states import ActivationStatus
-from cnstra.orchestrator.ports import Ring
+from cnstra.orchestrator.ports import Ring, door
 from cnstra.orchestrator.store import Accepted, Submission
 from cnstra.stores.postgres.rows import insert_activations
-from cnstra.stores.postgres.transactions import Ask, InterferenceError, Rows, Steps, operation
+from cnstra.stores.postgres.statements import included
+from cnstra.stores.postgres.transactions import Ask, InterferenceError, PostgresOperation, Rows, Steps
 
 Taken = dict[UUID, Accepted]
+Created = list[tuple[UUID, NewActivation]]
+Submitted = tuple[list[Accepted], tuple[Ring, ...]]
 
 
 class Submitting:
     """The operations of clients that start runs."""
 
-    @operation
-    def submit(
-        self, _repeated: bool, submissions: Sequence[Submission]
-    ) -> Steps[tuple[list[Accepted], tuple[Ring, ...]]]:
-        again = repeats(submissions)
-        firsts = [submission for place, submission in enumerate(submissions) if place not in again]
-        taken = yield from _take_keys(firsts)
-        new = [submission for submission in firsts if submission.run_id not in taken]
-        [(now,)] = yield Ask("clock", {})
-        begun: dict[UUID, tuple[Run, list[NewActivation]]] = {}
-        for submission in new:
-            begun[submission.run_id] = begin(
-                run_id=submission.run_id,
-                targets=submission.targets,
-                priority=submission.priority,
-                now=now,
-                available_at=submission.begins_at(now),
-                deadline_at=submission.ends_by(now),
-            )
-        taken |= yield from _insert_runs(new, begun, now)
-        created = [
-            (run_id, activation)
-            for run_id, (_, activations) in begun.items()
-            if run_id not in taken
-            for activation in activations
-        ]
-        if created:
-            yield insert_activations(created, now)
-        accepted = [
-            _first(submission, taken) if place not in again else _again(submission, submissions[again[place]], taken)
-            for place, submission in enumerate(submissions)
-        ]
-        refuse_others(submissions, accepted)
-        return accepted, rings_of(
-            (activation.target.queue, run_id, activation.activation_id)
-            for run_id, activation in created
-            if activation.status is ActivationStatus.READY
-        )
+    def submit(self, submissions: Sequence[Submission]) -> PostgresOperation[Submitted]:
+        alone = len(submissions) == 1 and submissions[0].idempotency_key is None and not submissions[0].timed
+        return PostgresOperation("submit", lambda _repeated: _submit(submissions), at_once=alone)
+
+
+def _submit(submissions: Sequence[Submission]) -> Steps[Submitted]:
+    again = repeats(submissions)
+    firsts = [submission for place, submission in enumerate(submissions) if place not in again]
+    taken = yield from _take_keys(firsts)
+    had, created = yield from _keep([submission for submission in firsts if submission.run_id not in taken])
+    taken |= had
+    accepted = [
+        _first(submission, taken) if place not in again else _again(submission, submissions[again[place]], taken)
+        for place, submission in enumerate(submissions)
+    ]
+    refuse_others(submissions, accepted)
+    graphs = {submission.run_id: submission.graph for submission in submissions}
+    return accepted, rings_of(
+        (door(graphs[run_id], activation.target.queue), run_id, activation.activation_id)
+        for run_id, activation in created
+        if activation.status is ActivationStatus.READY
+    )
 
 
 def _first(submission: Submission, taken: Taken) -> Accepted:
@@ -95,42 +87,28 @@ def _take_keys(submissions: Sequence[Submission]) -> Steps[Taken]:
     return _had_before(rows, {submission.run_id for submission in keyed} - won)
 
 
-def _insert_runs(
-    submissions: Sequence[Submission], begun: dict[UUID, tuple[Run, list[NewActivation]]], now: object
-) -> Steps[Taken]:
+def _keep(submissions: Sequence[Submission]) -> Steps[tuple[Taken, Created]]:
+    """Keep those whose ids nobody has; and the answers to the others."""
     if not submissions:
-        return {}
-    runs = [begun[submission.run_id][0] for submission in submissions]
-    got = yield Ask(
-        "insert_runs",
-        {
-            "now": now,
-            "run_ids": [submission.run_id for submission in submissions],
-            "graphs": [submission.graph for submission in submissions],
-            "versions": [submission.graph_version for submission in submissions],
-            "pinned": [submission.pinned for submission in submissions],
-            "collaterals": [submission.collateral for submission in submissions],
-            "payloads": [submission.payload for submission in submissions],
-            "statuses": [run.status.value for run in runs],
-            "outstanding": [run.outstanding for run in runs],
-            "active": [run.active for run in runs],
-            "last_activations": [run.last_activation for run in runs],
-            "priorities": [submission.priority for submission in submissions],
-            "policies": [
-                None if submission.policy is None else json.dumps(submission.policy) for submission in submissions
-            ],
-            "tags": [json.dumps(dict(submission.tags)) for submission in submissions],
-            "idempotency_keys": [submission.idempotency_key for submission in submissions],
-            "places": [submission.place for submission in submissions],
-            "deadlines": [run.deadline_at for run in runs],
-            "deadlines_after": [submission.deadline_after for submission in submissions],
-            "clones_of": [submission.cloned_from for submission in submissions],
-        },
-    )
+        return {}, []
+    now: datetime | None = None
+    if any(submission.timed for submission in submissions):
+        [(now,)] = yield Ask("clock", {})
+    begun = {submission.run_id: _begun(submission, now) for submission in submissions}
+    runs = _insert_runs(submissions, [run for run, _ in begun.values()], now)
+    created = [(run_id, activation) for run_id, (_, of_run) in begun.items() for activation in of_run]
+    if len(submissions) == 1:
+        together = included("run", runs.parameters) | included("new", insert_activations(created, now).parameters)
+        got = yield Ask("insert_run", together)
+    else:
+        got = yield runs
     new = {run_id for (run_id,) in got}
+    created = [(run_id, activation) for run_id, activation in created if run_id in new]
+    if created and len(submissions) > 1:
+        yield insert_activations(created, now)
     known = [submission for submission in submissions if submission.run_id not in new]
     if not known:
-        return {}
+        return {}, created
     rows = yield Ask(
         "runs_of_ids",
         {
@@ -140,7 +118,46 @@ def _insert_runs(
             "payloads": [submission.payload for submission in known],
         },
     )
-    return _had_before(rows, {submission.run_id for submission in known})
+    return _had_before(rows, {submission.run_id for submission in known}), created
+
+
+def _begun(submission: Submission, now: datetime | None) -> tuple[Run, list[NewActivation]]:
+    """A run as it begins, and its first activations. What is not timed needs no ``now``."""
+    return begin(
+        run_id=submission.run_id,
+        graph=submission.graph,
+        targets=submission.targets,
+        priority=submission.priority,
+        available_at=None if now is None else submission.begins_at(now),
+        deadline_at=None if now is None else submission.ends_by(now),
+    )
+
+
+def _insert_runs(submissions: Sequence[Submission], runs: Sequence[Run], now: datetime | None) -> Ask:
+    parameters: dict[str, Any] = {
+        "now": now,
+        "run_ids": [submission.run_id for submission in submissions],
+        "graphs": [submission.graph for submission in submissions],
+        "versions": [submission.graph_version for submission in submissions],
+        "pinned": [submission.pinned for submission in submissions],
+        "collaterals": [submission.collateral for submission in submissions],
+        "payloads": [submission.payload for submission in submissions],
+        "statuses": [run.status.value for run in runs],
+        "outstanding": [run.outstanding for run in runs],
+        "active": [run.active for run in runs],
+        "last_activations": [run.last_activation for run in runs],
+        "priorities": [submission.priority for submission in submissions],
+        "policies": [
+            None if submission.policy is None else json.dumps(submission.policy) for submission in submissions
+        ],
+        "tags": [json.dumps(dict(submission.tags)) for submission in submissions],
+        "idempotency_keys": [submission.idempotency_key for submission in submissions],
+        "places": [submission.place for submission in submissions],
+        "deadlines": [run.deadline_at for run in runs],
+        "deadlines_after": [submission.deadline_after for submission in submissions],
+        "clones_of": [submission.cloned_from for submission in submissions],
+    }
+    return Ask("insert_runs", parameters)
 
 
 def _had_before(rows: Rows, asked: set[UUID]) -> Taken:

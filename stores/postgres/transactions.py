@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
@@ -60,6 +60,8 @@ class PostgresOperation(Generic[T_co]):
 
     name: str
     steps: Callable[[bool], Generator[Ask, Rows, T_co]]
+    at_once: bool = field(default=False, kw_only=True)
+    """Its first statement is all that it writes, and commits by itself; what follows reads."""
 
     def result_type(self) -> T_co:
         raise NotImplementedError("an operation is given to a runner")
@@ -150,7 +152,7 @@ class TransactionRunner:
         attempt = 0
         while True:
             try:
-                with self._lend() as connection, connection.transaction():
+                with self._lend() as connection, nullcontext() if operation.at_once else connection.transaction():
                     return self.steps(connection, operation, repeated=attempt > 0)
             except (psycopg.Error, InterferenceError, UnicodeError) as error:
                 if not again(error, attempt):
@@ -195,7 +197,7 @@ class AsyncTransactionRunner:
         attempt = 0
         while True:
             try:
-                async with self._lend() as connection, connection.transaction():
+                async with self._lend() as connection, nullcontext() if operation.at_once else connection.transaction():
                     return await self.steps(connection, operation, repeated=attempt > 0)
             except (psycopg.Error, InterferenceError, UnicodeError) as error:
                 if not again(error, attempt):

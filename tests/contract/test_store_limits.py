@@ -11,9 +11,11 @@ from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.events import Expected, Lost
 from cnstra.orchestrator.machine.records import Compensable, Target
+from cnstra.orchestrator.ports import door
 from cnstra.orchestrator.store import RunEvent, Work
 from support.worlds import (
     GONE,
+    GRAPH,
     QUEUE,
     Worker,
     World,
@@ -450,7 +452,7 @@ def told(world: World, worker: Worker) -> list[UUID]:
 def test_limited_work_rings_when_it_becomes_ready(world: World) -> None:
     """As all work does: who is idle hears of it."""
     _, rings = world.store.run(world.store.submit([world.submission(bank())]))
-    assert [ring.queue for ring in rings] == [QUEUE]
+    assert [ring.door for ring in rings] == [door(GRAPH, QUEUE)]
     worker = limiting(world)
     world.submit("stock")
     works = {work.neuron: work for work in worker.claim()}

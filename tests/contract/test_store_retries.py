@@ -8,9 +8,11 @@ from uuid import UUID
 import pytest
 
 from cnstra.orchestrator.machine.plans import Verdict
+from cnstra.orchestrator.ports import door
 from cnstra.orchestrator.store import RunChoice
 from support.worlds import (
     GONE,
+    GRAPH,
     LEASE,
     Worker,
     World,
@@ -220,7 +222,7 @@ def test_a_retry_takes_up_the_failed_frontier_only(world: World) -> None:
     world.apply(succeeded(works["ship"]), failed(works["stock"]), failed(works["bank"]))
     world.clock.advance(5)
     batch = world.apply(retry_asked(run_id))
-    assert {ring.queue for ring in batch.rings} == {"default", "bank"}
+    assert {ring.door for ring in batch.rings} == {door(GRAPH, "default"), door(GRAPH, "bank")}
     rows = world.activations(run_id)
     assert [rows[number]["status"] for number in (1, 2, 3)] == ["ready", "ready", "done"]
     assert [rows[number]["attempt"] for number in (1, 2, 3)] == [2, 2, 1]

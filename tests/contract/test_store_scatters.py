@@ -423,7 +423,8 @@ def test_what_members_have_done_is_undone(world: World) -> None:
     assert [row["status"] for row in by_neuron(world, run_id, "report")] == ["cancelled"]
     [undo] = worker.claim()
     assert (undo.undo, undo.payload) == (True, "1")
-    assert [(output.collateral, output.payload) for output in undo.emitted] == [("result", "1")]
+    told = [(output.collateral, output.payload, output.collected) for output in undo.emitted]
+    assert told == [("result", "1", False)]
     world.settle(succeeded(undo))
     assert world.status(run_id) == "compensated"
 

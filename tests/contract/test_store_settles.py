@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cnstra.orchestrator.machine.plans import Verdict
-from support.worlds import World, failed, succeeded, target
+from cnstra.orchestrator.ports import door
+from support.worlds import GRAPH, World, failed, succeeded, target
 
 
 def test_g2_a_hop_commits_as_one(world: World) -> None:
@@ -20,7 +21,9 @@ def test_g2_a_hop_commits_as_one(world: World) -> None:
         )
     )
     assert batch.answers[0].verdict is Verdict.APPLIED
-    assert [(ring.queue, ring.activations) for ring in batch.rings] == [("default", ((run_id, 2), (run_id, 3)))]
+    assert [(ring.door, ring.activations) for ring in batch.rings] == [
+        (door(GRAPH, "default"), ((run_id, 2), (run_id, 3)))
+    ]
     rows = world.activations(run_id)
     assert rows[1]["status"] == "done"
     assert rows[1]["finished_at"] == world.clock.now()
@@ -187,7 +190,7 @@ def test_what_became_ready_is_rung_for_by_queue(world: World) -> None:
         succeeded(works[one], targets=[target("bank", queue="bank"), target("ship", ordinal=1)]),
         succeeded(works[two], targets=[target("bank", queue="bank")]),
     )
-    assert {ring.queue: set(ring.activations) for ring in batch.rings} == {
-        "bank": {(one, 2), (two, 2)},
-        "default": {(one, 3)},
+    assert {ring.door: set(ring.activations) for ring in batch.rings} == {
+        door(GRAPH, "bank"): {(one, 2), (two, 2)},
+        door(GRAPH, "default"): {(one, 3)},
     }

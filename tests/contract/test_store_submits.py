@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from cnstra.orchestrator.errors import SubmitError
-from cnstra.orchestrator.ports import Ring
+from cnstra.orchestrator.ports import Ring, door
 from cnstra.orchestrator.store import Accepted, Submission
-from support.worlds import EVERYTHING, World, target
+from support.worlds import EVERYTHING, GRAPH, World, target
 
 
 def keep(world: World, *submissions: Submission) -> tuple[list[Accepted], tuple[Ring, ...]]:
@@ -32,8 +32,8 @@ def test_g1_a_kept_run_is_there_to_be_read_and_claimed(world: World) -> None:
     accepted, rings = keep(world, submission)
     assert accepted == [Accepted(run_id=submission.run_id, new=True)]
     assert rings == (
-        Ring(queue="default", activations=((submission.run_id, 1),)),
-        Ring(queue="bank", activations=((submission.run_id, 2),)),
+        Ring(door=door(GRAPH, "default"), activations=((submission.run_id, 1),)),
+        Ring(door=door(GRAPH, "bank"), activations=((submission.run_id, 2),)),
     )
     row = world.row(submission.run_id)
     assert row["status"] == "running"
@@ -172,7 +172,7 @@ def test_a_batch_mixes_new_and_known_runs(world: World) -> None:
         (old.run_id, False),
         (old.run_id, False),
     ]
-    assert rings == (Ring(queue="default", activations=((new.run_id, 1),)),)
+    assert rings == (Ring(door=door(GRAPH, "default"), activations=((new.run_id, 1),)),)
 
 
 def test_submits_of_one_key_at_the_same_time_make_one_run(world: World) -> None:

@@ -7,8 +7,8 @@ from datetime import timedelta
 from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.plans import Verdict
-from cnstra.orchestrator.ports import Ring
-from support.worlds import EVERYTHING, LEASE, World, failed, lost, succeeded, target
+from cnstra.orchestrator.ports import Ring, door
+from support.worlds import EVERYTHING, GRAPH, LEASE, World, failed, lost, succeeded, target
 
 
 def test_one_of_several_supervises_and_another_takes_over(world: World) -> None:
@@ -39,7 +39,7 @@ def test_who_is_not_elected_is_told_nothing(world: World) -> None:
     run_id = world.submit("stock")
     first, second = world.worker(), world.worker()
     world.clock.advance(5)
-    assert world.look(first).unclaimed == (Ring(queue="default", activations=((run_id, 1),)),)
+    assert world.look(first).unclaimed == (Ring(door=door(GRAPH, "default"), activations=((run_id, 1),)),)
     assert world.look(second).unclaimed == ()
 
 
@@ -65,7 +65,10 @@ def test_a_look_finds_what_nobody_has_claimed(world: World) -> None:
     assert world.look(worker).unclaimed == ()
     world.clock.advance(0.1)
     rings = world.look(worker).unclaimed
-    assert {ring.queue: ring.activations for ring in rings} == {"default": ((run_id, 1),), "bank": ((run_id, 2),)}
+    assert {ring.door: ring.activations for ring in rings} == {
+        door(GRAPH, "default"): ((run_id, 1),),
+        door(GRAPH, "bank"): ((run_id, 2),),
+    }
     worker.claim()
     assert world.look(worker).unclaimed == ()
 
@@ -79,7 +82,7 @@ def test_nothing_starves_behind_a_queue_that_nobody_serves(world: World) -> None
     run_id = world.submit(target("stock", queue="served"))
     world.clock.advance(2)
     worker = world.worker(queues=("served",))
-    assert world.look(worker, limit=5).unclaimed == (Ring(queue="served", activations=((run_id, 1),)),)
+    assert world.look(worker, limit=5).unclaimed == (Ring(door=door(GRAPH, "served"), activations=((run_id, 1),)),)
 
 
 def test_each_served_queue_has_its_share_of_a_look(world: World) -> None:
@@ -89,8 +92,8 @@ def test_each_served_queue_has_its_share_of_a_look(world: World) -> None:
     run_id = world.submit(target("stock", queue="quiet"))
     world.clock.advance(2)
     worker = world.worker(queues=("busy", "quiet"))
-    rings = {ring.queue: ring.activations for ring in world.look(worker, limit=5).unclaimed}
-    assert rings["quiet"] == ((run_id, 1),)
+    rings = {ring.door: ring.activations for ring in world.look(worker, limit=5).unclaimed}
+    assert rings[door(GRAPH, "quiet")] == ((run_id, 1),)
 
 
 def test_what_is_aside_is_not_rung_for(world: World) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from cnstra import CnstraError, Orchestrator, Run
-from cnstra.orchestrator.ports import Ring
+from cnstra.orchestrator.ports import Ring, door
 from cnstra.servers import HeldServers
 from cnstra.workers.doorbell import DramatiqBell
 from support import graphs
@@ -118,7 +118,7 @@ def test_g1_a_worker_outlives_a_long_outage(doomed_stage: Stage, doomed_servers:
     doomed_servers.stop_postgres()
     try:
         worker.release("call.inside")
-        bell.ring([Ring(queue="default", activations=((run.id, 3),))])
+        bell.ring([Ring(door=door(graphs.chain.durable_name, "default"), activations=((run.id, 3),))])
         for words in ("the store is away, 1 settlements wait for it", "claiming failed, the store is away"):
             eventually(lambda: words in worker.log(), PATIENCE, what=words)  # noqa: B023 - called at once
     finally:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import psycopg
 
 from cnstra import Run
-from cnstra.orchestrator.ports import Ring
+from cnstra.orchestrator.ports import Ring, door
 from cnstra.workers.doorbell import DramatiqBell
 from support import graphs
 from support.points import Fault
@@ -24,7 +24,7 @@ def test_g4_one_doorbell_delivered_fifty_times_calls_the_handler_once(stage: Sta
     """Rung before anybody listens, while the handler runs, and after it: a doorbell is a hint, not the work."""
     run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
     bell = DramatiqBell(stage.broker_url)
-    ring = [Ring(queue="default", activations=((run.id, 1),))]
+    ring = [Ring(door=door(graphs.chain.durable_name, "default"), activations=((run.id, 1),))]
 
     def fifty() -> None:
         for _ in range(_FIFTY):
@@ -35,17 +35,30 @@ def test_g4_one_doorbell_delivered_fifty_times_calls_the_handler_once(stage: Sta
     workers = [stage.start(graphs.chain, inside) for _ in range(2)]
     eventually(lambda: any(worker.has_reached("call.inside") for worker in workers), PATIENCE, what="one is inside")
     fifty()
-    eventually(lambda: bell.qsize("default") == 0, PATIENCE, what="all doorbells were answered")
+    eventually(lambda: bell.qsize(ring[0].door) == 0, PATIENCE, what="all doorbells were answered")
     (inside_pid,) = [entry.pid for entry in stage.ledger.entries(run.id)]
     next(worker for worker in workers if worker.pid == inside_pid).release("call.inside")
     stage.completed(run)
     fifty()
-    eventually(lambda: bell.qsize("default") == 0, PATIENCE, what="all doorbells were answered")
+    eventually(lambda: bell.qsize(ring[0].door) == 0, PATIENCE, what="all doorbells were answered")
     bell.close()
 
     assert all(worker.drain() for worker in workers)
     assert stage.ledger.calls(run.id) == {1: 1, 2: 1, 3: 1}
     assert_sound(stage, run.id)
+
+
+def test_the_doorbells_of_one_graph_wake_no_worker_of_another(stage: Stage) -> None:
+    """Two graphs have a queue of the same name, on one broker; what is rung for the one waits for its own workers."""
+    bell = DramatiqBell(stage.broker_url)
+    stage.start(graphs.fan)
+    waiting = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    stage.completed(stage.client(graphs.fan).submit(graphs.deal_out.create_signal(3)))
+    assert bell.qsize(door(graphs.chain.durable_name, "default")) == 1
+    stage.start(graphs.chain)
+    stage.completed(waiting)
+    eventually(lambda: bell.qsize(door(graphs.chain.durable_name, "default")) == 0, PATIENCE, what="it was answered")
+    bell.close()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -80,7 +81,7 @@ def test_g14_an_ordinary_hop_sends_these_statements_and_no_others(world: Countin
     worker = world.worker()
     world.since()
     world.submit("stock")
-    assert world.since() == ["clock", "insert_runs", "insert_activations"]
+    assert world.since() == ["insert_run"]
     work = worker.claim_one()
     assert world.since() == _CLAIM
     world.apply(succeeded(work, lambda ctx: ctx.set({"a": 1}), targets=[target("bank")]))
@@ -89,6 +90,16 @@ def test_g14_an_ordinary_hop_sends_these_statements_and_no_others(world: Countin
     assert world.since() == [*_CLAIM, "load_contexts"]
     world.apply(succeeded(work))
     assert world.since() == [*_LOCK, "write_hops"]
+
+
+def test_g14_a_submit_asks_the_time_and_takes_a_key_only_where_it_must(world: CountingWorld) -> None:
+    world.since()
+    world.submit("stock", idempotency_key="order-17")
+    assert world.since() == ["take_keys", "insert_run"]
+    world.submit("stock", delay=timedelta(days=1))
+    assert world.since() == ["clock", "insert_run"]
+    world.accept(world.submission("stock"), world.submission("stock"))
+    assert world.since() == ["insert_runs", "insert_activations"]
 
 
 def test_g14_what_ends_and_undoes_runs_is_paid_for_by_those_that_it_happens_to(world: CountingWorld) -> None:

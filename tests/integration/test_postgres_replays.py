@@ -99,7 +99,7 @@ def test_a_claim_whose_commit_was_not_confirmed_answers_the_same_claims(
 def test_g1_a_submit_whose_commit_was_not_confirmed_is_one_run(
     world: PostgresWorld, far: PostgresStore, proxy: LosesCommitReplies
 ) -> None:
-    """The client gets the run that it had made, also under its idempotency key."""
+    """The client gets the run that it had made, also under its idempotency key: of one statement, and of a transaction."""
     for submission in (world.submission("stock"), world.submission("stock", idempotency_key="k")):
         proxy.arm()
         [accepted], _ = far.run(far.submit([submission]))

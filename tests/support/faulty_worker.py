@@ -82,7 +82,7 @@ def _watched(operation: Operation[T], what: str, activations: Iterable[int] = ()
         points.reach(f"{what}.commit", _claimed(result) if what == "claim" else numbers)
         return result
 
-    return _Watched(plain.name, steps, what, numbers)
+    return _Watched(plain.name, steps, at_once=plain.at_once, what=what, activations=numbers)
 
 
 def _claimed(works: Any) -> list[int]:

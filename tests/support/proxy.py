@@ -1,7 +1,7 @@
-"""A wire to Postgres that loses the reply of a COMMIT: the server has committed, and the client cannot know.
+"""A wire to Postgres that loses the reply of a commit: the server has committed, and the client cannot know.
 
-Once armed, it lets the next COMMIT through, waits for the server's answer, loses it, and cuts the connection. Then it is a
-wire like any other.
+Once armed, it lets the next COMMIT through, or the next statement that is a transaction by itself, waits for the server's
+answer, loses it, and cuts the connection. Then it is a wire like any other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from urllib.parse import urlsplit
 
 from support.wire import Wire
 
-_COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"  # the simple-query message, as psycopg sends it
+# The simple-query messages, as psycopg sends them; and how the execution of a prepared statement begins.
+_BEGIN = b"Q\x00\x00\x00\x0aBEGIN\x00"
+_COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
+_BIND = b"B"
 
 
 class LosesCommitReplies(Wire):
@@ -24,9 +27,10 @@ class LosesCommitReplies(Wire):
         self._armed = threading.Event()
         self._lost = threading.Event()
         self._committing: socket.socket | None = None
+        self._begun: set[socket.socket] = set()
 
     def arm(self) -> None:
-        """Lose the reply of the next COMMIT."""
+        """Lose the reply of the next commit."""
         self._lost.clear()
         self._armed.set()
 
@@ -36,9 +40,13 @@ class LosesCommitReplies(Wire):
         return self._lost.is_set()
 
     def _passes(self, data: bytes, source: socket.socket, target: socket.socket) -> bool:
-        if data == _COMMIT and self._armed.is_set():
-            self._armed.clear()
-            self._committing = target
+        if data == _BEGIN:
+            self._begun.add(source)
+        elif data == _COMMIT or (data.startswith(_BIND) and source not in self._begun):
+            self._begun.discard(source)
+            if self._armed.is_set():
+                self._armed.clear()
+                self._committing = target
         elif source is self._committing:
             self._committing = None
             self._lost.set()

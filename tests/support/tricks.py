@@ -5,6 +5,7 @@ the engine must bear, and says what.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from cnstra.orchestrator import values
@@ -26,7 +27,7 @@ def settle_backwards() -> None:
             applied = yield from steps(repeated)
             return AppliedBatch(answers=tuple(reversed(applied.answers)), rings=applied.rings)
 
-        return type(plain)(plain.name, turned, plain.what, plain.activations)
+        return replace(plain, steps=turned)
 
     WatchedStore.apply = backwards  # type: ignore[method-assign]
 

@@ -110,7 +110,7 @@ def _listed(value: Sequence[Any]) -> Any:
     if value and isinstance(value[0], Work | HeldClaim | LostClaim):
         return sorted(map(plain, value), key=repr)
     if value and isinstance(value[0], Ring):
-        return {ring.queue: sorted(ring.activations) for ring in value}
+        return {ring.door: sorted(ring.activations) for ring in value}
     listed = [plain(held) for held in value]
     return sorted(listed, key=repr) if listed and isinstance(listed[0], UUID | list) else listed
 

@@ -290,8 +290,8 @@ def expects(
     """A wait for a signal on ``answer``, which is to start these neurons. ``told`` is an output where none comes in time, and
     ``result`` one that gathers collect.
     """
-    outputs = (Output(ordinal=0, collateral="told", payload=told),) if told else ()
-    results = (Output(ordinal=0, collateral="result", payload=result),) if result else ()
+    outputs = (Output(ordinal=30, collateral="told", payload=told),) if told else ()
+    results = (Output(ordinal=31, collateral="result", payload=result),) if result else ()
     return Expected(
         collateral="answer",
         targets=tuple(target(neuron, collateral="answer") for neuron in neurons or ("ship",)),

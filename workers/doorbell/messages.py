@@ -40,7 +40,7 @@ def pack(rings: Sequence[Ring], *, ids_per_message: int, messages_per_queue: int
     """
     by_queue: dict[str, list[tuple[str, int]]] = {}
     for ring in rings:
-        ids = by_queue.setdefault(ring.queue, [])
+        ids = by_queue.setdefault(ring.door, [])
         ids.extend((str(run), activation) for run, activation in ring.activations)
     return {
         queue: [

@@ -108,13 +108,13 @@ room as materialized (
           from cnstra.worker w cross join lateral jsonb_each_text(w.limits) n (neuron, most)
           where w.lost_at is null
           group by w.graph, n.neuron) m)
-select c.queue, c.run_id, c.activation_id
+select c.door, c.run_id, c.activation_id
 from room m
 cross join lateral (
-    select f.queue, f.run_id, f.activation_id
+    select f.door, f.run_id, f.activation_id
     from served s
     cross join lateral (
-        select a.queue, a.run_id, a.activation_id, a.priority, a.available_at
+        select DOOR(a) as door, a.run_id, a.activation_id, a.priority, a.available_at
         from cnstra.activation a
         where a.status = 'ready' and a.blocked = 'limited' and a.graph = s.graph and SKILL(a) = s.skill and a.queue = s.queue
           and a.pin = s.pin and a.place = s.place and a.available_at < (select CLOCK()) - %(unclaimed_after)s::interval
@@ -147,4 +147,4 @@ cross join lateral (
     limit %(limit)s
     for no key update skip locked) u
 where a.run_id = u.run_id and a.activation_id = u.activation_id
-returning a.queue, a.run_id, a.activation_id
+returning DOOR(a), a.run_id, a.activation_id

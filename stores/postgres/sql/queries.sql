@@ -2,7 +2,7 @@
 -- in service, a function of the tests' where time is moved by hand. What is compared with it is so with ``(select CLOCK())``:
 -- by itself it is asked anew for each row, so that no index can be read up to it. SKILL(a) is what a worker must know to run an
 -- activation: its dendrite, or that dendrite's compensation. UNINDEXED(a.status) is a value in a form that no index has: what is looked up
--- by its key is not to read a partial index instead. Arrays side by side, ``from unnest(a, b) n (x, y)``, are sent as a select list.
+-- by its key is not to read a partial index instead. DOOR(a) is where its doorbell is. Arrays side by side, ``from unnest(a, b) n (x, y)``, are sent as a select list.
 
 -- == submitting ==
 
@@ -30,7 +30,7 @@ insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, 
                         cloned_from, submitted_at)
 select n.run_id, n.graph, n.graph_version, n.pinned, n.collateral, n.payload::jsonb, n.status, n.outstanding, n.active,
        n.last_activation, n.priority, n.policy::jsonb, n.tags::jsonb, n.idempotency_key, n.place, n.deadline,
-       n.deadline_after, n.cloned_from, %(now)s
+       n.deadline_after, n.cloned_from, coalesce(%(now)s::timestamptz, (select CLOCK()))
 from unnest(%(run_ids)s::uuid[], %(graphs)s::text[], %(versions)s::text[], %(pinned)s::boolean[], %(collaterals)s::text[],
             %(payloads)s::text[], %(statuses)s::text[], %(outstanding)s::int[], %(active)s::int[],
             %(last_activations)s::int[], %(priorities)s::int[], %(policies)s::text[], %(tags)s::text[],
@@ -41,6 +41,12 @@ from unnest(%(run_ids)s::uuid[], %(graphs)s::text[], %(versions)s::text[], %(pin
 order by n.run_id
 on conflict do nothing
 returning run_id
+
+-- name: insert_run
+-- Keep one new run with its first activations; an id that is taken is left out of the answer, and nothing is kept.
+with kept as (INCLUDE(insert_runs, run), graph, graph_version, pinned, context_place, priority),
+     begun as (INCLUDE(insert_activations, new, kept))
+select run_id from kept
 
 -- name: runs_of_ids
 -- The runs that have these ids, and whether they were started by the same signal.
@@ -232,7 +238,7 @@ where h.run_id = any(%(run_ids)s)
 select r.run_id, r.status, r.attempt, r.outstanding, r.active, r.failed, r.last_activation, r.last_finish,
        r.context_version, r.priority, r.alone, r.revive_after, r.gave_up, r.idled, r.error, r.error_type,
        r.started_at, r.finished_at, r.next_retry_at, r.deadline_at, r.ending, r.undoable, r.uncertain, r.undone,
-       r.undo_error, r.undo_error_type, r.last_letter, r.last_group
+       r.undo_error, r.undo_error_type, r.last_letter, r.last_group, r.graph
 from cnstra.run r
 where r.run_id = any(%(run_ids)s)
 order by r.run_id
@@ -243,7 +249,7 @@ for no key update
 select r.run_id, r.status, r.attempt, r.outstanding, r.active, r.failed, r.last_activation, r.last_finish,
        r.context_version, r.priority, r.alone, r.revive_after, r.gave_up, r.idled, r.error, r.error_type,
        r.started_at, r.finished_at, r.next_retry_at, r.deadline_at, r.ending, r.undoable, r.uncertain, r.undone,
-       r.undo_error, r.undo_error_type, r.last_letter, r.last_group
+       r.undo_error, r.undo_error_type, r.last_letter, r.last_group, r.graph
 from cnstra.run r
 where r.run_id = any(%(run_ids)s)
 order by r.run_id
@@ -416,6 +422,7 @@ returning a.activation_id
 
 -- name: insert_activations
 -- Begin activations, ready or kept by the worker that settled their parent; or keep what a run that ends does not begin.
+-- Those that are submitted begin at the store's own time.
 insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordinal, graph, pin, place, neuron, dendrite,
                                collateral, payload, queue, priority, attempt, status, blocked, epoch, nonce, worker, tries,
                                created_at, available_at, first_try_at, started_at, finished_at, compensable, origin,
@@ -423,7 +430,8 @@ insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordi
 select n.run_id, n.activation_id, n.parent, n.ordinal, r.graph, case when r.pinned then r.graph_version else '' end,
        coalesce(r.context_place, ''), n.neuron, n.dendrite, n.collateral, n.payload::jsonb, n.queue, r.priority, n.attempt, n.status, n.blocked,
        case when n.status = 'running' then 1 else 0 end, n.nonce, n.worker,
-       case when n.status = 'running' then 1 else 0 end, %(now)s, n.available_at,
+       case when n.status = 'running' then 1 else 0 end, coalesce(%(now)s::timestamptz, (select CLOCK())),
+       coalesce(n.available_at, %(now)s::timestamptz, (select CLOCK())),
        case when n.status = 'running' then %(now)s::timestamptz end,
        case when n.status = 'running' then %(now)s::timestamptz end,
        case when n.status = 'cancelled' then %(now)s::timestamptz end, n.compensable, n.origin, n.path::int[], n.group_id,
@@ -597,7 +605,7 @@ set status = 'ready', attempt = r.attempt, failures = 0, idled = 0, crashes = 0,
 from cnstra.run r
 where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.status = 'failed' and a.undo = (r.ending is not null)
   and (a.undo or not a.handled)
-returning a.queue, a.run_id, a.activation_id
+returning DOOR(a), a.run_id, a.activation_id
 
 -- name: revive_members
 -- What has failed in members is outstanding again.
@@ -654,7 +662,7 @@ cross join lateral (
     order by u.finish desc
     limit 1) l
 where a.run_id = l.run_id and a.activation_id = l.activation_id
-returning a.queue, a.run_id, a.activation_id
+returning DOOR(a), a.run_id, a.activation_id
 
 -- name: hold
 -- Nothing of paused runs is to be claimed; not what nobody knew either, when a worker has come that does.
@@ -667,7 +675,7 @@ where a.run_id = any(%(run_ids)s) and a.status = 'ready' and (a.blocked is null 
 update cnstra.activation a
 set blocked = UNBLOCKED(a)
 where a.run_id = any(%(run_ids)s) and a.status = 'ready' and a.blocked = 'paused'
-returning a.queue, a.run_id, a.activation_id
+returning DOOR(a), a.run_id, a.activation_id
 
 -- name: set_others_aside
 -- While an activation is to run alone, no other of its run is to be claimed; not what nobody knew either, when a worker has
@@ -687,7 +695,7 @@ where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.activation_id = 
   and a.blocked = 'alone'
   and not exists (select from cnstra.activation o
                   where o.run_id = a.run_id and UNINDEXED(o.status) = 'running' and o.activation_id <> a.activation_id)
-returning a.queue, a.run_id, a.activation_id
+returning DOOR(a), a.run_id, a.activation_id
 
 -- name: make_alone_wait
 -- The one that is to run alone waits while others of its run are running.
@@ -704,7 +712,7 @@ where r.run_id = any(%(run_ids)s) and a.run_id = r.run_id and a.activation_id = 
 update cnstra.activation a
 set blocked = UNBLOCKED(a)
 where a.run_id = any(%(run_ids)s) and a.blocked = 'alone'
-returning a.queue, a.run_id, a.activation_id
+returning DOOR(a), a.run_id, a.activation_id
 
 -- == contexts that are kept elsewhere ==
 
@@ -857,14 +865,14 @@ select exists (select from cnstra.activation a
 -- name: find_unclaimed
 -- Ready activations that nobody has claimed for a while: their doorbell was lost, or everybody is busy.
 -- Only where a live worker could claim them: a graph, a version or a place whose workers are away must not hide another's.
-select c.queue, c.run_id, c.activation_id
+select c.door, c.run_id, c.activation_id
 from (select distinct w.graph, q.queue, p.pin, l.place
       from cnstra.worker w cross join lateral unnest(w.queues) q (queue)
       cross join lateral unnest(array['', w.graph_version]) p (pin)
       cross join lateral unnest(w.places) l (place)
       where w.lost_at is null) served
 cross join lateral (
-    select a.queue, a.run_id, a.activation_id
+    select DOOR(a) as door, a.run_id, a.activation_id
     from cnstra.activation a
     where a.status = 'ready' and a.blocked is null and a.graph = served.graph and a.queue = served.queue
       and a.pin = served.pin and a.place = served.place and a.available_at < (select CLOCK()) - %(unclaimed_after)s::interval

@@ -22,7 +22,7 @@ KEY = "cnstra:doorbells:default"
 
 
 def ring_of(count: int, queue: str = "default") -> Ring:
-    return Ring(queue=queue, activations=tuple((uuid4(), number) for number in range(count)))
+    return Ring(door=queue, activations=tuple((uuid4(), number) for number in range(count)))
 
 
 def test_ids_of_many_rings_share_few_messages(valkey: Any, bell: DramatiqBell) -> None:
@@ -75,7 +75,7 @@ def test_a_queue_that_nobody_hears_expires(valkey: Any, bell: DramatiqBell) -> N
 def test_a_ring_without_ids_asks_the_broker_nothing(valkey: Any, bell: DramatiqBell) -> None:
     """Nothing became ready, so nobody is woken, and no connection is opened for it."""
     bell.ring([])
-    bell.ring([Ring(queue="default", activations=())])
+    bell.ring([Ring(door="default", activations=())])
 
     assert valkey.calls("exec") == 0
 
@@ -103,7 +103,7 @@ from cnstra.workers.doorbell import DramatiqBell
 
 def ring(times):
     for _ in range(times):
-        bell.ring([Ring(queue="default", activations=((uuid.uuid4(), 1),))])
+        bell.ring([Ring(door="default", activations=((uuid.uuid4(), 1),))])
 
 bell = DramatiqBell({valkey.url!r}, outstanding=1000)
 ring(1)
@@ -170,6 +170,6 @@ def test_hints_arrive_as_they_were_rung(bell: DramatiqBell, valkey: Any) -> None
     """The largest id that Postgres has, and run ids with their version, come out as they went in."""
     hints = ((UUID("0190163d-8694-739b-aea5-966c26f8ad91"), 2**63 - 1), (UUID(int=0), 0))
 
-    bell.ring([Ring(queue="default", activations=hints)])
+    bell.ring([Ring(door="default", activations=hints)])
 
     assert unpack(valkey.ask("LPOP", KEY), "default").kwargs["activations"] == hints

@@ -25,7 +25,7 @@ KEY = "cnstra:doorbells:default"
 
 
 def ring_of(count: int, queue: str = "default") -> Ring:
-    return Ring(queue=queue, activations=tuple((uuid4(), number) for number in range(count)))
+    return Ring(door=queue, activations=tuple((uuid4(), number) for number in range(count)))
 
 
 def test_a_ring_wakes_an_idle_listener_at_once(valkey: Any, bell: DramatiqBell, listen: Any, answers: Any) -> None:

@@ -17,7 +17,7 @@ KEY = "cnstra:doorbells:default"
 
 
 def ring_of(count: int, queue: str = "default") -> Ring:
-    return Ring(queue=queue, activations=tuple((uuid4(), number) for number in range(count)))
+    return Ring(door=queue, activations=tuple((uuid4(), number) for number in range(count)))
 
 
 def lines(caplog: pytest.LogCaptureFixture, level: int, logger: str = "cnstra.listener") -> list[str]:
