@@ -15,7 +15,7 @@ from msgspec import Struct, field
 
 from cnstra.orchestrator.machine.events import Event
 from cnstra.orchestrator.machine.plans import Verdict
-from cnstra.orchestrator.machine.records import Claimed, Failure, Output, Target
+from cnstra.orchestrator.machine.records import Activation, Claimed, Failure, Output, Run, Target
 from cnstra.orchestrator.ports import Ring
 from cnstra.orchestrator.retention import Rules
 from cnstra.orchestrator.slots import Slot, Snapshot
@@ -142,13 +142,24 @@ class ClaimRequest(Struct, frozen=True, kw_only=True, gc=False):
     limits: Mapping[str, int] = field(default_factory=dict)
 
 
+class Foothold(Struct, frozen=True, kw_only=True, gc=False):
+    """What a worker knows of the run whose only outstanding activation it holds, and of that one: they are so since ``now``,
+    for as long as the store finds its ``mark`` on the run's row."""
+
+    run: Run
+    activation: Activation
+    now: datetime
+    mark: str
+
+
 class Work(Struct, frozen=True, kw_only=True, gc=False):
     """A claimed activation, with all that its call needs. Times since other moments are in seconds, by the store's clock.
 
     ``run_elapsed`` and ``run_idled`` count from the run's start, ``elapsed`` and ``idled`` from the first try of this
     attempt: what policies are asked with. ``policy`` is the run's own, as data. ``place`` is where its context is kept.
     ``undo`` says that the compensation is to be called, ``emitted`` what the call that it undoes had emitted. ``deadline`` is
-    the run's. ``progress`` is the text of what the activation's handler reported last, in whichever try.
+    the run's. ``progress`` is the text of what the activation's handler reported last, in whichever try. With a ``foothold``
+    its end may be settled without another look at the run.
     """
 
     run_id: UUID
@@ -172,6 +183,7 @@ class Work(Struct, frozen=True, kw_only=True, gc=False):
     undo: bool = False
     emitted: tuple[Output, ...] = ()
     progress: str | None = None
+    foothold: Foothold | None = None
 
     @property
     def activation_id(self) -> int:

@@ -9,17 +9,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from uuid import UUID
 
 from cnstra.orchestrator.machine.plans import Answer, Plan
 from cnstra.orchestrator.machine.records import Claimed, NewActivation
 from cnstra.orchestrator.machine.states import ActivationStatus
 from cnstra.orchestrator.slots import Slot, Snapshot
-from cnstra.orchestrator.store import RunEvent, Work
+from cnstra.orchestrator.store import Foothold, RunEvent, Work
+
+NONE: Mapping[UUID, Foothold] = MappingProxyType({})
 
 
-def successors(events: Sequence[RunEvent], plans: Mapping[UUID, Plan], now: datetime) -> Iterator[Work]:
-    """Those of a batch that can be made so. ``plans`` are what its events came to, ``now`` is when."""
+def successors(
+    events: Sequence[RunEvent], plans: Mapping[UUID, Plan], now: datetime, footholds: Mapping[UUID, Foothold] = NONE
+) -> Iterator[Work]:
+    """Those of a batch that can be made so. ``plans`` are what its events came to, ``now`` is when; ``footholds`` those of runs
+    whose only successor may have one."""
     told: Counter[UUID] = Counter()
     for happening in events:
         run_id, work = happening.run_id, happening.work
@@ -32,7 +38,7 @@ def successors(events: Sequence[RunEvent], plans: Mapping[UUID, Plan], now: date
             continue
         for new in plan.created:
             if new.activation_id in answer.kept and new.status is ActivationStatus.RUNNING:
-                yield _successor(work, plan, new, snapshot, now)
+                yield _successor(work, plan, new, snapshot, now, footholds.get(run_id))
 
 
 def _snapshot_after(work: Work, plan: Plan, answer: Answer) -> Snapshot | None:
@@ -51,7 +57,9 @@ def _snapshot_after(work: Work, plan: Plan, answer: Answer) -> Snapshot | None:
     return Snapshot(version=answer.version, slots=slots)
 
 
-def _successor(work: Work, plan: Plan, new: NewActivation, snapshot: Snapshot, now: datetime) -> Work:
+def _successor(
+    work: Work, plan: Plan, new: NewActivation, snapshot: Snapshot, now: datetime, foothold: Foothold | None
+) -> Work:
     target, run = new.target, plan.run
     if new.nonce is None:
         raise RuntimeError(f"{work}: its successor {new.activation_id} is kept without a claim")
@@ -73,4 +81,5 @@ def _successor(work: Work, plan: Plan, new: NewActivation, snapshot: Snapshot, n
         policy=work.policy,
         snapshot=snapshot,
         deadline=run.deadline_at,
+        foothold=foothold,
     )

@@ -179,6 +179,11 @@ class Target(Struct, frozen=True, kw_only=True, gc=False):
     compensable: Compensable = Compensable.NO
     limited: bool = False
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether it may have to wait for its time."""
+        return self.delay is not None or self.at is not None
+
     def due(self, now: datetime) -> datetime:
         """When it is to be ready; a time that has passed is now."""
         if self.at is not None:
@@ -203,6 +208,28 @@ class NewActivation(Struct, frozen=True, kw_only=True, gc=False):
     origin: Origin = Origin.EMITTED
     path: Path = ()
     gathers: int | None = None
+
+    def begun(self, now: datetime) -> Activation:
+        """The activation that it becomes, as it is kept ``now``: unclaimed, or held by the worker that settled its parent."""
+        kept = self.status is ActivationStatus.RUNNING
+        return Activation(
+            activation_id=self.activation_id,
+            status=self.status,
+            queue=self.target.queue,
+            attempt=self.attempt,
+            epoch=int(kept),
+            nonce=self.nonce,
+            worker=self.worker,
+            tries=int(kept),
+            blocked=self.blocked,
+            available_at=now if self.available_at is None else self.available_at,
+            started_at=now if kept else None,
+            finished_at=now if self.status is ActivationStatus.CANCELLED else None,
+            compensable=self.target.compensable,
+            path=self.path,
+            gathers=self.gathers,
+            limited=self.target.limited,
+        )
 
 
 class Claimed(Struct, frozen=True, kw_only=True, gc=False):

@@ -16,7 +16,7 @@ from cnstra.orchestrator.machine.events import Event
 from cnstra.orchestrator.machine.fold import fold
 from cnstra.orchestrator.machine.folding import BLOCKED_ALONE, BLOCKED_PAUSED, CLAIMABLE, unblocked
 from cnstra.orchestrator.machine.plans import Answer, Fired, Plan, Sweep, TryEnded, Verdict
-from cnstra.orchestrator.machine.records import Activation, NewActivation
+from cnstra.orchestrator.machine.records import NewActivation
 from cnstra.orchestrator.machine.states import ACTIVATION_MOVES, ActivationMove, ActivationStatus, move
 from cnstra.orchestrator.needs import needs_of
 from cnstra.orchestrator.store import AppliedBatch, RunEvent
@@ -86,24 +86,7 @@ def row_of_new(run_id: UUID, new: NewActivation, now: datetime) -> ActivationRow
         target=new.target,
         created_at=now,
         first_try_at=now if kept else None,
-        activation=Activation(
-            activation_id=new.activation_id,
-            status=new.status,
-            queue=new.target.queue,
-            attempt=new.attempt,
-            epoch=int(kept),
-            nonce=new.nonce,
-            worker=new.worker,
-            tries=int(kept),
-            blocked=new.blocked,
-            available_at=now if new.available_at is None else new.available_at,
-            started_at=now if kept else None,
-            finished_at=now if new.status is ActivationStatus.CANCELLED else None,
-            compensable=new.target.compensable,
-            path=new.path,
-            gathers=new.gathers,
-            limited=new.target.limited,
-        ),
+        activation=new.begun(now),
         origin=new.origin,
     )
 

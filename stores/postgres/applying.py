@@ -7,59 +7,111 @@ under those locks. What is written derives from rows that passed the fence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from uuid import UUID
 
 from cnstra.orchestrator import batches
 from cnstra.orchestrator.batches import Ready
+from cnstra.orchestrator.footholds import Ahead, footholds_after, is_plain, plans_ahead
 from cnstra.orchestrator.machine.events import Event
 from cnstra.orchestrator.machine.fold import fold
 from cnstra.orchestrator.machine.plans import Answer, Plan, Sweep, Verdict
 from cnstra.orchestrator.machine.records import BlobRef, Run
 from cnstra.orchestrator.slots import Slot
-from cnstra.orchestrator.store import AppliedBatch, RunEvent, Work
+from cnstra.orchestrator.store import AppliedBatch, Foothold, RunEvent, Work
 from cnstra.orchestrator.succession import successors
 from cnstra.stores.postgres import rows as shapes
 from cnstra.stores.postgres import waits
 from cnstra.stores.postgres.claiming import load_works
 from cnstra.stores.postgres.loading import LoadedRuns, load
-from cnstra.stores.postgres.transactions import Ask, InterferenceError, Steps, operation
+from cnstra.stores.postgres.transactions import Ask, InterferenceError, PostgresOperation, Steps
 
 
 class Applying:
     """The one operation by which runs move."""
 
-    @operation
-    def apply(self, _repeated: bool, events: Sequence[RunEvent]) -> Steps[AppliedBatch]:
-        return (yield from applied(events))
+    def apply(self, events: Sequence[RunEvent]) -> PostgresOperation[AppliedBatch]:
+        ahead = plans_ahead(events)
+        at_once = len(ahead) == len(events) and not any(plan.entries for plan, _ in ahead.values())
+        return PostgresOperation("apply", lambda _repeated: _apply(events, ahead, at_once=at_once), at_once=at_once)
 
 
 def applied(events: Sequence[RunEvent]) -> Steps[AppliedBatch]:
     """What becomes of events: lock, load, decide, write."""
-    by_run = batches.by_run(events)
+    return _apply(events, {}, at_once=False)
+
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What a batch has come to so far: plans that were carried out, by run; what became ready; footholds that are left; when."""
+
+    plans: dict[UUID, Plan] = field(default_factory=dict)
+    ready: list[Ready] = field(default_factory=list)
+    footholds: dict[UUID, Foothold] = field(default_factory=dict)
+    now: datetime = _LONG_AGO
+
+
+def _apply(events: Sequence[RunEvent], ahead: Ahead, *, at_once: bool) -> Steps[AppliedBatch]:
+    """Write what was decided ahead, where that still stands; then lock, load, decide and write the rest."""
+    batch = _Batch()
+    if ahead:
+        yield from _settle_ahead(ahead, batch)
+    rest = batches.by_run(happening for happening in events if happening.run_id not in batch.plans)
+    if rest and at_once:
+        yield Ask("begin", {})
+    if rest:
+        yield from _settle(rest, batch)
+    works = list(successors(events, batch.plans, batch.now, batch.footholds))
+    works += yield from _load_kept(batch.plans, works)
+    newest = yield from _load_stale(batch.plans)
+    answers = batches.answers(events, batch.plans, works, newest)
+    yield from _note_litter(batches.littered(events, answers), batch.now)
+    return AppliedBatch(answers=answers, rings=batches.rings_of(batch.ready))
+
+
+def _settle_ahead(ahead: Ahead, batch: _Batch) -> Steps[None]:
+    """Write the plans that were made on footholds, but those of runs that somebody has changed since: these come to nothing."""
+    rows = yield shapes.settle_ahead(list(ahead.values()))
+    if not rows:
+        return
+    _, now, mark = rows[0]
+    plans = {run_id: ahead[run_id][0] for run_id, _, _ in rows}
+    yield from _write_contexts(list(plans.values()), now)
+    batch.plans |= plans
+    batch.ready += [ready for plan in plans.values() for ready in batches.made_ready(plan)]
+    batch.footholds |= footholds_after(plans, now, mark)
+    batch.now = now
+
+
+def _settle(by_run: Mapping[UUID, list[Event]], batch: _Batch) -> Steps[None]:
+    """Lock, load, decide, write."""
     runs, loaded, now = yield from load(by_run)
     plans: dict[UUID, Plan] = {}
     for run_id, run in runs.items():
         plans[run_id] = fold(run, loaded.of_run(run_id), by_run[run_id], now)
         loaded.take(plans[run_id])
     moved = [plan for plan in plans.values() if batches.moves(plan)]
-    ready = yield from _write(moved, runs, loaded, now)
+    if moved:
+        mark = yield from _write(moved, runs, loaded, now, batch)
+        plain = {run_id: plan for run_id, plan in plans.items() if is_plain(plan, runs[run_id])}
+        batch.footholds |= footholds_after(plain, now, mark)
     yield from _answer_repeated(plans, by_run)
-    works = list(successors(events, plans, now))
-    works += yield from _load_kept(plans, works)
-    newest = yield from _load_stale(plans)
-    answers = batches.answers(events, plans, works, newest)
-    yield from _note_litter(batches.littered(events, answers), now)
-    return AppliedBatch(answers=answers, rings=batches.rings_of(ready))
+    batch.plans |= plans
+    batch.now = max(batch.now, now)
 
 
 # -- write -----------------------------------------------------------------------------------------------------
 
 
-def _write(plans: Sequence[Plan], runs: Mapping[UUID, Run], loaded: LoadedRuns, now: datetime) -> Steps[list[Ready]]:
-    """Write the plans, of ``runs`` as they were loaded; answers what became ready."""
-    if not plans:
-        return []
+def _write(
+    plans: Sequence[Plan], runs: Mapping[UUID, Run], loaded: LoadedRuns, now: datetime, batch: _Batch
+) -> Steps[str]:
+    """Write the plans, of ``runs`` as they were loaded; answers the mark of those that go on plainly."""
+    mark = ""
     going, changed_runs = shapes.go_on([(runs[plan.run.run_id], plan.run) for plan in plans])
     finished, changed = shapes.finished(
         [
@@ -71,7 +123,7 @@ def _write(plans: Sequence[Plan], runs: Mapping[UUID, Run], loaded: LoadedRuns, 
     )
     created = [(plan.run.run_id, activation) for plan in plans for activation in plan.created]
     if going or finished or created:
-        [(written,)] = yield shapes.write_hops(going, finished, created, now)
+        [(written, mark)] = yield shapes.write_hops(going, finished, created, now)
         _all_written(written, len(finished))
     if changed_runs:
         yield shapes.update_runs(changed_runs)
@@ -82,7 +134,8 @@ def _write(plans: Sequence[Plan], runs: Mapping[UUID, Run], loaded: LoadedRuns, 
     yield from _write_waits(plans, now)
     yield from _write_groups(plans, now)
     swept = yield from _sweep(plans, now)
-    return [ready for plan in plans for ready in batches.made_ready(plan)] + swept
+    batch.ready += [ready for plan in plans for ready in batches.made_ready(plan)] + swept
+    return mark
 
 
 def _all_written(written: int, wanted: int) -> None:
@@ -203,7 +256,7 @@ _SWEEPS = {
 # -- answer ----------------------------------------------------------------------------------------------------
 
 
-def _answer_repeated(plans: dict[UUID, Plan], by_run: dict[UUID, list[Event]]) -> Steps[None]:
+def _answer_repeated(plans: Mapping[UUID, Plan], by_run: Mapping[UUID, Sequence[Event]]) -> Steps[None]:
     """A settlement whose reply was lost learns which successors its worker had kept then."""
     for run_id, plan in plans.items():
         for place, activation_id in batches.repeated_hops(plan, by_run[run_id]):

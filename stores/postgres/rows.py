@@ -10,6 +10,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from cnstra.orchestrator.machine.plans import Plan
 from cnstra.orchestrator.machine.records import (
     Activation,
     Claimed,
@@ -255,7 +256,7 @@ def write_hops(
     created: Sequence[tuple[UUID, NewActivation]],
     now: datetime,
 ) -> Ask:
-    """All three at once; it answers how many activations it has finished."""
+    """All three at once; it answers how many activations it has finished, and the mark of the runs."""
     return Ask(
         "write_hops",
         included("run", _going(going))
@@ -321,6 +322,49 @@ def _outputs(outputs: tuple[Output, ...]) -> str | None:
         for output in outputs
     )
     return f"[{','.join(signals)}]"
+
+
+def settle_ahead(hops: Sequence[tuple[Plan, str]]) -> Ask:
+    """Plans that were made on footholds, each with the mark of its run."""
+    runs = [plan.run for plan, _ in hops]
+    ended = [activation for plan, _ in hops for activation in plan.changed.values()]
+    news = [plan.created[0] if plan.created else None for plan, _ in hops]
+    targets = [None if new is None else new.target for new in news]
+    return Ask(
+        "settle_ahead",
+        {
+            "run_ids": [run.run_id for run in runs],
+            "marks": [mark for _, mark in hops],
+            "statuses": [run.status.value for run in runs],
+            "outstanding": [run.outstanding for run in runs],
+            "active": [run.active for run in runs],
+            "last_activations": [run.last_activation for run in runs],
+            "last_finishes": [run.last_finish for run in runs],
+            "versions": [run.context_version for run in runs],
+            "started": [run.started_at for run in runs],
+            "ended": [run.finished_at is not None for run in runs],
+            "undoables": [run.undoable for run in runs],
+            "activation_ids": [activation.activation_id for activation in ended],
+            "epochs": [activation.epoch for activation in ended],
+            "nonces": [activation.nonce for activation in ended],
+            "reads": [activation.version_read for activation in ended],
+            "writes": [activation.version_written for activation in ended],
+            "outputs": [_outputs(activation.outputs) for activation in ended],
+            "undoable": [activation.undoable for activation in ended],
+            "new_ids": [new and new.activation_id for new in news],
+            "ordinals": [target and target.ordinal for target in targets],
+            "neurons": [target and target.neuron for target in targets],
+            "dendrites": [target and target.dendrite for target in targets],
+            "collaterals": [target and target.collateral for target in targets],
+            "payloads": [target and target.payload for target in targets],
+            "queues": [target and target.queue for target in targets],
+            "attempts": [new and new.attempt for new in news],
+            "kept": [new and new.status is ActivationStatus.RUNNING for new in news],
+            "blocked": [new and new.blocked for new in news],
+            "compensable": [target and target.compensable for target in targets],
+            "limited": [target and target.limited for target in targets],
+        },
+    )
 
 
 def insert_activations(created: Sequence[tuple[UUID, NewActivation]], now: datetime | None) -> Ask:

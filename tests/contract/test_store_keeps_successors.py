@@ -11,7 +11,7 @@ from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.store import Work
 from support.worlds import World, succeeded, target
 
-_OWN = {"run_id", "fence"}
+_OWN = {"run_id", "fence", "foothold"}
 
 
 def _kept(world: World, write: Any, *, read: bool) -> Work:

@@ -92,6 +92,20 @@ def test_g14_an_ordinary_hop_sends_these_statements_and_no_others(world: Countin
     assert world.since() == [*_LOCK, "write_hops"]
 
 
+def test_g14_a_hop_of_a_run_that_its_worker_knows_is_one_statement(world: CountingWorld) -> None:
+    """What was kept from the hop before is settled without another look; what it writes is written beside it."""
+    world.submit("stock")
+    [work] = world.settle(succeeded(world.worker().claim_one(), targets=[target("bank", here=True)])).kept
+    world.since()
+    [work] = world.settle(succeeded(work, targets=[target("ship", here=True)])).kept
+    assert world.since() == ["settle_ahead"]
+    write = succeeded(work, lambda ctx: ctx.set({"a": 1}), targets=[target("ship", here=True)])
+    [work] = world.settle(write).kept
+    assert world.since() == ["settle_ahead", "insert_entries", "update_heads"]
+    world.settle(succeeded(work))
+    assert world.since() == ["settle_ahead"]
+
+
 def test_g14_a_submit_asks_the_time_and_takes_a_key_only_where_it_must(world: CountingWorld) -> None:
     world.since()
     world.submit("stock", idempotency_key="order-17")

@@ -65,6 +65,23 @@ def test_g4_a_settlement_whose_commit_was_not_confirmed_learns_that_it_was_done(
     assert world.settle(succeeded(answer.kept[0])).verdict is Verdict.APPLIED
 
 
+def test_g4_a_hop_on_a_foothold_whose_commit_was_not_confirmed_learns_it_too(
+    world: PostgresWorld, far: PostgresStore, proxy: LosesCommitReplies
+) -> None:
+    """It is one statement, which has committed by itself; sent again it finds another mark on the run, its own."""
+    run_id = world.submit("stock")
+    first = succeeded(world.worker().claim_one(), targets=[target("bank", here=True)])
+    [work] = world.settle(first).kept
+    assert work.foothold is not None
+    proxy.arm()
+    [answer] = far.run(far.apply([succeeded(work, targets=[target("ship", here=True)])])).answers
+    assert proxy.has_lost_one
+    assert answer.verdict is Verdict.REPEATED
+    assert [(kept.neuron, kept.fence.nonce) for kept in answer.kept] == [("ship", work.fence.nonce)]
+    assert len(world.activations(run_id)) == 3
+    assert world.settle(succeeded(answer.kept[0])).verdict is Verdict.APPLIED
+
+
 def test_a_failed_try_whose_commit_was_not_confirmed_counts_once(
     world: PostgresWorld, far: PostgresStore, proxy: LosesCommitReplies
 ) -> None:

@@ -198,6 +198,7 @@ def test_every_index_names_statements_that_there_are(connection: psycopg.Connect
     "statement",
     [
         *("lock_runs", "load_activations", "load_heads", "update_runs", "update_activations", "report_progress"),
+        *("settle_ahead", "write_hops", "insert_run"),
         *("load_groups", "load_members", "load_pending", "update_groups", "update_members", "fire", "abandon"),
         *("load_letters", "known_letters", "load_expectations", "load_expectations_by_id", "delete_expectations"),
         *("deliver", "take_letters", "load_posted", "find_posted", "find_expecting", "take_posted"),

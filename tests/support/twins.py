@@ -98,7 +98,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, Struct):
-        return {"": type(value).__name__} | {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+        kept = [name for name in value.__struct_fields__ if name != "foothold"]  # that is a store's own
+        return {"": type(value).__name__} | {name: plain(getattr(value, name)) for name in kept}
     if isinstance(value, Mapping):
         return {key: plain(held) for key, held in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes):

@@ -451,7 +451,60 @@ join cnstra.run r on r.run_id = n.run_id
 with going as (INCLUDE(update_runs_that_go_on, run)),
      finished as (INCLUDE(finish_activations, done)),
      begun as (INCLUDE(insert_activations, new))
-select count(*) from finished
+select count(*), pg_current_xact_id()::xid::text from finished
+
+-- name: settle_ahead
+-- The same of hops that were decided before anything was read: written where the run's row is still of the transaction that marked
+-- it, and the claim is still the holder's. Answers for which runs, at what time, and the new mark. What is locked here is as the
+-- statement sees it: a row that somebody changes while it waits for the lock has another transaction's mark, and drops out. ``moment``
+-- is asked once all is locked.
+with held as materialized (
+    select n.*, r.graph, case when r.pinned then r.graph_version else '' end as pin, coalesce(r.context_place, '') as place, r.priority,
+           a.worker
+    from unnest(%(run_ids)s::uuid[], %(marks)s::xid[], %(statuses)s::text[], %(outstanding)s::int[], %(active)s::int[],
+                %(last_activations)s::int[], %(last_finishes)s::int[], %(versions)s::bigint[], %(started)s::timestamptz[],
+                %(ended)s::boolean[], %(undoables)s::int[], %(activation_ids)s::int[], %(epochs)s::int[], %(nonces)s::bigint[],
+                %(reads)s::bigint[], %(writes)s::bigint[], %(outputs)s::text[], %(undoable)s::boolean[], %(new_ids)s::int[],
+                %(ordinals)s::int[], %(neurons)s::text[], %(dendrites)s::text[], %(collaterals)s::text[], %(payloads)s::text[],
+                %(queues)s::text[], %(attempts)s::int[], %(kept)s::boolean[], %(blocked)s::text[], %(compensable)s::text[],
+                %(limited)s::boolean[])
+         n (run_id, mark, status, outstanding, active, last_activation, last_finish, context_version, started_at, ended, undoables,
+            activation_id, epoch, nonce, version_read, version_written, outputs, undoable, new_id, ordinal, neuron, dendrite,
+            collateral, payload, queue, attempt, kept, blocked, compensable, limited)
+    join cnstra.run r on r.run_id = n.run_id and r.xmin = n.mark
+    join cnstra.activation a on a.run_id = n.run_id and a.activation_id = n.activation_id and UNINDEXED(a.status) = 'running'
+                            and a.epoch = n.epoch and a.nonce = n.nonce
+    order by n.run_id
+    for no key update of r, a),
+moment as materialized (select CLOCK() as now from (select count(*) from held) locked),
+going as (
+    update cnstra.run r
+    set status = n.status, outstanding = n.outstanding, active = n.active, last_activation = n.last_activation,
+        last_finish = n.last_finish, context_version = n.context_version, started_at = n.started_at,
+        finished_at = case when n.ended then m.now end, undoable = n.undoables
+    from held n cross join moment m
+    where r.run_id = n.run_id),
+finished as (
+    update cnstra.activation a
+    set status = 'done', finished_at = m.now, finish = n.last_finish, version_read = n.version_read,
+        version_written = n.version_written, outputs = n.outputs::jsonb, undoable = n.undoable
+    from held n cross join moment m
+    where a.run_id = n.run_id and a.activation_id = n.activation_id),
+begun as (
+    insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordinal, graph, pin, place, neuron, dendrite,
+                                   collateral, payload, queue, priority, attempt, status, blocked, epoch, nonce, worker, tries,
+                                   created_at, available_at, first_try_at, started_at, compensable, origin, limited)
+    select n.run_id, n.new_id, n.activation_id, n.ordinal, n.graph, n.pin, n.place, n.neuron, n.dendrite, n.collateral,
+           n.payload::jsonb, n.queue, n.priority, n.attempt, case when n.kept then 'running' else 'ready' end, n.blocked,
+           n.kept::int, case when n.kept then n.nonce end, case when n.kept then n.worker end, n.kept::int, m.now, m.now,
+           case when n.kept then m.now end, case when n.kept then m.now end, n.compensable, '', n.limited
+    from held n cross join moment m
+    where n.new_id is not null)
+select n.run_id, m.now, pg_current_xact_id()::xid::text from held n cross join moment m
+
+-- name: begin
+-- What follows is a transaction.
+begin
 
 -- name: deliver
 -- Give activations that waited the signals that have come for them.

@@ -1,0 +1,208 @@
+"""Hops that are decided on a foothold: they leave what any hop leaves, and come to nothing where somebody was there before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from cnstra.orchestrator.machine.plans import Verdict
+from cnstra.orchestrator.machine.records import Compensable
+from cnstra.orchestrator.store import AppliedBatch, RunEvent, Work
+from support.worlds import (
+    PostgresWorld,
+    Worker,
+    cancel_asked,
+    context_of,
+    deadline_due,
+    failed,
+    lost,
+    pause_asked,
+    sent,
+    succeeded,
+    target,
+)
+
+
+@pytest.fixture
+def world(database_url: str) -> Iterator[PostgresWorld]:
+    postgres = PostgresWorld(database_url)
+    yield postgres
+    postgres.close()
+
+
+def stand(world: PostgresWorld, worker: Worker, **options: Any) -> Work:
+    """The second activation of a new run, which its worker kept."""
+    run_id = world.submit("stock", **options)
+    [work] = [one for one in worker.claim() if one.run_id == run_id]
+    first = succeeded(work, lambda ctx: ctx.set({"a": 1}), targets=[target("bank", here=True)])
+    [kept] = world.settle(first).kept
+    assert kept.foothold is not None
+    return kept
+
+
+def without(event: RunEvent) -> RunEvent:
+    """The same end of a hop, of a worker that knows nothing of the run."""
+    return replace(event, work=None if event.work is None else replace(event.work, foothold=None))
+
+
+_NAMES = {"run_id", "worker"}
+
+
+def left(world: PostgresWorld, work: Work) -> Any:
+    """All that people can see of the run, but for names."""
+    rows = [world.row(work.run_id), *world.activations(work.run_id).values()]
+    history = world.store.run(world.store.history(work.run_id))
+    return [{name: value for name, value in row.items() if name not in _NAMES} for row in (*rows, *history)]
+
+
+def sets(ctx: Any) -> None:
+    ctx.set({"a": 2, "b": [3]})
+
+
+def removes(ctx: Any) -> None:
+    del ctx["a"]
+
+
+HOPS: dict[str, Callable[[Work], RunEvent]] = {
+    "ends the run": succeeded,
+    "ends it with outputs": lambda work: succeeded(work, outputs=['"out"', "2"]),
+    "goes on here": lambda work: succeeded(work, targets=[target("ship", here=True, payload="[7]")]),
+    "goes on elsewhere": lambda work: succeeded(work, targets=[target("ship", queue="sea", ordinal=1)], outputs=["1"]),
+    "goes on under a limit": lambda work: succeeded(work, targets=[target("ship", here=True, limited=True)]),
+    "writes": lambda work: succeeded(work, sets, targets=[target("ship", here=True)]),
+    "removes": lambda work: succeeded(work, removes),
+    "can be undone": lambda work: succeeded(
+        work, targets=[target("ship", here=True, compensable=Compensable.DONE)], compensable=Compensable.DONE
+    ),
+    "starts two": lambda work: succeeded(work, targets=[target("ship", here=True), target("stock", ordinal=1)]),
+    "starts a timer": lambda work: succeeded(work, targets=[target("ship", delay=timedelta(days=1))]),
+}
+
+
+@pytest.mark.parametrize("hop", HOPS.values(), ids=HOPS)
+def test_g2_a_hop_on_a_foothold_leaves_what_any_hop_leaves(
+    world: PostgresWorld, hop: Callable[[Work], RunEvent]
+) -> None:
+    """Rows, times, context, what its worker keeps, and what is rung for."""
+    worker = world.worker()
+    found = []
+    for kind in (without, lambda event: event):
+        work = stand(world, worker)
+        world.clock.advance(3)
+        batch = world.apply(kind(hop(work)))
+        [answer] = batch.answers
+        rung = [(ring.door, [number for _, number in ring.activations]) for ring in batch.rings]
+        kept = [(one.neuron, one.payload, one.snapshot, one.run_elapsed, one.foothold is None) for one in answer.kept]
+        found.append((answer.verdict, rung, kept, left(world, work)))
+        world.clock.advance(-3)
+    assert found[0] == found[1]
+    assert found[0][0] is Verdict.APPLIED
+
+
+CHANGES: dict[str, Callable[[PostgresWorld, Work], list[RunEvent]]] = {
+    "paused": lambda _, work: [pause_asked(work.run_id)],
+    "cancelled": lambda _, work: [cancel_asked(work.run_id)],
+    "cancelled to be undone": lambda _, work: [cancel_asked(work.run_id, compensate=True)],
+    "out of time": lambda _, work: [deadline_due(work.run_id)],
+    "sent something": lambda _, work: [sent(work.run_id, idempotency_key="k")],
+    "lost": lambda _, work: [lost(work.run_id, work.fence)],
+    "settled already": lambda _, work: [without(succeeded(work))],
+    "failed already": lambda _, work: [failed(work, retry_after=5.0)],
+}
+
+
+PASSING = {"out of time"}
+"""What passes over a run that is locked."""
+
+
+@pytest.mark.parametrize(
+    ("change", "waits"),
+    [
+        pytest.param(change, waits, id=f"{name} {'while it waits' if waits else 'before'}")
+        for name, change in CHANGES.items()
+        for waits in (False, True)
+        if not (waits and name in PASSING)
+    ],
+)
+def test_g3_what_has_changed_the_run_counts(
+    world: PostgresWorld, change: Callable[[PostgresWorld, Work], list[RunEvent]], waits: bool
+) -> None:
+    """The hop comes to what it comes to without a foothold: whether the change was there before, or it had to wait for it."""
+    worker = world.worker()
+    found = []
+    for kind in (without, lambda event: event):
+        work = stand(world, worker, deadline=timedelta(seconds=2))
+        world.clock.advance(3)
+        hop = kind(succeeded(work, sets, targets=[target("ship", here=True)], compensable=Compensable.DONE))
+        operations = [world.store.apply([one]) for one in (*change(world, work), hop)]
+        batch: AppliedBatch
+        if waits:
+            with world.in_line(work.run_id, *operations) as threads:
+                pass
+            batch = threads.results()[-1]
+        else:
+            *_, batch = [world.store.run(operation) for operation in operations]
+        [answer] = batch.answers
+        found.append((answer.verdict, [one.neuron for one in answer.kept], left(world, work)))
+        world.clock.advance(-3)
+    assert found[0] == found[1]
+
+
+def test_g3_a_claim_that_was_handed_on_settles_nothing(world: PostgresWorld) -> None:
+    """Not even where the run is as its worker left it."""
+    for column in ("epoch", "nonce"):
+        work = stand(world, world.worker())
+        with world.connect() as connection:
+            connection.execute(
+                f"update cnstra.activation set {column} = {column} + 1 where run_id = %s and activation_id = 2".encode(),
+                [work.run_id],
+            )
+        assert world.settle(succeeded(work)).verdict is Verdict.FENCED
+        assert [row["status"] for row in world.activations(work.run_id).values()] == ["done", "running"]
+
+
+def test_a_batch_mixes_hops_on_footholds_and_others(world: PostgresWorld) -> None:
+    """Each is answered in its place, whatever was written first; two of one run are decided together."""
+    worker = world.worker()
+    stands = [stand(world, worker) for _ in range(3)]
+    world.submit("stock", "bank")
+    pair = sorted(worker.claim(), key=lambda work: work.activation_id)
+    world.apply(cancel_asked(stands[1].run_id))
+    here = [target("ship", here=True)]
+    batch = world.apply(
+        succeeded(pair[0], sets),
+        succeeded(stands[0], targets=here),
+        succeeded(stands[1], targets=here),
+        failed(pair[1]),
+        succeeded(stands[2], sets),
+    )
+    assert [answer.verdict for answer in batch.answers] == [Verdict.APPLIED] * 5
+    assert [[one.run_id for one in answer.kept] for answer in batch.answers] == [[], [stands[0].run_id], [], [], []]
+    assert [world.status(work.run_id) for work in (pair[0], *stands)] == ["failed", "running", "cancelled", "completed"]
+    assert world.values(stands[2].run_id) == {"a": 2, "b": [3]}
+
+
+def test_footholds_lead_on_to_the_end(world: PostgresWorld) -> None:
+    """Hop after hop, with what each wrote: the context's versions are exact, and each is read by the next."""
+    work = stand(world, world.worker())
+    for number in range(5):
+        assert context_of(work).version == number + 1
+        event = succeeded(work, lambda ctx: ctx.set({"a": ctx["a"] + 1}), targets=[target("ship", here=True)])
+        [work] = world.settle(event).kept
+        assert work.foothold is not None
+    assert world.settle(succeeded(work)).verdict is Verdict.APPLIED
+    assert (world.values(work.run_id), world.status(work.run_id)) == ({"a": 6}, "completed")
+    assert world.row(work.run_id)["context_version"] == 6
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_there_is_no_foothold_where_others_may_move_the_run(world: PostgresWorld, others: int) -> None:
+    """Another branch changes the run whenever it gets on, so that one would seldom hold."""
+    world.submit(*["stock"] * (1 + others))
+    work = world.worker().claim()[0]
+    [kept] = world.settle(succeeded(work, targets=[target("bank", here=True)])).kept
+    assert kept.foothold is None
