@@ -75,7 +75,7 @@ def _apply(events: Sequence[RunEvent], ahead: Ahead, *, at_once: bool) -> Steps[
 
 def _settle_ahead(ahead: Ahead, batch: _Batch) -> Steps[None]:
     """Write the plans that were made on footholds, but those of runs that somebody has changed since: these come to nothing."""
-    rows = yield shapes.settle_ahead(list(ahead.values()))
+    rows = yield shapes.settle_ahead([ahead[run_id] for run_id in sorted(ahead)])
     if not rows:
         return
     _, now, mark = rows[0]

@@ -24,7 +24,7 @@ from cnstra.orchestrator.machine.records import (
 )
 from cnstra.orchestrator.machine.states import ActivationStatus, RunStatus
 from cnstra.orchestrator.slots import EMPTY, Slot, Snapshot
-from cnstra.orchestrator.store import Work
+from cnstra.orchestrator.store import Foothold, Work
 from cnstra.stores.postgres.arrays import array_of
 from cnstra.stores.postgres.statements import included
 from cnstra.stores.postgres.transactions import Ask, Rows
@@ -136,9 +136,47 @@ def works_of(claims: Rows, facts: Rows, contexts: Rows, emitted: Rows) -> list[W
             snapshot=replace(snapshots.get(row[0], EMPTY), place=of_run[row[0]][4]),
             place=of_run[row[0]][4],
             progress=row[15],
+            foothold=_foothold(row, of_run[row[0]]),
         )
         for row in claims
     ]
+
+
+def _foothold(claim: Sequence[Any], facts: Sequence[Any]) -> Foothold | None:
+    """What the first try of an activation that is in no group knows of its run, where nothing else of that is outstanding."""
+    mark, is_first, is_undo, is_in_no_group = facts[7], claim[9] == 1, claim[14], claim[20]
+    if mark is None or not is_first or is_undo or not is_in_no_group:
+        return None
+    run = Run(
+        run_id=facts[0],
+        graph=facts[8],
+        status=RunStatus.RUNNING,
+        attempt=facts[9],
+        outstanding=1,
+        active=1,
+        last_activation=facts[10],
+        last_finish=facts[11],
+        last_group=facts[14],
+        context_version=facts[6],
+        idled=facts[2],
+        started_at=facts[13],
+        deadline_at=facts[5],
+        undoable=facts[12],
+    )
+    activation = Activation(
+        activation_id=claim[1],
+        status=ActivationStatus.RUNNING,
+        queue=claim[6],
+        attempt=claim[8],
+        epoch=claim[2],
+        nonce=claim[3],
+        worker=claim[16],
+        tries=1,
+        started_at=claim[17],
+        compensable=Compensable(claim[18]),
+        limited=claim[19],
+    )
+    return Foothold(run=run, activation=activation, now=claim[17], mark=mark)
 
 
 def snapshots_of(rows: Rows) -> dict[UUID, Snapshot]:

@@ -24,10 +24,26 @@ _UNBLOCKED_SQL = r"case when \1.limited then 'limited' end"
 _DOOR = re.compile(r"\bDOOR\((\w+)\)")
 _DOOR_SQL = r"\1.queue || '@' || \1.graph"
 
+# What is answered of a claim, as ``rows.works_of`` reads it.
+_CLAIMED = re.compile(r"\bCLAIMED\((\w+)\)")
+_CLAIMED_SQL = (
+    r"\1.run_id, \1.activation_id, \1.epoch, \1.nonce, \1.neuron, \1.collateral, \1.queue, \1.payload::text, "
+    r"\1.attempt, \1.tries, \1.failures, extract(epoch from CLOCK() - \1.first_try_at)::float8, \1.idled, \1.crashes, "
+    r"\1.undo, \1.progress::text, \1.worker, \1.started_at, \1.compensable, \1.limited, \1.path is null and \1.gathers is null"
+)
+
 # A value in a form that no index has. What is looked up by its key must not be tempted by a small partial index, which
 # the same condition would let it read from end to end: with statistics that lag behind, the planner thinks it empty.
 _UNINDEXED = re.compile(r"\bUNINDEXED\((\w+\.\w+)\)")
 _UNINDEXED_SQL = r"(\1 || '')"
+
+_MACROS = {
+    _SKILL: _SKILL_SQL,
+    _UNBLOCKED: _UNBLOCKED_SQL,
+    _UNINDEXED: _UNINDEXED_SQL,
+    _DOOR: _DOOR_SQL,
+    _CLAIMED: _CLAIMED_SQL,
+}
 
 # Arrays side by side, as rows. Postgres would carry out each ``unnest`` of ``from unnest(a, b, …)`` by itself, into a store
 # of its own, which takes longer than the rest of a small statement; those of a select list go in step.
@@ -55,15 +71,10 @@ def statements(clock: str = "clock_timestamp()") -> Mapping[str, str]:
         if name in found:
             raise ValueError(f"two statements are named {name!r}")
         lines = [line for line in text.splitlines() if not line.startswith("--")]
-        text = "\n".join(lines).strip().replace("CLOCK()", clock)
-        for macro, sql in (
-            (_SKILL, _SKILL_SQL),
-            (_UNBLOCKED, _UNBLOCKED_SQL),
-            (_UNINDEXED, _UNINDEXED_SQL),
-            (_DOOR, _DOOR_SQL),
-        ):
+        text = "\n".join(lines).strip()
+        for macro, sql in _MACROS.items():
             text = macro.sub(sql, text)
-        found[name] = _COLUMNS.sub(_in_step, text)
+        found[name] = _COLUMNS.sub(_in_step, text.replace("CLOCK()", clock))
     return {name: _INCLUDE.sub(lambda part: _included(found, *part.groups()), text) for name, text in found.items()}
 
 

@@ -85,8 +85,7 @@ set status = 'running', epoch = a.epoch + 1, nonce = %(nonce)s, worker = %(worke
     first_try_at = case when a.failures + a.crashes + a.conflicts > 0 then coalesce(a.first_try_at, CLOCK()) else CLOCK() end
 from candidate c
 where a.run_id = c.run_id and a.activation_id = c.activation_id
-returning a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
-          a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo, a.progress::text
+returning CLAIMED(a)
 
 -- == supervision ==
 

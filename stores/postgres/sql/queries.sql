@@ -2,7 +2,7 @@
 -- in service, a function of the tests' where time is moved by hand. What is compared with it is so with ``(select CLOCK())``:
 -- by itself it is asked anew for each row, so that no index can be read up to it. SKILL(a) is what a worker must know to run an
 -- activation: its dendrite, or that dendrite's compensation. UNINDEXED(a.status) is a value in a form that no index has: what is looked up
--- by its key is not to read a partial index instead. DOOR(a) is where its doorbell is. Arrays side by side, ``from unnest(a, b) n (x, y)``, are sent as a select list.
+-- by its key is not to read a partial index instead. DOOR(a) is where its doorbell is, CLAIMED(a) what is answered of a claim. Arrays side by side, ``from unnest(a, b) n (x, y)``, are sent as a select list.
 
 -- == submitting ==
 
@@ -114,8 +114,7 @@ set status = 'running', epoch = a.epoch + 1, nonce = %(nonce)s, worker = %(worke
     first_try_at = case when a.failures + a.crashes + a.conflicts > 0 then coalesce(a.first_try_at, CLOCK()) else CLOCK() end
 from candidate c
 where a.run_id = c.run_id and a.activation_id = c.activation_id
-returning a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
-          a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo, a.progress::text
+returning CLAIMED(a)
 
 -- name: claim_suspects
 -- The same for poison suspects, which only a worker that runs nothing else may have. There are few of them, so that those of
@@ -145,8 +144,7 @@ set status = 'running', epoch = a.epoch + 1, nonce = %(nonce)s, worker = %(worke
     started_at = CLOCK(), first_try_at = coalesce(a.first_try_at, CLOCK())
 from candidate c
 where a.run_id = c.run_id and a.activation_id = c.activation_id
-returning a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
-          a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo, a.progress::text
+returning CLAIMED(a)
 
 -- name: suspects_wait
 -- Whether a claim for suspects would find one.
@@ -163,15 +161,13 @@ select exists (
 
 -- name: claims_of_nonce
 -- The claims that a worker was given under one nonce: what a claim whose reply was lost had answered.
-select a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
-       a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo, a.progress::text
+select CLAIMED(a)
 from cnstra.activation a
 where a.worker = %(worker)s and a.nonce = %(nonce)s and a.status = 'running'
 
 -- name: claims_of_ids
 -- These activations as claims; only those that the worker holds.
-select a.run_id, a.activation_id, a.epoch, a.nonce, a.neuron, a.collateral, a.queue, a.payload::text, a.attempt, a.tries,
-       a.failures, extract(epoch from CLOCK() - a.first_try_at)::float8, a.idled, a.crashes, a.undo, a.progress::text
+select CLAIMED(a)
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[]) k (run_id, activation_id)
 join cnstra.activation a on a.run_id = k.run_id and a.activation_id = k.activation_id
 where UNINDEXED(a.status) = 'running'
@@ -201,9 +197,14 @@ where p.run_id = %(run_id)s and p.activation_id = %(activation_id)s
 order by c.activation_id
 
 -- name: run_facts
--- What the policies of these runs are asked with, where their contexts are kept, and whether there is anything in them.
+-- What the policies of these runs are asked with, where their contexts are kept, and their versions; the mark of those of which
+-- one activation is outstanding; and what a foothold needs beside.
 select r.run_id, extract(epoch from CLOCK() - coalesce(r.started_at, CLOCK()))::float8, r.idled, r.policy, r.context_place,
-       r.deadline_at, r.context_version > 0
+       r.deadline_at, r.context_version,
+       case when r.outstanding = 1 and r.status = 'running' and r.failed = 0 and r.ending is null and r.alone is null
+                 and r.context_place is null
+            then r.xmin::text end,
+       r.graph, r.attempt, r.last_activation, r.last_finish, r.undoable, r.started_at, r.last_group
 from cnstra.run r
 where r.run_id = any(%(run_ids)s)
 
@@ -455,12 +456,14 @@ select count(*), pg_current_xact_id()::xid::text from finished
 
 -- name: settle_ahead
 -- The same of hops that were decided before anything was read: written where the run's row is still of the transaction that marked
--- it, and the claim is still the holder's. Answers for which runs, at what time, and the new mark. What is locked here is as the
--- statement sees it: a row that somebody changes while it waits for the lock has another transaction's mark, and drops out. ``moment``
--- is asked once all is locked.
-with held as materialized (
-    select n.*, r.graph, case when r.pinned then r.graph_version else '' end as pin, coalesce(r.context_place, '') as place, r.priority,
-           a.worker
+-- it, and the claim is still the holder's. Answers for which runs, when, and the new mark. A run that somebody changes while this waits
+-- for it has that one's mark then, and drops out; they come in the order of their ids. The rest derives from what has passed.
+with moment as materialized (select CLOCK() as now),
+going as (
+    update cnstra.run r
+    set status = n.status, outstanding = n.outstanding, active = n.active, last_activation = n.last_activation,
+        last_finish = n.last_finish, context_version = n.context_version, started_at = n.started_at,
+        finished_at = case when n.ended then m.now end, undoable = n.undoables
     from unnest(%(run_ids)s::uuid[], %(marks)s::xid[], %(statuses)s::text[], %(outstanding)s::int[], %(active)s::int[],
                 %(last_activations)s::int[], %(last_finishes)s::int[], %(versions)s::bigint[], %(started)s::timestamptz[],
                 %(ended)s::boolean[], %(undoables)s::int[], %(activation_ids)s::int[], %(epochs)s::int[], %(nonces)s::bigint[],
@@ -471,24 +474,17 @@ with held as materialized (
          n (run_id, mark, status, outstanding, active, last_activation, last_finish, context_version, started_at, ended, undoables,
             activation_id, epoch, nonce, version_read, version_written, outputs, undoable, new_id, ordinal, neuron, dendrite,
             collateral, payload, queue, attempt, kept, blocked, compensable, limited)
-    join cnstra.run r on r.run_id = n.run_id and r.xmin = n.mark
     join cnstra.activation a on a.run_id = n.run_id and a.activation_id = n.activation_id and UNINDEXED(a.status) = 'running'
                             and a.epoch = n.epoch and a.nonce = n.nonce
-    order by n.run_id
-    for no key update of r, a),
-moment as materialized (select CLOCK() as now from (select count(*) from held) locked),
-going as (
-    update cnstra.run r
-    set status = n.status, outstanding = n.outstanding, active = n.active, last_activation = n.last_activation,
-        last_finish = n.last_finish, context_version = n.context_version, started_at = n.started_at,
-        finished_at = case when n.ended then m.now end, undoable = n.undoables
-    from held n cross join moment m
-    where r.run_id = n.run_id),
+    cross join moment m
+    where r.run_id = n.run_id and r.xmin = n.mark
+    returning n.*, r.graph, case when r.pinned then r.graph_version else '' end as pin, coalesce(r.context_place, '') as place,
+              r.priority, a.worker, m.now),
 finished as (
     update cnstra.activation a
-    set status = 'done', finished_at = m.now, finish = n.last_finish, version_read = n.version_read,
+    set status = 'done', finished_at = n.now, finish = n.last_finish, version_read = n.version_read,
         version_written = n.version_written, outputs = n.outputs::jsonb, undoable = n.undoable
-    from held n cross join moment m
+    from going n
     where a.run_id = n.run_id and a.activation_id = n.activation_id),
 begun as (
     insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordinal, graph, pin, place, neuron, dendrite,
@@ -496,11 +492,11 @@ begun as (
                                    created_at, available_at, first_try_at, started_at, compensable, origin, limited)
     select n.run_id, n.new_id, n.activation_id, n.ordinal, n.graph, n.pin, n.place, n.neuron, n.dendrite, n.collateral,
            n.payload::jsonb, n.queue, n.priority, n.attempt, case when n.kept then 'running' else 'ready' end, n.blocked,
-           n.kept::int, case when n.kept then n.nonce end, case when n.kept then n.worker end, n.kept::int, m.now, m.now,
-           case when n.kept then m.now end, case when n.kept then m.now end, n.compensable, '', n.limited
-    from held n cross join moment m
+           n.kept::int, case when n.kept then n.nonce end, case when n.kept then n.worker end, n.kept::int, n.now, n.now,
+           case when n.kept then n.now end, case when n.kept then n.now end, n.compensable, '', n.limited
+    from going n
     where n.new_id is not null)
-select n.run_id, m.now, pg_current_xact_id()::xid::text from held n cross join moment m
+select run_id, now, pg_current_xact_id()::xid::text from going
 
 -- name: begin
 -- What follows is a transaction.
