@@ -33,7 +33,7 @@ class Applying:
 
     def apply(self, events: Sequence[RunEvent]) -> PostgresOperation[AppliedBatch]:
         ahead = plans_ahead(events)
-        at_once = len(ahead) == len(events) and not any(plan.entries for plan, _ in ahead.values())
+        at_once = len(ahead) == len(events)
         return PostgresOperation("apply", lambda _repeated: _apply(events, ahead, at_once=at_once), at_once=at_once)
 
 
@@ -80,7 +80,6 @@ def _settle_ahead(ahead: Ahead, batch: _Batch) -> Steps[None]:
         return
     _, now, mark = rows[0]
     plans = {run_id: ahead[run_id][0] for run_id, _, _ in rows}
-    yield from _write_contexts(list(plans.values()), now)
     batch.plans |= plans
     batch.ready += [ready for plan in plans.values() for ready in batches.made_ready(plan)]
     batch.footholds |= footholds_after(plans, now, mark)
@@ -147,16 +146,7 @@ def _write_contexts(plans: Sequence[Plan], now: datetime) -> Steps[None]:
     entries = [(plan.run.run_id, entry) for plan in plans for entry in plan.entries]
     if not entries:
         return
-    yield Ask(
-        "insert_entries",
-        {
-            "run_ids": [run_id for run_id, _ in entries],
-            "versions": [entry.version for _, entry in entries],
-            "slots": [entry.slot for _, entry in entries],
-            "activation_ids": [entry.activation_id for _, entry in entries],
-            "texts": [entry.text for _, entry in entries],
-        },
-    )
+    yield shapes.insert_entries(entries)
     yield shapes.update_heads([(plan.run, plan.heads) for plan in plans if plan.heads], now)
 
 

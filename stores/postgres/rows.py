@@ -10,7 +10,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from cnstra.orchestrator.machine.plans import Plan
+from cnstra.orchestrator.machine.plans import Entry, Plan
 from cnstra.orchestrator.machine.records import (
     Activation,
     Claimed,
@@ -364,45 +364,51 @@ def _outputs(outputs: tuple[Output, ...]) -> str | None:
 
 def settle_ahead(hops: Sequence[tuple[Plan, str]]) -> Ask:
     """Plans that were made on footholds, each with the mark of its run."""
+    settled = included("hop", _ahead(hops))
+    entries = [(plan.run.run_id, entry) for plan, _ in hops for entry in plan.entries]
+    if not entries:
+        return Ask("settle_ahead", settled)
+    heads = included("head", _heads([(plan.run, plan.heads) for plan, _ in hops if plan.heads]))
+    return Ask("settle_ahead_with_contexts", settled | included("entry", insert_entries(entries).parameters) | heads)
+
+
+def _ahead(hops: Sequence[tuple[Plan, str]]) -> dict[str, Any]:
     runs = [plan.run for plan, _ in hops]
     ended = [activation for plan, _ in hops for activation in plan.changed.values()]
     news = [plan.created[0] if plan.created else None for plan, _ in hops]
     targets = [None if new is None else new.target for new in news]
-    return Ask(
-        "settle_ahead",
-        {
-            "run_ids": [run.run_id for run in runs],
-            "marks": [mark for _, mark in hops],
-            "statuses": [run.status.value for run in runs],
-            "outstanding": [run.outstanding for run in runs],
-            "active": [run.active for run in runs],
-            "last_activations": [run.last_activation for run in runs],
-            "last_finishes": [run.last_finish for run in runs],
-            "versions": [run.context_version for run in runs],
-            "started": [run.started_at for run in runs],
-            "ended": [run.finished_at is not None for run in runs],
-            "undoables": [run.undoable for run in runs],
-            "activation_ids": [activation.activation_id for activation in ended],
-            "epochs": [activation.epoch for activation in ended],
-            "nonces": [activation.nonce for activation in ended],
-            "reads": [activation.version_read for activation in ended],
-            "writes": [activation.version_written for activation in ended],
-            "outputs": [_outputs(activation.outputs) for activation in ended],
-            "undoable": [activation.undoable for activation in ended],
-            "new_ids": [new and new.activation_id for new in news],
-            "ordinals": [target and target.ordinal for target in targets],
-            "neurons": [target and target.neuron for target in targets],
-            "dendrites": [target and target.dendrite for target in targets],
-            "collaterals": [target and target.collateral for target in targets],
-            "payloads": [target and target.payload for target in targets],
-            "queues": [target and target.queue for target in targets],
-            "attempts": [new and new.attempt for new in news],
-            "kept": [new and new.status is ActivationStatus.RUNNING for new in news],
-            "blocked": [new and new.blocked for new in news],
-            "compensable": [target and target.compensable for target in targets],
-            "limited": [target and target.limited for target in targets],
-        },
-    )
+    return {
+        "run_ids": [run.run_id for run in runs],
+        "marks": [mark for _, mark in hops],
+        "statuses": [run.status.value for run in runs],
+        "outstanding": [run.outstanding for run in runs],
+        "active": [run.active for run in runs],
+        "last_activations": [run.last_activation for run in runs],
+        "last_finishes": [run.last_finish for run in runs],
+        "versions": [run.context_version for run in runs],
+        "started": [run.started_at for run in runs],
+        "ended": [run.finished_at is not None for run in runs],
+        "undoables": [run.undoable for run in runs],
+        "activation_ids": [activation.activation_id for activation in ended],
+        "epochs": [activation.epoch for activation in ended],
+        "nonces": [activation.nonce for activation in ended],
+        "reads": [activation.version_read for activation in ended],
+        "writes": [activation.version_written for activation in ended],
+        "outputs": [_outputs(activation.outputs) for activation in ended],
+        "undoable": [activation.undoable for activation in ended],
+        "new_ids": [new and new.activation_id for new in news],
+        "ordinals": [target and target.ordinal for target in targets],
+        "neurons": [target and target.neuron for target in targets],
+        "dendrites": [target and target.dendrite for target in targets],
+        "collaterals": [target and target.collateral for target in targets],
+        "payloads": [target and target.payload for target in targets],
+        "queues": [target and target.queue for target in targets],
+        "attempts": [new and new.attempt for new in news],
+        "kept": [new and new.status is ActivationStatus.RUNNING for new in news],
+        "blocked": [new and new.blocked for new in news],
+        "compensable": [target and target.compensable for target in targets],
+        "limited": [target and target.limited for target in targets],
+    }
 
 
 def insert_activations(created: Sequence[tuple[UUID, NewActivation]], now: datetime | None) -> Ask:
@@ -441,13 +447,26 @@ def path_numbers(path: Path) -> list[int]:
     return [number for place in path for number in place]
 
 
-def update_heads(runs: Sequence[tuple[Run, Mapping[str, int]]], now: datetime) -> Ask:
+def insert_entries(entries: Sequence[tuple[UUID, Entry]]) -> Ask:
     return Ask(
-        "update_heads",
+        "insert_entries",
         {
-            "now": now,
-            "run_ids": [run.run_id for run, _ in runs],
-            "versions": [run.context_version for run, _ in runs],
-            "heads": [json.dumps(heads) for _, heads in runs],
+            "run_ids": [run_id for run_id, _ in entries],
+            "versions": [entry.version for _, entry in entries],
+            "slots": [entry.slot for _, entry in entries],
+            "activation_ids": [entry.activation_id for _, entry in entries],
+            "texts": [entry.text for _, entry in entries],
         },
     )
+
+
+def update_heads(runs: Sequence[tuple[Run, Mapping[str, int]]], now: datetime) -> Ask:
+    return Ask("update_heads", {"now": now} | _heads(runs))
+
+
+def _heads(runs: Sequence[tuple[Run, Mapping[str, int]]]) -> dict[str, Any]:
+    return {
+        "run_ids": [run.run_id for run, _ in runs],
+        "versions": [run.context_version for run, _ in runs],
+        "heads": [json.dumps(heads) for _, heads in runs],
+    }

@@ -198,7 +198,7 @@ def test_every_index_names_statements_that_there_are(connection: psycopg.Connect
     "statement",
     [
         *("lock_runs", "load_activations", "load_heads", "update_runs", "update_activations", "report_progress"),
-        *("settle_ahead", "write_hops", "insert_run"),
+        *("settle_ahead", "settle_ahead_with_contexts", "write_hops", "insert_run"),
         *("load_groups", "load_members", "load_pending", "update_groups", "update_members", "fire", "abandon"),
         *("load_letters", "known_letters", "load_expectations", "load_expectations_by_id", "delete_expectations"),
         *("deliver", "take_letters", "load_posted", "find_posted", "find_expecting", "take_posted"),
@@ -207,3 +207,9 @@ def test_every_index_names_statements_that_there_are(connection: psycopg.Connect
 def test_a_hop_reads_no_table_from_end_to_end(connection: psycopg.Connection[Any], statement: str) -> None:
     """Whatever their statistics say, the statements of a settlement reach each row by its key."""
     assert "Seq Scan" not in plan(connection, f"explain (generic_plan) {numbered(statements()[statement])}")
+
+
+def test_what_hops_wrote_is_matched_by_a_hash(connection: psycopg.Connection[Any]) -> None:
+    """Joined, each entry of a batch would be compared with each of its hops."""
+    shown = plan(connection, f"explain (generic_plan) {numbered(statements()['settle_ahead_with_contexts'])}")
+    assert shown.count("hashed SubPlan") == 2

@@ -454,11 +454,11 @@ with going as (INCLUDE(update_runs_that_go_on, run)),
      begun as (INCLUDE(insert_activations, new))
 select count(*), pg_current_xact_id()::xid::text from finished
 
--- name: settle_ahead
--- The same of hops that were decided before anything was read: written where the run's row is still of the transaction that marked
--- it, and the claim is still the holder's. Answers for which runs, when, and the new mark. A run that somebody changes while this waits
--- for it has that one's mark then, and drops out; they come in the order of their ids. The rest derives from what has passed.
-with moment as materialized (select CLOCK() as now),
+-- name: ahead
+-- What the next two do: write hops that were decided before anything was read, where the run's row is still of the transaction that
+-- marked it, and the claim is still the holder's. A run that somebody changes while this waits for it has that one's mark then, and
+-- drops out; they come in the order of their ids. The rest derives from what has passed.
+moment as materialized (select CLOCK() as now),
 going as (
     update cnstra.run r
     set status = n.status, outstanding = n.outstanding, active = n.active, last_activation = n.last_activation,
@@ -496,6 +496,26 @@ begun as (
            case when n.kept then n.now end, case when n.kept then n.now end, n.compensable, '', n.limited
     from going n
     where n.new_id is not null)
+
+-- name: settle_ahead
+-- Settle hops that were decided ahead. Answers for which runs, when, and the new mark.
+with INCLUDE(ahead, hop)
+select run_id, now, pg_current_xact_id()::xid::text from going
+
+-- name: settle_ahead_with_contexts
+-- The same of hops some of which have written. ``not (… not in …)`` is looked up in a hash; a plain ``in`` would be joined, row by row.
+with INCLUDE(ahead, hop),
+entered as (
+    INCLUDE(insert_entries, entry)
+    where not (n.run_id not in (select run_id from going))),
+headed as (
+    insert into cnstra.context_head as h (run_id, version, heads, updated_at)
+    select n.run_id, n.version, n.heads::jsonb, m.now
+    from unnest(%(head_run_ids)s::uuid[], %(head_versions)s::bigint[], %(head_heads)s::text[]) n (run_id, version, heads)
+    cross join moment m
+    where not (n.run_id not in (select run_id from going))
+    on conflict (run_id) do update
+    set version = excluded.version, heads = h.heads || excluded.heads, updated_at = excluded.updated_at)
 select run_id, now, pg_current_xact_id()::xid::text from going
 
 -- name: begin
