@@ -82,7 +82,9 @@ def _watched(operation: Operation[T], what: str, activations: Iterable[int] = ()
         points.reach(f"{what}.commit", _claimed(result) if what == "claim" else numbers)
         return result
 
-    return _Watched(plain.name, steps, at_once=plain.at_once, what=what, activations=numbers)
+    # What commits by its one statement has no place before its commit: where one is asked for, it is a transaction.
+    at_once = plain.at_once and not points.armed(f"{what}.commit")
+    return _Watched(plain.name, steps, at_once=at_once, what=what, activations=numbers)
 
 
 def _claimed(works: Any) -> list[int]:

@@ -82,6 +82,10 @@ class Points:
         with self._lock:
             self._faults.append(fault)
 
+    def armed(self, point: str) -> bool:
+        """Whether a fault waits at a point."""
+        return any(fault.point == point for fault in self._faults)
+
     def release(self, point: str) -> None:
         """Let the first that waits at a point go on."""
         with self._lock:
