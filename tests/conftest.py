@@ -6,6 +6,7 @@ each test makes and drops databases there, and touches no other.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ import pytest
 
 from cnstra.servers import HeldServers, hold
 from cnstra.testing.fresh import fresh_database, temporary_home
+from support.partitions import partition
 
 pytest_plugins = ["cnstra.testing.fixtures"]
 
@@ -43,6 +45,13 @@ def own_servers(no_servers_given: None) -> Iterator[HeldServers]:
     """Servers for this test alone, to be stopped, killed and flushed; an empty database without a schema."""
     with temporary_home() as home, hold(home, durable=False) as held:
         yield held
+
+
+@pytest.fixture(scope="session")
+def cnstra_template_url(cnstra_template_url: str) -> str:
+    if os.environ.get("CNSTRA_TESTS_SCHEMA") == "partitioned":  # all tests can be run so
+        partition(cnstra_template_url)
+    return cnstra_template_url
 
 
 @pytest.fixture(scope="session")
