@@ -42,9 +42,8 @@ def _plan_ahead(happening: RunEvent) -> tuple[Plan, str] | None:
     foothold = None if work is None else work.foothold
     if work is None or foothold is None or not isinstance(event, Succeeded) or not _is_plain(event):
         return None
-    loaded = Loaded(
-        activations={work.activation_id: foothold.activation}, heads=_heads(work.snapshot) if event.changes else {}
-    )
+    held = foothold.activation
+    loaded = Loaded(activations={held.activation_id: held}, heads=_heads(work.snapshot) if event.changes else {})
     plan = fold(foothold.run, loaded, [event], foothold.now)
     return (plan, foothold.mark) if is_plain(plan, foothold.run) else None
 

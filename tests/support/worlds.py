@@ -108,6 +108,11 @@ def target(
     )
 
 
+def bare(*works: Work) -> tuple[Work, ...]:
+    """Works without their footholds: who is given a claim again may know more of its run by then, or less."""
+    return tuple(replace(work, foothold=None) for work in works)
+
+
 # -- events ----------------------------------------------------------------------------------------------------
 
 

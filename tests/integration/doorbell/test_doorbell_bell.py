@@ -38,7 +38,7 @@ def test_ids_of_many_rings_share_few_messages(valkey: Any, bell: DramatiqBell) -
 
 
 def test_one_round_trip_rings_any_number_of_queues(valkey: Any, bell: DramatiqBell) -> None:
-    """Three queues are rung by one script, so a caller waits for the broker once. Where the server has lost it, it is sent anew."""
+    """Three queues are rung by one script, so a caller waits once. Where the server has lost the script, it is sent anew."""
     rings = [ring_of(1, "a"), ring_of(120, "b"), ring_of(1, "c")]
     bell.ring(rings)
     assert [bell.qsize(queue) for queue in "abc"] == [1, 3, 1]
