@@ -9,8 +9,8 @@ from uuid import UUID
 
 from cnstra.orchestrator.machine.records import Claimed
 from cnstra.orchestrator.store import READMITTED_AT_ONCE, ClaimRequest, Claims, HeldClaim, Report, Work, WorkerInfo
-from cnstra.stores.postgres.rows import works_of
-from cnstra.stores.postgres.transactions import Ask, Rows, Steps, operation
+from cnstra.stores.postgres.rows import OF_CLAIM, works_of
+from cnstra.stores.postgres.transactions import Ask, PostgresOperation, Rows, Steps, operation
 
 
 class Claiming:
@@ -49,19 +49,9 @@ class Claiming:
         yield Ask("leave", {"worker": worker})
         yield Ask("forget_lost", {})
 
-    @operation
-    def claim(self, repeated: bool, request: ClaimRequest) -> Steps[Claims]:
-        claimed: Rows = []
-        missed = False
-        if repeated:  # the reply of an earlier claim under this nonce may have been lost, but not the claim
-            claimed = yield Ask("claims_of_nonce", {"worker": request.worker, "nonce": request.nonce})
-        if not claimed:
-            if not (yield Ask("hold_lease", {"worker": request.worker})):
-                return Claims()
-            claimed, missed = yield from _claim(request)
-        claims = Claims((yield from load_works(claimed)))
-        claims.missed = missed
-        return claims
+    def claim(self, request: ClaimRequest) -> PostgresOperation[Claims]:
+        plain = not request.limits and not request.suspects
+        return PostgresOperation("claim", lambda repeated: _claims(repeated, request, plain=plain), at_once=plain)
 
     @operation
     def report(self, _repeated: bool, reports: Sequence[Report]) -> Steps[list[Report]]:
@@ -84,14 +74,31 @@ class Claiming:
         return bool(waits)
 
 
+def _claims(repeated: bool, request: ClaimRequest, *, plain: bool) -> Steps[Claims]:
+    """What a request is given. A plain one is a statement, which commits by itself; what is read for it comes after."""
+    if repeated:  # the reply of an earlier claim under this nonce may have been lost, but not the claim
+        before = yield Ask("claims_of_nonce", {"worker": request.worker, "nonce": request.nonce})
+        if before:
+            return Claims((yield from load_works(before)))
+    if plain:
+        return Claims((yield from load_works((yield Ask("claim", _asked(request))))))
+    if not (yield Ask("hold_lease", {"worker": request.worker})):
+        return Claims()
+    claimed, missed = yield from _claim(request)
+    claims = Claims((yield from load_works(claimed)))
+    claims.missed = missed
+    return claims
+
+
+def _asked(request: ClaimRequest) -> dict[str, Any]:
+    return {"worker": request.worker, "nonce": request.nonce, "limit": request.limit} | _able(request)
+
+
 def _claim(request: ClaimRequest) -> Steps[tuple[Rows, bool]]:
     """What the request is given; and whether it was worth asking again, as a limit was held by somebody else."""
-    asked = {"worker": request.worker, "nonce": request.nonce, "limit": request.limit} | _able(request)
-    limits = _limits(request)
+    asked, limits = _asked(request), _limits(request)
     if not request.limits:
-        if request.suspects:
-            return (yield Ask("claim_suspects", asked | limits)), False
-        return (yield Ask("claim", asked)), False
+        return (yield Ask("claim_suspects", asked | limits)), False
     if request.suspects:
         held = {neuron for neuron, got in (yield Ask("lock_all_limits", asked | limits)) if got}
         limits["most"] = [most if neuron in held else 0 for neuron, most in request.limits.items()]
@@ -150,12 +157,13 @@ def dendrite_keys(dendrites: tuple[tuple[str, str], ...], compensations: tuple[t
 
 
 def load_works(claimed: Rows) -> Steps[list[Work]]:
-    """Claims with the context and the facts that their calls need, read after the claims were made."""
+    """Claims with the context and the facts that their calls need, read after the claims were made, or with them."""
     if not claimed:
         return []
-    runs = {"run_ids": sorted({row[0] for row in claimed})}
-    facts = yield Ask("run_facts", runs)
-    written = [row[0] for row in facts if row[6]]
+    facts = [row[OF_CLAIM:] for row in claimed if len(row) > OF_CLAIM]
+    if not facts:
+        facts = yield Ask("run_facts", {"run_ids": sorted({row[0] for row in claimed})})
+    written = sorted({row[0] for row in facts if row[6]})
     contexts: Rows = []
     if written:
         contexts = yield Ask("load_contexts", {"run_ids": written})

@@ -105,6 +105,10 @@ def _failure(error: str | None, error_type: str | None) -> Failure | None:
     return None if error_type is None else Failure(error_type=error_type, error=error or "")
 
 
+OF_CLAIM = 21
+"""How many columns of a claim's row are about the activation; those of its run may follow."""
+
+
 def works_of(claims: Rows, facts: Rows, contexts: Rows, emitted: Rows) -> list[Work]:
     """Rows of ``claim``, with those of ``run_facts`` and ``load_contexts`` for their runs, and of ``emitted``."""
     of_run = {row[0]: row for row in facts}

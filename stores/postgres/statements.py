@@ -24,12 +24,21 @@ _UNBLOCKED_SQL = r"case when \1.limited then 'limited' end"
 _DOOR = re.compile(r"\bDOOR\((\w+)\)")
 _DOOR_SQL = r"\1.queue || '@' || \1.graph"
 
-# What is answered of a claim, as ``rows.works_of`` reads it.
+# What is answered of a claim and of its run, as ``rows.works_of`` reads them.
 _CLAIMED = re.compile(r"\bCLAIMED\((\w+)\)")
 _CLAIMED_SQL = (
     r"\1.run_id, \1.activation_id, \1.epoch, \1.nonce, \1.neuron, \1.collateral, \1.queue, \1.payload::text, "
     r"\1.attempt, \1.tries, \1.failures, extract(epoch from CLOCK() - \1.first_try_at)::float8, \1.idled, \1.crashes, "
     r"\1.undo, \1.progress::text, \1.worker, \1.started_at, \1.compensable, \1.limited, \1.path is null and \1.gathers is null"
+)
+
+_FACTS = re.compile(r"\bFACTS\((\w+)\)")
+_FACTS_SQL = (
+    r"\1.run_id, extract(epoch from CLOCK() - coalesce(\1.started_at, CLOCK()))::float8, \1.idled, \1.policy, \1.context_place, "
+    r"\1.deadline_at, \1.context_version, "
+    r"case when \1.outstanding = 1 and \1.status = 'running' and \1.failed = 0 and \1.ending is null and \1.alone is null "
+    r"and \1.context_place is null then \1.xmin::text end, "
+    r"\1.graph, \1.attempt, \1.last_activation, \1.last_finish, \1.undoable, \1.started_at, \1.last_group"
 )
 
 # A value in a form that no index has. What is looked up by its key must not be tempted by a small partial index, which
@@ -43,6 +52,7 @@ _MACROS = {
     _UNINDEXED: _UNINDEXED_SQL,
     _DOOR: _DOOR_SQL,
     _CLAIMED: _CLAIMED_SQL,
+    _FACTS: _FACTS_SQL,
 }
 
 # Arrays side by side, as rows. Postgres would carry out each ``unnest`` of ``from unnest(a, b, …)`` by itself, into a store

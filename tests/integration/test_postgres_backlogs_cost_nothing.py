@@ -18,12 +18,14 @@ from cnstra.stores.postgres.statements import statements
 from support.databases import fresh_database
 
 BACKLOG = 20_000
+ONE = "'00000000-0000-0000-0000-000000000001'::uuid"
+"""The worker that claims in these tests, as the SQL has it."""
 A_FEW_PAGES = 60
 
 _FILL = f"""
 insert into cnstra.worker (worker, host, pid, graph, graph_version, queues, dendrites, lease, started_at, last_seen_at,
                            expires_at)
-select gen_random_uuid(), 'h', 1, 'shop', 'v1', array['default'], array['stock' || chr(31) || 'order'], '1 day', now(),
+select {ONE}, 'h', 1, 'shop', 'v1', array['default'], array['stock' || chr(31) || 'order'], '1 day', now(),
        now(), now() + interval '1 day';
 
 insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
@@ -53,10 +55,17 @@ analyze
 """
 
 
+_RUNS = """
+insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
+                        last_activation, submitted_at)
+select a.run_id, 'shop', 'v1', false, 'order', '1', 'running', 1, 1, 1, now() from cnstra.activation a
+"""
+
 _ELSEWHERE = f"""
 insert into cnstra.worker (worker, host, pid, graph, graph_version, queues, dendrites, places, lease, started_at,
                            last_seen_at, expires_at)
-select gen_random_uuid(), 'h', 1, 'shop', 'v1', array['default'], array['stock' || chr(31) || 'order'], places, '1 day',
+select case when places = array[''] then gen_random_uuid() else {ONE} end, 'h', 1, 'shop', 'v1', array['default'],
+       array['stock' || chr(31) || 'order'], places, '1 day',
        now(), now(), now() + interval '1 day'
 from (values (array['']), (array['', 'archive'])) w (places);
 
@@ -65,7 +74,7 @@ insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, place
 select gen_random_uuid(), 1, 0, 'shop', '', 'archive', 'stock', 'handle', 'order', '1', 'default', 0, 1, 'ready',
        case when n % 10 = 0 then 'suspect' end, now(), now() - interval '1 minute'
 from generate_series(1, {BACKLOG}) n;
-
+{_RUNS};
 analyze
 """
 
@@ -73,7 +82,7 @@ analyze
 _LIMITED = f"""
 insert into cnstra.worker (worker, host, pid, graph, graph_version, queues, dendrites, limits, lease, started_at,
                            last_seen_at, expires_at)
-select gen_random_uuid(), 'h', 1, 'shop', 'v1', array['default'],
+select {ONE}, 'h', 1, 'shop', 'v1', array['default'],
        array['stock' || chr(31) || 'order', 'bank' || chr(31) || 'order'], '{{"bank": 3}}', '1 day', now(), now(),
        now() + interval '1 day';
 
@@ -83,7 +92,7 @@ select gen_random_uuid(), 1, 0, 'shop', '', 'bank', 'handle', case when n % 2 = 
        0, 1, case when n <= 2 then 'running' else 'ready' end, case when n > 2 then 'limited' end, true, 1, 1,
        gen_random_uuid(), now(), now() - interval '1 minute'
 from generate_series(1, {BACKLOG}) n;
-
+{_RUNS};
 analyze
 """
 
@@ -224,7 +233,7 @@ alter table cnstra.activation set (autovacuum_enabled = false);
 
 insert into cnstra.worker (worker, host, pid, graph, graph_version, queues, dendrites, lease, started_at, last_seen_at,
                            expires_at)
-select gen_random_uuid(), 'h', 1, 'shop', 'v1', array['default'], array['stock' || chr(31) || 'order'], '1 day', now(),
+select {ONE}, 'h', 1, 'shop', 'v1', array['default'], array['stock' || chr(31) || 'order'], '1 day', now(),
        now(), now() + interval '1 day';
 
 insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue,

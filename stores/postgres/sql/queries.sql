@@ -2,7 +2,7 @@
 -- in service, a function of the tests' where time is moved by hand. What is compared with it is so with ``(select CLOCK())``:
 -- by itself it is asked anew for each row, so that no index can be read up to it. SKILL(a) is what a worker must know to run an
 -- activation: its dendrite, or that dendrite's compensation. UNINDEXED(a.status) is a value in a form that no index has: what is looked up
--- by its key is not to read a partial index instead. DOOR(a) is where its doorbell is, CLAIMED(a) what is answered of a claim. Arrays side by side, ``from unnest(a, b) n (x, y)``, are sent as a select list.
+-- by its key is not to read a partial index instead. DOOR(a) is where its doorbell is, CLAIMED(a) what is answered of a claim, FACTS(r) of its run. Arrays side by side, ``from unnest(a, b) n (x, y)``, are sent as a select list.
 
 -- == submitting ==
 
@@ -93,7 +93,11 @@ select true from cnstra.worker where worker = %(worker)s and lost_at is null for
 -- Unpinned ones and those of the worker's own version are ranges of the index, and so is each place of contexts that it
 -- reaches: a backlog of other versions, or of a store that is away, is not read.
 -- The first try is the first that comes to anything: a claim that was given back uncalled has not begun it.
-with candidate as materialized (
+-- The lease is held first, as ``hold_lease`` does; and what the runs' policies are asked with comes along: a claim waits for nobody, so
+-- that it is of the same moment.
+with lease as materialized (
+    select from cnstra.worker where worker = %(worker)s and lost_at is null for share),
+candidate as materialized (
     select c.run_id, c.activation_id
     from unnest(%(queues)s::text[]) q (queue)
     cross join unnest(array['', %(graph_version)s::text]) p (pin)
@@ -101,7 +105,8 @@ with candidate as materialized (
     cross join lateral (
         select a.run_id, a.activation_id, a.priority, a.available_at
         from cnstra.activation a
-        where a.status = 'ready' and a.blocked is null and a.graph = %(graph)s and a.queue = q.queue and a.pin = p.pin
+        where exists (select from lease)
+          and a.status = 'ready' and a.blocked is null and a.graph = %(graph)s and a.queue = q.queue and a.pin = p.pin
           and a.place = l.place and SKILL(a) = any(%(dendrites)s::text[])
         order by a.priority desc, a.available_at
         limit %(limit)s
@@ -113,8 +118,9 @@ set status = 'running', epoch = a.epoch + 1, nonce = %(nonce)s, worker = %(worke
     started_at = CLOCK(),
     first_try_at = case when a.failures + a.crashes + a.conflicts > 0 then coalesce(a.first_try_at, CLOCK()) else CLOCK() end
 from candidate c
+join cnstra.run r on r.run_id = c.run_id
 where a.run_id = c.run_id and a.activation_id = c.activation_id
-returning CLAIMED(a)
+returning CLAIMED(a), FACTS(r)
 
 -- name: claim_suspects
 -- The same for poison suspects, which only a worker that runs nothing else may have. There are few of them, so that those of
@@ -199,12 +205,7 @@ order by c.activation_id
 -- name: run_facts
 -- What the policies of these runs are asked with, where their contexts are kept, and their versions; the mark of those of which
 -- one activation is outstanding; and what a foothold needs beside.
-select r.run_id, extract(epoch from CLOCK() - coalesce(r.started_at, CLOCK()))::float8, r.idled, r.policy, r.context_place,
-       r.deadline_at, r.context_version,
-       case when r.outstanding = 1 and r.status = 'running' and r.failed = 0 and r.ending is null and r.alone is null
-                 and r.context_place is null
-            then r.xmin::text end,
-       r.graph, r.attempt, r.last_activation, r.last_finish, r.undoable, r.started_at, r.last_group
+select FACTS(r)
 from cnstra.run r
 where r.run_id = any(%(run_ids)s)
 
