@@ -18,7 +18,7 @@ from benchmarks.peers.environments import Unprepared
 from benchmarks.peers.roster import CELERY, DBOS, DRAMATIQ, PROCRASTINATE, Peer
 from benchmarks.peers.taking import Servers, Work, Workload, contestant
 from benchmarks.suites.durable import bare, graphs, ours
-from benchmarks.suites.durable.servers import Place, apart, fresh, servers, workers
+from benchmarks.suites.durable.servers import Place, fresh, servers, workers
 from cnstra import Orchestrator
 
 _OURS = "cnstra"
@@ -175,7 +175,7 @@ def _one_at_a_time(place: Place, effort: Effort) -> Iterator[Race]:
     with ExitStack() as stack:
         idle: dict[str, ours.Idle] = {}
         for graph in ("line", "clock"):
-            here = stack.enter_context(fresh(place if graph == "line" else apart(place)))
+            here = stack.enter_context(fresh(place))
             stack.enter_context(workers(here, graph, processes=1))
             client = stack.enter_context(
                 Orchestrator(getattr(graphs, graph), database=here.database_url, broker=here.broker_url)

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import redis
@@ -59,11 +58,6 @@ def fresh(place: Place) -> Iterator[Place]:
         migrate(url)
         redis.Redis.from_url(place.broker_url).flushdb()
         yield replace(place, database_url=url)
-
-
-def apart(place: Place) -> Place:
-    """The same servers with a broker's database of its own: workers of two graphs would hear each other's doorbells."""
-    return replace(place, broker_url=urlsplit(place.broker_url)._replace(path="/1").geturl())
 
 
 class Workers:
