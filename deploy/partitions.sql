@@ -8,6 +8,7 @@
 do $$
 declare
     whole text;
+    options text;
 begin
     if exists (select from cnstra.run) then
         raise exception 'cnstra.run holds runs: partitions are made of empty tables';
@@ -16,7 +17,9 @@ begin
     loop
         execute format('alter table cnstra.%1$I rename to %2$I', whole, whole || '_whole');
         execute format('create table cnstra.%1$I (like cnstra.%2$I including all) partition by range (run_id)', whole, whole || '_whole');
-        execute format('create table cnstra.%2$I partition of cnstra.%1$I default', whole, whole || '_other');
+        select coalesce(' with (' || array_to_string(c.reloptions, ', ') || ')', '') into options
+        from pg_class c where c.oid = format('cnstra.%I', whole || '_whole')::regclass;
+        execute format('create table cnstra.%2$I partition of cnstra.%1$I default', whole, whole || '_other') || options;
         execute format('drop table cnstra.%1$I cascade', whole || '_whole');
     end loop;
 end $$;
@@ -31,15 +34,18 @@ create function cnstra.add_month(day date) returns void language plpgsql as
 $$
 declare
     whole text;
+    options text;
     month timestamptz := date_trunc('month', day::timestamp) at time zone 'UTC';
 begin
     foreach whole in array array['run', 'activation', 'try', 'context_head', 'context_entry', 'expectation', 'letter', 'scatter', 'member']
     loop
+        select coalesce(' with (' || array_to_string(c.reloptions, ', ') || ')', '') into options
+        from pg_class c where c.oid = format('cnstra.%I', whole || '_other')::regclass;
         execute format(
-            'create table if not exists cnstra.%1$I partition of cnstra.%2$I for values from (%3$L) to (%4$L) with (fillfactor = 85)',
+            'create table if not exists cnstra.%1$I partition of cnstra.%2$I for values from (%3$L) to (%4$L)',
             format('%s_%s', whole, to_char(month at time zone 'UTC', 'YYYY_MM')), whole, cnstra.first_id(month),
-            cnstra.first_id((month at time zone 'UTC' + interval '1 month') at time zone 'UTC'));
+            cnstra.first_id((month at time zone 'UTC' + interval '1 month') at time zone 'UTC')) || options;
     end loop;
 end $$;
 
-select cnstra.add_month((date_trunc('month', now()) + n * interval '1 month')::date) from generate_series(0, 12) n;
+select cnstra.add_month((date_trunc('month', now() at time zone 'UTC') + n * interval '1 month')::date) from generate_series(0, 12) n;

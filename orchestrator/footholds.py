@@ -12,7 +12,7 @@ else, and reads no store.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -55,6 +55,14 @@ def _is_plain(event: Succeeded) -> bool:
 
 def _heads(snapshot: Snapshot) -> dict[str, int]:
     return {name: slot.version if slot.text is not None else -slot.version for name, slot in snapshot.slots.items()}
+
+
+def without_footholds(events: Iterable[RunEvent]) -> list[RunEvent]:
+    """The same events, to be settled as any others."""
+    return [
+        happening if happening.work is None else replace(happening, work=replace(happening.work, foothold=None))
+        for happening in events
+    ]
 
 
 def is_plain(plan: Plan, before: Run) -> bool:

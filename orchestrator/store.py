@@ -223,10 +223,15 @@ class Applied(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class AppliedBatch(Struct, frozen=True, kw_only=True, gc=False):
-    """The answers, in the order of the events, and the queues to ring for what became ready."""
+    """The answers, in the order of the events, and the queues to ring for what became ready.
+
+    ``left`` are the places of events that were not settled, as their footholds gave way: they have no answer, nothing of them
+    was written, and they are to be applied again, without footholds.
+    """
 
     answers: tuple[Applied, ...]
     rings: tuple[Ring, ...] = ()
+    left: tuple[int, ...] = ()
 
 
 class Posting(Struct, frozen=True, kw_only=True, gc=False):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from cnstra.orchestrator.errors import DataRefused, StoreUnavailable
+from cnstra.orchestrator.footholds import without_footholds
 from cnstra.orchestrator.machine.events import Event, Succeeded
 from cnstra.orchestrator.machine.records import BlobRef
 from cnstra.orchestrator.ports import Bell, Ring
@@ -144,8 +145,10 @@ class Committer:
             if rings:
                 self._ring(rings)
 
-    def _commit(self, batch: Sequence[Settlement]) -> None:
+    def _commit(self, batch: Sequence[Settlement], *, footholds: bool = True) -> None:
         events = [RunEvent(run_id=one.work.run_id, event=one.event, work=one.work) for one in batch]
+        if not footholds:
+            events = without_footholds(events)
         pause = _PAUSE
         while not self._abandoned.is_set():
             try:
@@ -168,12 +171,16 @@ class Committer:
             if self._away:
                 _log.warning("the store is back")
             self._away = False
+            left = set(applied.left)
+            settled = [one for place, one in enumerate(batch) if place not in left]
             try:
-                self._settled(list(zip(batch, applied.answers, strict=True)))
+                self._settled(list(zip(settled, applied.answers, strict=True)))
             except Exception:  # the thread must live on: all hops of this process pass through it
                 _log.exception("the answers to %d settlements could not be taken in", len(batch))
             if applied.rings:  # last: a broker that hangs holds nobody up but those that it is to tell
                 self._ring(applied.rings)
+            if left:  # somebody else has moved their runs, and may still hold these
+                self._commit([batch[place] for place in applied.left], footholds=False)
             return
         _log.warning("abandoned %d settlements: the worker stops, and the store is away", len(batch))
 

@@ -33,7 +33,7 @@ class Applying:
 
     def apply(self, events: Sequence[RunEvent]) -> PostgresOperation[AppliedBatch]:
         ahead = plans_ahead(events)
-        at_once = len(ahead) == len(events)
+        at_once = 0 < len(ahead) == len(events)
         return PostgresOperation("apply", lambda _repeated: _apply(events, ahead, at_once=at_once), at_once=at_once)
 
 
@@ -56,21 +56,22 @@ class _Batch:
 
 
 def _apply(events: Sequence[RunEvent], ahead: Ahead, *, at_once: bool) -> Steps[AppliedBatch]:
-    """Write what was decided ahead, where that still stands; then lock, load, decide and write the rest."""
+    """Write what was decided ahead, where that still stands; then lock, load, decide and write the rest. What is one statement
+    has committed then, and leaves the rest: nobody whose hop is settled waits for the run of another."""
     batch = _Batch()
     if ahead:
         yield from _settle_ahead(ahead, batch)
-    rest = batches.by_run(happening for happening in events if happening.run_id not in batch.plans)
-    if rest and at_once:
-        yield Ask("begin", {})
-    if rest:
-        yield from _settle(rest, batch)
-    works = list(successors(events, batch.plans, batch.now, batch.footholds))
+    left = [place for place, happening in enumerate(events) if happening.run_id not in batch.plans]
+    if left and not at_once:
+        yield from _settle(batches.by_run(events[place] for place in left), batch)
+        left = []
+    settled = [happening for place, happening in enumerate(events) if place not in left] if left else events
+    works = list(successors(settled, batch.plans, batch.now, batch.footholds))
     works += yield from _load_kept(batch.plans, works)
     newest = yield from _load_stale(batch.plans)
-    answers = batches.answers(events, batch.plans, works, newest)
-    yield from _note_litter(batches.littered(events, answers), batch.now)
-    return AppliedBatch(answers=answers, rings=batches.rings_of(batch.ready))
+    answers = batches.answers(settled, batch.plans, works, newest)
+    yield from _note_litter(batches.littered(settled, answers), batch.now)
+    return AppliedBatch(answers=answers, rings=batches.rings_of(batch.ready), left=tuple(left))
 
 
 def _settle_ahead(ahead: Ahead, batch: _Batch) -> Steps[None]:
@@ -264,7 +265,7 @@ def _load_kept(plans: dict[UUID, Plan], made: Sequence[Work]) -> Steps[list[Work
         "claims_of_ids",
         {"run_ids": [run_id for run_id, _ in keys], "activation_ids": [number for _, number in keys]},
     )
-    return (yield from load_works(claimed))
+    return (yield from load_works(claimed, known_before=True))
 
 
 def _load_stale(plans: dict[UUID, Plan]) -> Steps[dict[UUID, dict[str, Slot]]]:

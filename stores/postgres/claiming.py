@@ -7,6 +7,8 @@ from collections.abc import Sequence, Set
 from typing import Any
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from cnstra.orchestrator.machine.records import Claimed
 from cnstra.orchestrator.store import READMITTED_AT_ONCE, ClaimRequest, Claims, HeldClaim, Report, Work, WorkerInfo
 from cnstra.stores.postgres.rows import OF_CLAIM, works_of
@@ -79,7 +81,7 @@ def _claims(repeated: bool, request: ClaimRequest, *, plain: bool) -> Steps[Clai
     if repeated:  # the reply of an earlier claim under this nonce may have been lost, but not the claim
         before = yield Ask("claims_of_nonce", {"worker": request.worker, "nonce": request.nonce})
         if before:
-            return Claims((yield from load_works(before)))
+            return Claims((yield from load_works(before, known_before=True)))
     if plain:
         return Claims((yield from load_works((yield Ask("claim", _asked(request))))))
     if not (yield Ask("hold_lease", {"worker": request.worker})):
@@ -156,13 +158,13 @@ def dendrite_keys(dendrites: tuple[tuple[str, str], ...], compensations: tuple[t
     ]
 
 
-def load_works(claimed: Rows) -> Steps[list[Work]]:
-    """Claims with the context and the facts that their calls need, read after the claims were made, or with them."""
-    if not claimed:
-        return []
-    facts = [row[OF_CLAIM:] for row in claimed if len(row) > OF_CLAIM]
-    if not facts:
-        facts = yield Ask("run_facts", {"run_ids": sorted({row[0] for row in claimed})})
+def load_works(claimed: Rows, *, known_before: bool = False) -> Steps[list[Work]]:
+    """Claims with the context and the facts that their calls need: read after the claims were made, or with them, where nobody
+    else can have had them before. Those that were made earlier have no footholds: a mark is to be no newer than the claim."""
+    facts = [row[OF_CLAIM:] for row in claimed if _brought_facts(row)]
+    asked = sorted({row[0] for row in claimed if not _brought_facts(row)})
+    if asked:
+        facts += yield Ask("run_facts", {"run_ids": asked})
     written = sorted({row[0] for row in facts if row[6]})
     contexts: Rows = []
     if written:
@@ -172,4 +174,10 @@ def load_works(claimed: Rows) -> Steps[list[Work]]:
     if undone:
         keys = {"run_ids": [run_id for run_id, _ in undone], "activation_ids": [number for _, number in undone]}
         emitted = yield Ask("emitted", keys)
-    return works_of(claimed, facts, contexts, emitted)
+    works = works_of(claimed, facts, contexts, emitted)
+    return [replace(work, foothold=None) for work in works] if known_before else works
+
+
+def _brought_facts(claim: Sequence[Any]) -> bool:
+    """Whether a claim brought the facts of its run, and they are no older than it: it is the first of the activation."""
+    return len(claim) > OF_CLAIM and claim[2] == 1

@@ -147,9 +147,9 @@ def works_of(claims: Rows, facts: Rows, contexts: Rows, emitted: Rows) -> list[W
 
 
 def _foothold(claim: Sequence[Any], facts: Sequence[Any]) -> Foothold | None:
-    """What the first try of an activation that is in no group knows of its run, where nothing else of that is outstanding."""
-    mark, is_first, is_undo, is_in_no_group = facts[7], claim[9] == 1, claim[14], claim[20]
-    if mark is None or not is_first or is_undo or not is_in_no_group:
+    """What the first claim of an activation that is in no group knows of its run, where nothing else of that is outstanding."""
+    mark, is_first, is_in_no_group = facts[7], claim[2] == 1, claim[20]
+    if mark is None or not is_first or not is_in_no_group:
         return None
     run = Run(
         run_id=facts[0],

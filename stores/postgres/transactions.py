@@ -1,9 +1,9 @@
 """Operations as transactions: generators that ask for statements by name and are given rows, run by two short drivers.
 
 One description of each operation serves blocking and async callers. A driver begins a transaction, answers the
-generator's asks, and commits. It begins again from the start when Postgres asks for that (a deadlock, a serialization
-failure) and when the connection broke, also while the commit's reply was awaited: every operation can be repeated safely,
-and is told that it is repeated.
+generator's asks, and commits; what writes by one statement is a transaction by itself. It begins again from the start when
+Postgres asks for that (a deadlock, a serialization failure) and when the connection broke, also while the commit's reply was
+awaited: every operation can be repeated safely, and is told that it is repeated.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class PostgresOperation(Generic[T_co]):
     name: str
     steps: Callable[[bool], Generator[Ask, Rows, T_co]]
     at_once: bool = field(default=False, kw_only=True)
-    """Its first statement is all that it writes, and commits by itself; what follows reads."""
+    """Its first statement is all that it writes, and commits by itself; what follows only reads."""
 
     def result_type(self) -> T_co:
         raise NotImplementedError("an operation is given to a runner")

@@ -13,12 +13,13 @@ import pytest
 from msgspec.structs import replace
 
 from cnstra.orchestrator.errors import StoreUnavailable
+from cnstra.orchestrator.footholds import without_footholds
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.stores.postgres import AsyncPostgresStore, PostgresStore, transactions
 from support.clocks import DATABASE_CLOCK
 from support.proxy import LosesCommitReplies
 from support.waiting import eventually
-from support.worlds import PostgresWorld, Threads, failed, retry_asked, succeeded, target
+from support.worlds import PostgresWorld, Threads, all_applied, failed, retry_asked, succeeded, target
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_g4_a_hop_on_a_foothold_whose_commit_was_not_confirmed_learns_it_too(
     [work] = world.settle(first).kept
     assert work.foothold is not None
     proxy.arm()
-    [answer] = far.run(far.apply([succeeded(work, targets=[target("ship", here=True)])])).answers
+    [answer] = all_applied(far, [succeeded(work, targets=[target("ship", here=True)])]).answers
     assert proxy.has_lost_one
     assert answer.verdict is Verdict.REPEATED
     assert [(kept.neuron, kept.fence.nonce) for kept in answer.kept] == [("ship", work.fence.nonce)]
@@ -135,7 +136,7 @@ def test_a_lost_reply_is_no_error_for_async_callers_either(world: PostgresWorld,
         store = AsyncPostgresStore(proxy.url, clock=DATABASE_CLOCK)
         await store.run(store.renew(work.run_id))  # connected before the reply is lost
         proxy.arm()
-        batch = await store.run(store.apply([succeeded(work)]))
+        batch = await store.run(store.apply(without_footholds([succeeded(work)])))
         await store.close()
         return batch.answers[0].verdict
 

@@ -12,9 +12,12 @@ from msgspec.structs import replace
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.machine.records import Compensable
 from cnstra.orchestrator.store import AppliedBatch, RunEvent, Work
+from support.waiting import eventually
 from support.worlds import (
     PostgresWorld,
+    Threads,
     Worker,
+    all_applied,
     cancel_asked,
     context_of,
     deadline_due,
@@ -146,7 +149,7 @@ def test_g3_what_has_changed_the_run_counts(
             batch = threads.results()[-1]
         else:
             *_, batch = [world.store.run(operation) for operation in operations]
-        [answer] = batch.answers
+        [answer] = all_applied(world.store, [hop], batch).answers
         found.append((answer.verdict, [one.neuron for one in answer.kept], left(world, work)))
         world.clock.advance(-3)
     assert found[0] == found[1]
@@ -206,3 +209,43 @@ def test_there_is_no_foothold_where_others_may_move_the_run(world: PostgresWorld
     work = world.worker().claim()[0]
     [kept] = world.settle(succeeded(work, targets=[target("bank", here=True)])).kept
     assert kept.foothold is None
+
+
+def test_what_is_left_keeps_nobody_waiting(world: PostgresWorld) -> None:
+    """A hop whose run was moved, and is locked now, is left; the other of its batch is settled, and goes on."""
+    worker = world.worker()
+    mine, moved = stand(world, worker), stand(world, worker)
+    world.apply(pause_asked(moved.run_id))
+    hops = [succeeded(work, targets=[target("ship", here=True)]) for work in (moved, mine)]
+    with world.held(f"select from cnstra.run where run_id = '{moved.run_id}' for update"):
+        batch = world.store.run(world.store.apply(hops))
+        assert batch.left == (0,)
+        assert [one.run_id for answer in batch.answers for one in answer.kept] == [mine.run_id]
+    assert [answer.verdict for answer in all_applied(world.store, hops, batch).answers] == [Verdict.APPLIED] * 2
+    assert (world.status(mine.run_id), world.status(moved.run_id)) == ("running", "paused")
+
+
+def test_g5_a_claim_that_waited_for_its_lease_is_given_what_was_written_meanwhile(world: PostgresWorld) -> None:
+    """Its statement began before: another has had the activation since, and what undoes it must find what that one wrote."""
+    waiting, other = world.worker(), world.worker()
+    run_id = world.submit("stock")
+    with world.held(f"select from cnstra.worker where worker = '{waiting.info.worker}' for no key update"):
+        claims = Threads([waiting.claim])
+        eventually(lambda: len(world.waiting()) == 1, what="the claim waits for its lease")
+        done = succeeded(
+            other.claim_one(), sets, targets=[target("bank", queue="elsewhere")], compensable=Compensable.DONE
+        )
+        world.settle(done)
+        world.apply(cancel_asked(run_id, compensate=True))
+    [[undo]] = claims.results()
+    assert (undo.undo, undo.snapshot.version, undo.foothold) == (True, 1, None)
+    assert undo.snapshot.slots["s:a"].text == "2"
+
+
+def test_claims_that_are_found_again_are_no_footholds(world: PostgresWorld) -> None:
+    """Their marks would be newer than the claims, which alone tell after a failover that the marks are true."""
+    worker = world.worker()
+    world.submit("stock")
+    operation = world.store.claim(worker.request(1))
+    [found] = world.replayed(operation)
+    assert found.foothold is None

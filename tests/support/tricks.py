@@ -25,7 +25,8 @@ def settle_backwards() -> None:
 
         def turned(repeated: bool) -> Any:
             applied = yield from steps(repeated)
-            return AppliedBatch(answers=tuple(reversed(applied.answers)), rings=applied.rings)
+            left = tuple(len(events) - 1 - place for place in reversed(applied.left))
+            return AppliedBatch(answers=tuple(reversed(applied.answers)), rings=applied.rings, left=left)
 
         return replace(plain, steps=turned)
 

@@ -22,13 +22,13 @@ from cnstra.stores.memory import MemoryStore
 from cnstra.stores.memory.state import ActivationRow, State
 from cnstra.stores.postgres import PostgresStore
 from support.clocks import DATABASE_CLOCK, DatabaseClock
-from support.worlds import World
+from support.worlds import World, all_applied
 
 Asked = tuple[str, tuple[Any, ...]]
 
 
 class TwinStore:
-    """Any operation, on each of the stores; the first one's answer."""
+    """Any operation, on each of the stores; the first one's answer: that in Postgres, which gives footholds."""
 
     def __init__(self, *stores: Store) -> None:
         self._stores = stores
@@ -38,7 +38,10 @@ class TwinStore:
 
     def run(self, operation: Asked) -> Any:
         name, arguments = operation
-        answers = [store.run(getattr(store, name)(*arguments)) for store in self._stores]
+        answers = [
+            all_applied(store, *arguments) if name == "apply" else store.run(getattr(store, name)(*arguments))
+            for store in self._stores
+        ]
         first, *others = map(plain, answers)
         for other in others:
             assert other == first, f"{name}: two stores give different answers\n{first}\n{other}"
@@ -54,7 +57,7 @@ class TwinWorld(World):
         self.memory = MemoryStore(self.database_clock.now)
         self.postgres = PostgresStore(database_url, clock=DATABASE_CLOCK)
         self._connection = psycopg.connect(database_url, autocommit=True, row_factory=dict_row)
-        super().__init__(cast("Store", TwinStore(self.memory, self.postgres)), self.database_clock)
+        super().__init__(cast("Store", TwinStore(self.postgres, self.memory)), self.database_clock)
 
     def assert_alike(self) -> None:
         """Both hold the same rows."""

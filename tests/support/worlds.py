@@ -20,6 +20,7 @@ import psycopg
 from msgspec.structs import replace
 
 from cnstra.orchestrator.context import Context
+from cnstra.orchestrator.footholds import without_footholds
 from cnstra.orchestrator.machine.events import (
     AttemptDue,
     CancelAsked,
@@ -330,6 +331,18 @@ def scatter(
     )
 
 
+def all_applied(store: Store, events: Sequence[RunEvent], batch: AppliedBatch | None = None) -> AppliedBatch:
+    """Apply events, and those again that were left, as a worker does; or the rest of a batch that was."""
+    batch = batch or store.run(store.apply(events))
+    if not batch.left:
+        return batch
+    rest = store.run(store.apply(without_footholds(events[place] for place in batch.left)))
+    answers = list(batch.answers)
+    for place, answer in zip(batch.left, rest.answers, strict=True):
+        answers.insert(place, answer)
+    return AppliedBatch(answers=tuple(answers), rings=batch.rings + rest.rings)
+
+
 class Counted(NamedTuple):
     """How far a scatter is: its members, and of each how much is outstanding, and has failed."""
 
@@ -425,7 +438,7 @@ class World:
         return worker
 
     def apply(self, *events: RunEvent) -> AppliedBatch:
-        return self.store.run(self.store.apply(events))
+        return all_applied(self.store, events)
 
     def settle(self, event: RunEvent) -> Applied:
         """Apply one event; what became of it."""

@@ -93,8 +93,8 @@ select true from cnstra.worker where worker = %(worker)s and lost_at is null for
 -- Unpinned ones and those of the worker's own version are ranges of the index, and so is each place of contexts that it
 -- reaches: a backlog of other versions, or of a store that is away, is not read.
 -- The first try is the first that comes to anything: a claim that was given back uncalled has not begun it.
--- The lease is held first, as ``hold_lease`` does; and what the runs' policies are asked with comes along: a claim waits for nobody, so
--- that it is of the same moment.
+-- The lease is held first, as ``hold_lease`` does; and what the runs' policies are asked with comes along. That is of the statement's
+-- beginning: where it had to wait for the lease, others may have handed the activation out since, which its epoch tells.
 with lease as materialized (
     select from cnstra.worker where worker = %(worker)s and lost_at is null for share),
 candidate as materialized (
@@ -518,10 +518,6 @@ headed as (
     on conflict (run_id) do update
     set version = excluded.version, heads = h.heads || excluded.heads, updated_at = excluded.updated_at)
 select run_id, now, pg_current_xact_id()::xid::text from going
-
--- name: begin
--- What follows is a transaction.
-begin
 
 -- name: deliver
 -- Give activations that waited the signals that have come for them.
