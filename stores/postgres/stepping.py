@@ -19,6 +19,7 @@ from psycopg.rows import tuple_row
 from psycopg_pool import PoolClosed, PoolTimeout
 
 from cnstra.orchestrator.errors import DataRefused, StoreUnavailable, TransactionError
+from cnstra.orchestrator.footholds import without_footholds
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.store import AppliedBatch, RunEvent, Work
 from cnstra.stores.postgres.lent import LentAsyncConnection, LentConnection, lend
@@ -160,7 +161,7 @@ class PostgresStep:
 
     async def _apply(self, happening: RunEvent) -> AppliedBatch | None:
         """What became of it; None when somebody else changed beneath it what it had read."""
-        operation = self._transactions.apply([happening])
+        operation = self._transactions.apply(without_footholds([happening]))  # it is one of several, in a transaction
         try:
             return await _done(self._runner.steps(cast("Any", self._connection), operation))
         except InterferenceError:

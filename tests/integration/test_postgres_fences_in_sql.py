@@ -41,7 +41,7 @@ def written(world: PostgresWorld, statement: str, work: Work, *, epoch: int) -> 
 
     def steps(_repeated: bool) -> Steps[int]:
         if statement == "write_hops":
-            [(count,)] = yield rows.write_hops([], changed, [], NOW)
+            [(count, _)] = yield rows.write_hops([], changed, [], NOW)
             return int(count)
         return len((yield rows.update_activations(changed)))
 

@@ -130,7 +130,7 @@ def test_g14_what_ends_and_undoes_runs_is_paid_for_by_those_that_it_happens_to(w
     world.apply(failed(work))
     assert world.since() == [*_LOCK, *written, "insert_tries", "note_done", "undo"]
     work = worker.claim_one()
-    assert world.since() == [*_CLAIM, "emitted"]
+    assert world.since() == [*_CLAIM, "run_facts", "emitted"]
     world.apply(succeeded(work))
     assert world.since() == [*_LOCK, *written]
     assert world.status(run_id) == "compensated"

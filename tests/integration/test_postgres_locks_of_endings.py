@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 
+from cnstra.orchestrator.footholds import without_footholds
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.machine.records import Compensable
 from cnstra.orchestrator.store import AppliedBatch, Operation, RunEvent
@@ -45,7 +46,8 @@ def world(database_url: str) -> Iterator[PostgresWorld]:
 
 
 def applying(world: PostgresWorld, *events: RunEvent) -> Operation[AppliedBatch]:
-    return world.store.apply(events)
+    """The settlements of workers that know nothing of the run: they lock it, and look."""
+    return world.store.apply(without_footholds(events))
 
 
 def verdicts(world: PostgresWorld, run_id: UUID, *events: RunEvent) -> list[Verdict]:

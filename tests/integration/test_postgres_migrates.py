@@ -177,7 +177,7 @@ def test_every_statement_fits_the_schema(database_url: str, name: str) -> None:
 def test_every_other_statement_is_of_a_transaction_and_is_carried_out(database_url: str) -> None:
     """They name nothing of the schema, so that there is nothing to prepare; in this order each of them is possible."""
     order = ["begin_step", "begin_settling", "undo_settling", "clean_session"]
-    assert set(statements()) - set(QUERIES) == set(order)
+    assert set(statements()) - set(QUERIES) == {*order, "ahead"}  # the last is a part of others
 
     with psycopg.connect(database_url, autocommit=True) as connection, psycopg.ClientCursor(connection) as cursor:
         for name in order:
