@@ -38,6 +38,7 @@ def test_g6_g7_updates_from_outside_among_the_hops_of_two_workers(stage: Stage, 
             store.update(lambda value: {**(value or {}), "outside": (value or {}).get("outside", 0) + 1})
             if die and turn == 2:
                 left.kill()
+                stage.lose(left)
                 stage.start(graphs.relay, queues=("left",))
     result = stage.completed(run)
 
