@@ -1,4 +1,4 @@
-"""Footholds: what a worker that kept a successor knows of its run, so that the next hop is decided before anything is read.
+"""Footholds: what a worker that holds an activation knows of its run, so that the hop is decided before anything is read.
 
 A store marks a run's row when it writes it. While the mark stands nobody has changed the run since, and what its last
 settlement left of it is what a lock would bring. So the machine decides on that, and the store writes the decision where the

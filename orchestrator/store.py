@@ -473,7 +473,7 @@ class Operations(Protocol):
         ...
 
     def apply(self, events: Sequence[RunEvent]) -> Operation[AppliedBatch]:
-        """Let the machine decide on the events, and carry its plans out in one transaction."""
+        """Let the machine decide on the events, and carry its plans out in one transaction. What it leaves is not in it."""
         ...
 
     def post(self, posting: Posting) -> Operation[Posted]:

@@ -1,6 +1,7 @@
 """Carrying out the machine's plans: lock, load, decide, write, in one transaction for a batch of events.
 
-Runs are locked first, in the order of their ids; everything that a decision rests on is read by later statements,
+Hops that were decided on footholds come first, in one statement; where all of a batch are, that commits by itself. Of the
+rest, runs are locked first, in the order of their ids; everything that a decision rests on is read by later statements,
 under those locks. What is written derives from rows that passed the fence.
 """
 

@@ -1,6 +1,6 @@
 """Keeping new runs: all of a batch, or none; the same id or idempotency key again is the same run.
 
-One run without a key is one statement, which commits by itself. Others are a transaction.
+One run without a key, that asks nothing of the time, is one statement, which commits by itself. Others are a transaction.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 -- in service, a function of the tests' where time is moved by hand. What is compared with it is so with ``(select CLOCK())``:
 -- by itself it is asked anew for each row, so that no index can be read up to it. SKILL(a) is what a worker must know to run an
 -- activation: its dendrite, or that dendrite's compensation. UNINDEXED(a.status) is a value in a form that no index has: what is looked up
--- by its key is not to read a partial index instead. DOOR(a) is where its doorbell is, CLAIMED(a) what is answered of a claim, FACTS(r) of its run. Arrays side by side, ``from unnest(a, b) n (x, y)``, are sent as a select list.
+-- by its key is not to read a partial index instead. DOOR(a) is where its doorbell is, CLAIMED(a) what is answered of a claim, FACTS(r) of its
+-- run. Arrays side by side, ``from unnest(a, b) n (x, y)``, are sent as a select list. INCLUDE(statement, prefix) is another statement as
+-- a part of this one; ``ahead`` is nothing but a part.
 
 -- == submitting ==
 
