@@ -15,6 +15,7 @@ import pytest
 from cnstra.servers import HeldServers, hold
 from cnstra.testing.fresh import fresh_database, temporary_home
 from support.partitions import partition
+from support.rabbitmq_server import RabbitMQ, running_rabbitmq
 
 pytest_plugins = ["cnstra.testing.fixtures"]
 
@@ -77,3 +78,10 @@ def database_url(cnstra_database_url: str) -> str:
 def broker_url(cnstra_broker_url: str) -> str:
     """An empty database of the broker, which no other test uses meanwhile."""
     return cnstra_broker_url
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_node() -> Iterator[RabbitMQ]:
+    """A RabbitMQ for all tests of this process, one after another."""
+    with running_rabbitmq() as node:
+        yield node

@@ -15,11 +15,11 @@ def nobody(queue: str, activations: Any) -> None:
     """Never called: no listener of this module starts."""
 
 
-@pytest.mark.parametrize("url", ["amqp://user:sesame@host", "host:6379", "", "http://host"])
+@pytest.mark.parametrize("url", ["kafka://user:sesame@host", "host:6379", "", "http://host"])
 def test_a_broker_of_another_kind_is_refused_naming_those_there_are(url: str) -> None:
     """The message says which schemes would do, and does not repeat the password."""
     for build in (lambda: DramatiqBell(url), lambda: DramatiqListener(url, ["default"], nobody)):
-        with pytest.raises(ConfigurationError, match="redis://, rediss://, unix://") as refused:
+        with pytest.raises(ConfigurationError, match=r"redis://, rediss://, unix://, .*amqp://, amqps://") as refused:
             build()
         assert "sesame" not in str(refused.value)
 
@@ -31,6 +31,15 @@ def test_a_broker_of_another_kind_is_refused_naming_those_there_are(url: str) ->
         "redis://:ses/ame@host/0",
         "redis://:sesame@host/0?no_such_option=1",
         "redis://:sesame@host/0?socket_keepalive=true&db=many",
+        "redis://:sesame@host/0?namespace=",
+        "redis://:sesame@host/0?namespace=a&namespace=b",
+        "redis+sentinel://:sesame@host",
+        "redis+sentinel://:sesame@host:port/service",
+        "redis+sentinel://:sesame@host/service/0?no_such_option=1",
+        "amqp://user:sesame@host:port/",
+        "amqp://user:sesame@host/?no_such_option=1",
+        "amqp://user:sesame@host/?heartbeat=often",
+        "amqp://user:sesame@host/?namespace=a;amqp://user:sesame@other/?namespace=b",
     ],
 )
 def test_a_url_that_its_client_refuses_is_refused_at_once_and_shows_no_secret(url: str) -> None:
@@ -54,7 +63,12 @@ def test_a_url_that_its_client_refuses_is_refused_at_once_and_shows_no_secret(ur
         ("redis://:ses#ame@host", "redis://…"),
         ("redis://:ses@ame@host", "redis://…"),
         ("redis://host/0?password=ses@ame", "redis://…"),
-        ("unix:///run/redis.sock?password=sesame", "unix://…"),
+        ("redis://:sesame@host/0?namespace=staging", "redis://host/0"),
+        ("redis+sentinel://:sesame@one:26379,two/service/0", "redis+sentinel://one:26379,two/service/0"),
+        ("amqp://user:sesame@host/a%2Fb?heartbeat=60", "amqp://host/a%2Fb"),
+        ("amqp://user:sesame@one/;amqp://user:sesame@two/", "amqp://one/;amqp://two/"),
+        ("amqp://user:ses;ame@one/", "amqp://one/"),
+        ("unix:///run/redis.sock?password=sesame", "unix:///run/redis.sock"),
         (":sesame@host", "…"),
     ],
 )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from cnstra.orchestrator.errors import BrokerAway, ConfigurationError
 from cnstra.orchestrator.ports import Ring
 from cnstra.workers.doorbell.brokers import open_broker
+from cnstra.workers.doorbell.doorbells import OUTSTANDING
 from cnstra.workers.doorbell.messages import pack
 from cnstra.workers.doorbell.outage import Outage
 
@@ -23,8 +24,7 @@ class DramatiqBell:
     """The ``Bell`` over a Dramatiq broker. Connects when first rung; safe for threads and over a fork.
 
     Args:
-        broker_url: ``redis://``, ``rediss://`` or ``unix://``.
-        namespace: what all keys in the broker begin with; bell and listener must agree.
+        broker_url: of Redis or RabbitMQ, the same for bell and listener; see ``open_broker``.
         ids_per_message: how many activations share a doorbell: a message costs a worker as much as many ids.
         outstanding: how many doorbells may wait in a queue. More are not rung: who answers one drains more.
         clock: seconds, monotonic.
@@ -37,18 +37,16 @@ class DramatiqBell:
         self,
         broker_url: str,
         *,
-        namespace: str = "cnstra",
         ids_per_message: int = 50,
-        outstanding: int = 64,
+        outstanding: int = OUTSTANDING,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if ids_per_message < 1 or outstanding < 1:
             raise ConfigurationError(
                 f"ids_per_message={ids_per_message}, outstanding={outstanding}: both must be at least 1."
             )
-        self._broker = open_broker(broker_url, namespace=namespace, client_name="cnstra-bell", wait=0.0)
+        self._broker = open_broker(broker_url, client_name="cnstra-bell", outstanding=outstanding)
         self._ids_per_message = ids_per_message
-        self._outstanding = outstanding
         self._clock = clock
         self._silent_until = clock()
         self._closed = False
@@ -64,12 +62,12 @@ class DramatiqBell:
         """
         if self._closed or self._clock() < self._silent_until:
             return
-        messages = pack(rings, ids_per_message=self._ids_per_message, messages_per_queue=self._outstanding)
+        messages = pack(rings, ids_per_message=self._ids_per_message, messages_per_queue=self._broker.outstanding)
         if not messages:
             return
         started = self._clock()
         try:
-            self._broker.push(messages, at_most=self._outstanding)
+            self._broker.push(messages)
         except BrokerAway as error:
             failed = self._clock()
             self._silent_until = failed + (failed - started)

@@ -4,37 +4,63 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from urllib.parse import unquote
 
 from dramatiq import Middleware
 
 from cnstra.orchestrator.errors import ConfigurationError
+from cnstra.workers.doorbell.doorbells import OUTSTANDING, Doorbells
 from cnstra.workers.doorbell.redis_lists import RedisDoorbells
 
-_REDIS = ("redis", "rediss", "unix")
+_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "amqp", "amqps")
+
+_SEVERAL = re.compile(";(?=amqps?://)")
+"""What stands between the URLs of several nodes."""
+
+_NAMESPACE = "namespace"
+"""The option of a URL that is ours: what the names of all keys and queues begin with."""
 
 # Only what certainly holds no secret: unescaped characters in a password make the rest of a URL ambiguous.
-_PLAIN = re.compile(r"(?P<scheme>\w+)://(?:[^@/?#]*@)?(?P<place>[\w.:\[\]-]*(?:/\w*)?)")
+_PLAIN = re.compile(r"(?P<scheme>[\w+]+)://(?:[^@/?#]*@)?(?P<place>[\w.:,\[\]-]*(?:/[\w%.-]*){0,2})")
 
 
 def open_broker(
-    url: str, *, namespace: str, client_name: str, wait: float, middleware: Sequence[Middleware] = ()
-) -> RedisDoorbells:
+    url: str,
+    *,
+    client_name: str,
+    wait: float = 0.0,
+    outstanding: int = OUTSTANDING,
+    middleware: Sequence[Middleware] = (),
+) -> Doorbells:
     """The broker that the URL's scheme names. It connects when it is first used.
+
+    Args:
+        url: of Redis, or of RabbitMQ; there, several may be given, separated by ``;``. Its option ``namespace`` is for what
+            shares a broker with others: what the names of all keys and queues begin with, ``cnstra`` if not given.
+        client_name: what the server calls the connections.
+        wait: seconds that a source waits for a doorbell.
+        outstanding: how many doorbells may wait in a queue.
+        middleware: the only middleware there is.
 
     Raises:
         ConfigurationError: for a scheme that is not supported, or a URL that its client library refuses.
     """
     scheme = url.partition("://")[0]
-    if scheme not in _REDIS:
-        supported = ", ".join(f"{name}://" for name in _REDIS)
+    if scheme not in _SCHEMES:
+        supported = ", ".join(f"{name}://" for name in _SCHEMES)
         raise ConfigurationError(f"No broker for {shown(url)!r}: its URL must start with one of {supported}.")
     try:
+        plain, namespaces = zip(*map(_without_namespace, _SEVERAL.split(url)), strict=True)
+        [namespace] = set(namespaces)
+        if scheme.startswith("amqp"):
+            return _rabbitmq(plain, namespace, client_name, wait, outstanding, middleware)
         return RedisDoorbells(
-            url,
+            plain[0],
             shown=shown(url),
             namespace=namespace,
             client_name=client_name,
             wait=wait,
+            outstanding=outstanding,
             middleware=middleware,
         )
     except (TypeError, ValueError):  # their texts may quote the password
@@ -44,8 +70,52 @@ def open_broker(
         ) from None
 
 
+def _rabbitmq(
+    urls: Sequence[str],
+    namespace: str,
+    client_name: str,
+    wait: float,
+    outstanding: int,
+    middleware: Sequence[Middleware],
+) -> Doorbells:
+    try:
+        from cnstra.workers.doorbell.quorum_queues import QuorumDoorbells
+        from cnstra.workers.doorbell.rabbit_line import servers_of
+    except ModuleNotFoundError as missing:
+        raise ConfigurationError(
+            f"RabbitMQ needs the package {missing.name!r}, which is not installed: pip install 'cnstra[rabbitmq]'"
+        ) from missing
+    return QuorumDoorbells(
+        servers_of(urls, client_name=client_name),
+        shown=";".join(map(shown, urls)),
+        namespace=namespace,
+        wait=wait,
+        outstanding=outstanding,
+        middleware=middleware,
+    )
+
+
+def _without_namespace(url: str) -> tuple[str, str]:
+    """The URL without the option that is ours, and its value."""
+    place, _, options = url.partition("?")
+    ours: list[str] = []
+    theirs: list[str] = []
+    for option in options.split("&"):
+        name, _, value = option.partition("=")
+        (ours if name == _NAMESPACE else theirs).append(value if name == _NAMESPACE else option)
+    if not ours:
+        return url, "cnstra"
+    [namespace] = ours
+    if not namespace:
+        raise ValueError
+    return "?".join([place, *(["&".join(theirs)] if theirs else [])]), unquote(namespace)
+
+
 def shown(url: str) -> str:
     """The URL for people: without user, password and options; where these blur, the scheme alone."""
+    first, *others = _SEVERAL.split(url)
+    if others:
+        return ";".join(map(shown, [first, *others]))
     plain = _PLAIN.fullmatch(url.partition("?")[0])
     if plain is None or "@" in url.partition("?")[2]:
         scheme, found, _ = url.partition("://")

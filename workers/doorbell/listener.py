@@ -34,10 +34,9 @@ class DramatiqListener:
     second of its return. It installs no signal handlers. Start it in the process that listens, after a fork.
 
     Args:
-        broker_url: ``redis://``, ``rediss://`` or ``unix://``.
+        broker_url: of Redis or RabbitMQ, the same for bell and listener; see ``open_broker``.
         queues: the names of the queues to listen on.
         on_ring: what answers. While all ``threads`` are in it, doorbells are left to other workers.
-        namespace: what all keys in the broker begin with; bell and listener must agree.
         threads: how many doorbells, of all queues together, are answered at the same time.
         wait: seconds that one blocking command waits.
 
@@ -51,7 +50,6 @@ class DramatiqListener:
         queues: Iterable[str],
         on_ring: OnRing,
         *,
-        namespace: str = "cnstra",
         threads: int = 1,
         wait: float = 1.0,
     ) -> None:
@@ -66,7 +64,6 @@ class DramatiqListener:
         self._booted = _Booted()
         self._broker = open_broker(
             broker_url,
-            namespace=namespace,
             client_name="cnstra-listener",
             wait=wait,
             middleware=[self._booted],

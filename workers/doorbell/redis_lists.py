@@ -29,13 +29,15 @@ from typing import Any, NoReturn, cast
 from uuid import uuid4
 
 import redis
-from dramatiq import Broker, Consumer, Message, Middleware
+from dramatiq import Message, Middleware
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from cnstra.orchestrator.errors import BrokerAway
-from cnstra.workers.doorbell.consumer import DoorbellConsumer
+from cnstra.workers.doorbell.consumer import Delivery
+from cnstra.workers.doorbell.doorbells import BrokerFacts, Doorbells, Keeping
 from cnstra.workers.doorbell.messages import encode
+from cnstra.workers.doorbell.redis_servers import client_of
 
 _log = logging.getLogger("cnstra.listener")
 
@@ -58,11 +60,8 @@ _UNHEARD_QUEUE_EXPIRES = 24 * 3600
 _HUSH_EXPIRES = 60
 
 
-class RedisDoorbells(Broker):
-    """A Dramatiq broker that keeps each queue as a list of at most so many messages.
-
-    Connects when first used; a forked child gets connections of its own. Safe for threads. It is never
-    Dramatiq's global broker, and has no delay queues: timers live in Postgres. Messages come in by ``push``.
+class RedisDoorbells(Doorbells):
+    """Each queue is a list of at most so many messages.
 
     Args:
         url: where Redis is. Options in it that would change how calls end are overruled.
@@ -70,6 +69,7 @@ class RedisDoorbells(Broker):
         namespace: what all keys begin with.
         client_name: what ``CLIENT LIST`` calls the connections.
         wait: seconds that ``pop`` may block.
+        outstanding: how many doorbells may wait in a queue.
         middleware: the only middleware there is.
     """
 
@@ -81,11 +81,10 @@ class RedisDoorbells(Broker):
         namespace: str,
         client_name: str,
         wait: float,
+        outstanding: int,
         middleware: Sequence[Middleware],
     ) -> None:
-        super().__init__(middleware=list(middleware))
-        self.wait = wait
-        self.stopping = threading.Event()
+        super().__init__(wait=wait, outstanding=outstanding, middleware=middleware)
         self._url = url
         self._shown = shown
         self._client_name = client_name
@@ -96,13 +95,9 @@ class RedisDoorbells(Broker):
 
     # What the bell asks.
 
-    def push(self, messages: Mapping[str, Sequence[Message[Any]]], *, at_most: int) -> None:
-        """Append messages, by queue, in one round trip; drop what would make a queue exceed ``at_most``.
-
-        Raises:
-            BrokerAway: Redis could not be reached, did not answer in time, or refused.
-        """
-        given: list[Any] = [at_most, _UNHEARD_QUEUE_EXPIRES]
+    def push(self, messages: Mapping[str, Sequence[Message[Any]]]) -> None:
+        """In one round trip; what would make a queue exceed its bound is dropped."""
+        given: list[Any] = [self.outstanding, _UNHEARD_QUEUE_EXPIRES]
         for of_queue in messages.values():
             given += [len(of_queue), *[encode(message) for message in of_queue]]
         try:
@@ -111,13 +106,34 @@ class RedisDoorbells(Broker):
             self._away(error)
 
     def qsize(self, queue: str) -> int:
-        """How many doorbells wait in a queue. Raises ``BrokerAway`` as ``push`` does."""
         try:
             return self._redis().llen(self._key(queue))
         except redis.RedisError as error:
             self._away(error)
 
-    # What the listener and its consumers ask.
+    # What a doctor asks.
+
+    def facts(self) -> BrokerFacts:
+        try:
+            info: dict[str, Any] = self._redis().info("everything")
+        except redis.RedisError as error:
+            self._away(error)
+        valkey, append_only = info.get("valkey_version"), info.get("aof_enabled")
+        return BrokerFacts(
+            kind="Valkey" if valkey else "Redis",
+            version=str(valkey or info.get("redis_version", "of unknown version")),
+            keeping=Keeping(
+                memory_limit=int(info.get("maxmemory", 0)),
+                eviction=info.get("maxmemory_policy"),
+                append_only=None if append_only is None else bool(append_only),
+                snapshots=bool(info.get("rdb_saves", 0)) or bool(info.get("rdb_bgsave_in_progress", 0)),
+            ),
+        )
+
+    # What the listener and its sources ask.
+
+    def source(self, queue: str, slots: int) -> _List:
+        return _List(self, queue, slots)
 
     def pop(self, queue: str) -> bytes | None:
         """The next message; None after ``wait`` seconds, or when hushed. Raises as ``push`` does."""
@@ -138,7 +154,7 @@ class RedisDoorbells(Broker):
             self._away(error)
 
     def hush(self) -> None:
-        """Let all consumers give up, for good: those in ``pop`` at once, by a key that only they wait for."""
+        """Those in ``pop`` give up at once, by a key that only they wait for."""
         self.stopping.set()
         try:
             with self._redis().pipeline(transaction=True) as pipe:
@@ -147,19 +163,6 @@ class RedisDoorbells(Broker):
                 pipe.execute()
         except redis.RedisError:
             _log.debug("Could not wake the waiting consumers; they give up by themselves.")
-
-    # What Dramatiq asks.
-
-    def declare_queue(self, queue_name: str) -> None:
-        """Know a queue; without the delay queue, and its consumer, that Dramatiq's own brokers give each."""
-        if queue_name not in self.queues:
-            self.emit_before("declare_queue", queue_name)
-            self.queues[queue_name] = None
-            self.emit_after("declare_queue", queue_name)
-
-    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 0) -> Consumer:  # noqa: ARG002
-        """A consumer of at most ``prefetch`` unanswered doorbells. It waits for ``wait``."""
-        return DoorbellConsumer(self, queue_name, prefetch)
 
     def close(self) -> None:
         """Close all connections. Idempotent; what is used afterwards connects again."""
@@ -182,12 +185,7 @@ class RedisDoorbells(Broker):
             "socket_keepalive": True,
             "socket_timeout": self.wait + _ANSWER_WITHIN,
         }
-        pool = redis.ConnectionPool.from_url(self._url, **ours)
-        pool.connection_kwargs.update(ours)  # over the URL's options
-        pool.connection_class(**pool.connection_kwargs)  # connects nowhere, but refuses unknown options
-        client = redis.Redis(connection_pool=pool)
-        client.auto_close_connection_pool = True
-        return client
+        return client_of(self._url, ours)
 
     def _key(self, queue: str) -> str:
         return self._prefix + queue
@@ -196,3 +194,32 @@ class RedisDoorbells(Broker):
         # Idle connections go, too: after a failover they may lead to a server that can only be read.
         self._client.connection_pool.disconnect(inuse_connections=False)
         raise BrokerAway(f"The broker {self._shown} does not serve ({type(error).__name__}: {error}).") from error
+
+
+class _List:
+    """The source of one consumer: asks for a doorbell when a slot is free to answer one."""
+
+    def __init__(self, broker: RedisDoorbells, queue: str, slots: int) -> None:
+        self._broker = broker
+        self._queue = queue
+        self._slots = threading.Semaphore(slots)
+
+    def take(self) -> Delivery | None:
+        if not self._slots.acquire(timeout=self._broker.wait):
+            return None
+        body = None
+        try:
+            body = self._broker.pop(self._queue)
+        finally:
+            if body is None:
+                self._slots.release()
+        return None if body is None else Delivery(body)
+
+    def answered(self, delivery: Delivery) -> None:  # noqa: ARG002
+        self._slots.release()
+
+    def put_back(self, deliveries: Sequence[Delivery]) -> None:
+        self._broker.put_back(self._queue, [delivery.body for delivery in deliveries])
+
+    def close(self) -> None:
+        """Nothing is left: what was popped was handed out."""

@@ -19,8 +19,8 @@ from cnstra.orchestrator.errors import BrokerAway, ConfigurationError, SchemaErr
 from cnstra.stores.postgres import PostgresStore
 from cnstra.stores.postgres.diagnosing import Diagnosing, Health
 from cnstra.stores.postgres.reaching import reach
-from cnstra.workers.doorbell.checkup import BrokerFacts
-from cnstra.workers.doorbell.checkup import examine as examine_broker
+from cnstra.workers.doorbell.brokers import open_broker
+from cnstra.workers.doorbell.doorbells import Keeping
 
 OVERDUE = timedelta(seconds=30)
 """What should have happened so long ago, and has not, is a problem."""
@@ -55,27 +55,35 @@ def _versions() -> Finding:
 
 def _broker(url: str) -> Iterator[Finding]:
     try:
-        facts = examine_broker(url)
+        broker = open_broker(url, client_name="cnstra-doctor")
+        try:
+            facts = broker.facts()
+        finally:
+            broker.close()
     except (BrokerAway, ConfigurationError) as error:
         yield _problem("broker", f"{line_of(error)}; runs go on, but only as fast as sweeps find the work")
         return
     yield _ok("broker", f"{facts.kind} {facts.version}")
-    yield _eviction(facts)
-    kept = "an append-only file" if facts.append_only else "snapshots" if facts.snapshots else "nothing"
+    keeping = facts.keeping
+    if keeping is None:
+        yield _ok("persistence", "the broker keeps its queues on disk; lost doorbells are rung again from Postgres")
+        return
+    yield _eviction(keeping)
+    kept = "an append-only file" if keeping.append_only else "snapshots" if keeping.snapshots else "nothing"
     yield _ok("persistence", f"the broker keeps {kept}; none is needed, lost doorbells are rung again from Postgres")
 
 
-def _eviction(facts: BrokerFacts) -> Finding:
-    if facts.eviction is None:
+def _eviction(keeping: Keeping) -> Finding:
+    if keeping.eviction is None:
         return _warning("eviction", "the broker does not say what it does when its memory is full")
-    if facts.memory_limit and facts.eviction != "noeviction":
-        limit = f"{facts.memory_limit / 2**20:.0f} MiB"
+    if keeping.memory_limit and keeping.eviction != "noeviction":
+        limit = f"{keeping.memory_limit / 2**20:.0f} MiB"
         return _warning(
             "eviction",
-            f"above {limit} the broker throws keys away ({facts.eviction}), doorbells among them, and runs wait for "
+            f"above {limit} the broker throws keys away ({keeping.eviction}), doorbells among them, and runs wait for "
             "a sweep; set maxmemory-policy noeviction",
         )
-    return _ok("eviction", f"{facts.eviction}, {'a limit' if facts.memory_limit else 'no limit'} of memory")
+    return _ok("eviction", f"{keeping.eviction}, {'a limit' if keeping.memory_limit else 'no limit'} of memory")
 
 
 # -- the database --------------------------------------------------------------------------------------------------

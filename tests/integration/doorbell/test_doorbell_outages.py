@@ -13,8 +13,6 @@ from cnstra.orchestrator.ports import Ring
 from cnstra.workers.doorbell import DramatiqBell
 from support.waiting import eventually
 
-KEY = "cnstra:doorbells:default"
-
 
 def ring_of(count: int, queue: str = "default") -> Ring:
     return Ring(door=queue, activations=tuple((uuid4(), number) for number in range(count)))
@@ -28,10 +26,11 @@ def lines(caplog: pytest.LogCaptureFixture, level: int, logger: str = "cnstra.li
 
 
 def hears(bell: DramatiqBell, answers: Any) -> None:
-    """A ring from now on is answered."""
+    """A ring from now on is answered; perhaps after one from before, that some brokers keep."""
     ring = ring_of(1)
     bell.ring([ring])
-    assert answers.next() == ("default", ring.activations)
+    while answers.next() != ("default", ring.activations):
+        pass
 
 
 @pytest.fixture(autouse=True)
@@ -40,74 +39,75 @@ def log_everything(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_listener_hears_again_after_the_broker_was_killed_and_started_again(
-    valkey: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
+    server: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
 ) -> None:
     """SIGKILL and a restart on the same port: one line for the outage, one for its end, no traceback."""
     listen(answers, wait=0.05)
     hears(bell, answers)
-    valkey.kill()
-    valkey.turn_away(connections=4)
-    valkey.start()
+    server.kill()
+    server.turn_away(connections=4)
+    server.start()
     eventually(lambda: len(lines(caplog, logging.INFO)) >= 1)
 
     hears(bell, answers)
 
     [went] = lines(caplog, logging.WARNING)
-    assert f"127.0.0.1:{valkey.port}" in went
+    assert f"127.0.0.1:{server.port}" in went
     assert "'default'" in went
     assert "open-sesame" not in caplog.text
 
 
 def test_a_listener_starts_without_a_broker_and_hears_once_there_is_one(
-    valkey: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
+    server: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
 ) -> None:
     """A worker that boots before its broker is up needs no restart."""
-    valkey.kill()
+    server.kill()
     listen(answers)
     eventually(lambda: len(lines(caplog, logging.WARNING)) == 1)
 
-    valkey.start()
-    eventually(lambda: valkey.blocked() == 1)
+    server.start()
+    eventually(lambda: server.listening("default"))
 
     hears(bell, answers)
 
 
-def test_flushall_costs_the_doorbells_in_the_broker_and_nothing_more(
-    valkey: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
+def test_a_broker_that_forgets_costs_the_doorbells_in_it_and_nothing_more(
+    server: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
 ) -> None:
     """Emptied while a listener waits in it, the broker goes on to carry rings to the same listener."""
     listen(answers)
-    eventually(lambda: valkey.blocked() == 1)
+    eventually(lambda: server.listening("default"))
 
-    valkey.ask("FLUSHALL")
+    server.forget("default")
+    eventually(lambda: server.listening("default"))
 
     hears(bell, answers)
     assert lines(caplog, logging.WARNING) == []
 
 
 def test_a_listener_whose_connections_are_cut_is_back_without_a_word(
-    valkey: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
+    server: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
 ) -> None:
-    """CLIENT KILL of everybody, as a proxy does with idle connections: reconnected at once, not reported."""
+    """All of them, as a proxy does with idle connections: reconnected at once, not reported."""
     listen(answers, "default", "other")
     hears(bell, answers)
-    eventually(lambda: valkey.blocked() == 2)
+    eventually(lambda: server.listening("default", "other"))
 
-    valkey.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    eventually(lambda: valkey.blocked() == 2)
+    server.cut()
+    eventually(lambda: server.listening("default", "other"))
 
     hears(bell, answers)
     assert lines(caplog, logging.WARNING) == []
 
 
 def test_stop_does_not_wait_for_a_broker_that_is_away(
-    valkey: Any, listen: Any, answers: Any, ends: Any, caplog: Any
+    server: Any, listen: Any, answers: Any, ends: Any, caplog: Any
 ) -> None:
     """A worker can leave during an outage: its threads end, although nobody can be told."""
     threads = threading.active_count()
     listener = listen(answers)
-    eventually(lambda: valkey.blocked() == 1)
-    valkey.kill()
+    eventually(lambda: server.listening("default"))
+    server.kill()
     eventually(lambda: len(lines(caplog, logging.WARNING)) == 1)
 
     ends(lambda: listener.stop(timeout=600))
@@ -116,7 +116,7 @@ def test_stop_does_not_wait_for_a_broker_that_is_away(
 
 
 def test_an_answer_ends_normally_while_the_broker_is_away(
-    valkey: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
+    server: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
 ) -> None:
     """The broker dies under a claim: the claim's end waits for nobody, and the next doorbell is heard."""
     busy, free = threading.Event(), threading.Event()
@@ -130,19 +130,21 @@ def test_an_answer_ends_normally_while_the_broker_is_away(
     first = ring_of(1)
     bell.ring([first])
     assert busy.wait(timeout=30)
-    valkey.kill()
+    server.kill()
     free.set()
     assert answers.next() == ("default", first.activations)
-    valkey.start()
+    server.start()
 
     hears(bell, answers)
 
 
+@pytest.mark.parametrize("server", ["valkey"], indirect=True)
 def test_a_key_of_another_kind_spoils_one_queue_until_it_is_gone(
-    valkey: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
+    server: Any, valkey: Any, bell: DramatiqBell, listen: Any, answers: Any, caplog: Any
 ) -> None:
     """A string stands where the list belongs: both sides say so once, and recover when it is deleted."""
-    valkey.ask("SET", KEY, "surprise")
+    key = "cnstra:doorbells:default"
+    valkey.ask("SET", key, "surprise")
     listen(answers, "default")
     bell.ring([ring_of(1)])
     bell.ring([ring_of(1)])
@@ -150,16 +152,16 @@ def test_a_key_of_another_kind_spoils_one_queue_until_it_is_gone(
     assert "WRONGTYPE" in lines(caplog, logging.WARNING)[0]
     assert len(lines(caplog, logging.WARNING, "cnstra.bell")) == 1
 
-    valkey.ask("DEL", KEY)
-    eventually(lambda: valkey.blocked() == 1)
+    valkey.ask("DEL", key)
+    eventually(lambda: server.listening("default"))
 
     hears(bell, answers)
 
 
-def test_a_bell_reports_each_outage_once_and_shows_no_secret(valkey: Any, bell: DramatiqBell, caplog: Any) -> None:
+def test_a_bell_reports_each_outage_once_and_shows_no_secret(server: Any, bell: DramatiqBell, caplog: Any) -> None:
     """Many rings into a dead broker from many threads make one line; the next outage makes another."""
     for outage in (1, 2):
-        valkey.kill()
+        server.kill()
         threads = [threading.Thread(target=bell.ring, args=([ring_of(1)],)) for _ in range(8)]
         for thread in threads:
             thread.start()
@@ -167,21 +169,21 @@ def test_a_bell_reports_each_outage_once_and_shows_no_secret(valkey: Any, bell: 
             thread.join()
         assert len(lines(caplog, logging.WARNING, "cnstra.bell")) == outage
 
-        valkey.start()
-        eventually(lambda: bell.ring([ring_of(1)]) is None and bell.qsize("default") > 0)
+        server.start()
+        eventually(lambda: bell.ring([ring_of(1)]) is None and server.take("default"))
         assert len(lines(caplog, logging.INFO, "cnstra.bell")) == outage
 
-    assert f"redis://127.0.0.1:{valkey.port}/0" in caplog.text
+    assert server.shown in caplog.text
     assert "open-sesame" not in caplog.text
 
 
-def test_a_wrong_password_is_an_outage_that_shows_none(valkey: Any, caplog: Any) -> None:
+def test_a_wrong_password_is_an_outage_that_shows_none(server: Any, caplog: Any) -> None:
     """A bell that is refused tells of it once, and its caller goes on."""
-    bell = DramatiqBell(f"redis://:wrong-word@127.0.0.1:{valkey.port}/0")
+    bell = DramatiqBell(server.url.replace("open-sesame", "wrong-word"))
 
     bell.ring([ring_of(1)])
 
     [said] = lines(caplog, logging.WARNING, "cnstra.bell")
-    assert "AuthenticationError" in said
+    assert "Authentication" in said
     assert "wrong-word" not in caplog.text
     bell.close()

@@ -1,0 +1,212 @@
+"""What RabbitMQ alone has: queues with arguments, acknowledgements, alarms, nodes of a cluster."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pika
+import pytest
+
+from cnstra.orchestrator.errors import ConfigurationError
+from cnstra.orchestrator.ports import Ring
+from cnstra.workers.doorbell import DramatiqBell, DramatiqListener
+from cnstra.workers.doorbell.brokers import open_broker
+from support.rabbitmq_server import RabbitMQ
+from support.waiting import eventually
+
+
+@pytest.fixture
+def server(rabbitmq: RabbitMQ) -> RabbitMQ:
+    return rabbitmq
+
+
+def ring_of(count: int, queue: str = "default") -> Ring:
+    return Ring(door=queue, activations=tuple((uuid4(), number) for number in range(count)))
+
+
+def hears(bell: DramatiqBell, answers: Any, queue: str = "default") -> None:
+    """A ring from now on is answered."""
+    ring = ring_of(1, queue)
+    bell.ring([ring])
+    assert answers.next() == (queue, ring.activations)
+
+
+def test_g14_a_queue_is_a_bounded_quorum_queue_that_expires(server: RabbitMQ, bell: DramatiqBell) -> None:
+    """Other members of a cluster have it, too; what a renamed queue leaves behind goes after a day."""
+    bell.ring([ring_of(1)])
+    bell.qsize("default")
+
+    [line] = [
+        line
+        for line in server.control("list_queues", "name", "arguments").splitlines()
+        if server.name("default") in line
+    ]
+
+    assert '{"x-queue-type","quorum"}' in line
+    assert '{"x-max-length",64}' in line
+    assert '{"x-expires",86400000}' in line
+
+
+def test_a_doorbell_is_acknowledged_when_it_has_been_answered(
+    server: RabbitMQ, bell: DramatiqBell, listen: Any, answers: Any
+) -> None:
+    """While the claim goes on the server holds the message, for another worker if this one dies; then no more."""
+    busy, free = threading.Event(), threading.Event()
+
+    def unacknowledged() -> int:
+        return sum(map(int, server.control("list_channels", "messages_unacknowledged").split()[1:]))
+
+    def answer(queue: str, activations: Any) -> None:
+        busy.set()
+        assert free.wait(timeout=30)
+
+    listen(answer)
+    bell.ring([ring_of(1)])
+    assert busy.wait(timeout=30)
+    eventually(lambda: unacknowledged() == 1)
+
+    free.set()
+
+    eventually(lambda: unacknowledged() == 0)
+    assert bell.qsize("default") == 0
+
+
+def test_what_a_dead_worker_had_in_its_hands_is_rung_again(
+    server: RabbitMQ, bell: DramatiqBell, listen: Any, answers: Any
+) -> None:
+    """A process is killed in the middle of an answer: the next one hears the same doorbell, and waits for no sweep."""
+    script = f"""
+import threading
+from cnstra.workers.doorbell import DramatiqListener
+
+def answer(queue, activations):
+    print("busy", flush=True)
+    threading.Event().wait()
+
+DramatiqListener({server.url!r}, ["default"], answer).start()
+threading.Event().wait()
+"""
+    ring = ring_of(1)
+    bell.ring([ring])
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as doomed:
+        assert doomed.stdout is not None
+        assert doomed.stdout.readline() == "busy\n"
+        listen(answers)
+
+        doomed.kill()
+
+    assert answers.next() == ("default", ring.activations)
+
+
+def test_a_queue_that_was_declared_otherwise_is_used_as_it_is(
+    server: RabbitMQ, listen: Any, answers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A classic queue, made by hand: bell and listener meet at it, without a word."""
+    with server.channel() as channel:
+        channel.queue_declare(server.name("default"), durable=True)
+    listen(answers)
+    bell = DramatiqBell(server.url, outstanding=3)
+
+    hears(bell, answers)
+    hears(bell, answers)
+
+    assert caplog.messages == []
+    bell.close()
+
+
+def test_a_long_name_is_shortened_and_stays_its_own(bell: DramatiqBell, listen: Any, answers: Any) -> None:
+    """AMQP has 255 bytes for a name. Of two that differ at the end only, each hears what is meant for it."""
+    one, other = "ü" * 200 + "@one", "ü" * 200 + "@other"
+    listen(answers, one, other)
+
+    hears(bell, answers, one)
+    hears(bell, answers, other)
+
+
+def test_two_namespaces_do_not_hear_each_other(server: RabbitMQ, bell: DramatiqBell, listen: Any, answers: Any) -> None:
+    """Two deployments of one graph share a broker: what is rung in one wakes nobody in the other."""
+    listen(answers)
+    elsewhere = DramatiqBell(f"{server.url}-other")
+
+    elsewhere.ring([ring_of(1)])
+    eventually(lambda: elsewhere.qsize("default") == 1)
+
+    hears(bell, answers)
+    elsewhere.close()
+
+
+def test_of_several_nodes_the_first_that_answers_is_used(server: RabbitMQ, answers: Any) -> None:
+    """The URLs stand side by side, as in Dramatiq; nobody is at the first."""
+    urls = f"amqp://cnstra:open-sesame@127.0.0.1:1/;{server.url.partition('?')[0]}"
+    bell, listener = DramatiqBell(urls), DramatiqListener(urls, [f"q-{uuid4()}"], answers)
+    listener.start()
+
+    hears(bell, answers, listener._queues[0])
+
+    listener.stop()
+    bell.close()
+
+
+@pytest.fixture
+def alarm(server: RabbitMQ) -> Iterator[None]:
+    """The server has no memory left, and takes nothing any more."""
+    before = server.control("eval", "vm_memory_monitor:get_vm_memory_high_watermark().").strip()
+    server.control("set_vm_memory_high_watermark", "0.000001")
+    yield
+    server.control("set_vm_memory_high_watermark", before)
+
+
+def test_a_server_without_memory_does_not_hold_up_who_rings(server: RabbitMQ, bell: DramatiqBell, alarm: None) -> None:
+    """It stops reading, and a megabyte of rings does not block their caller for good; once it has memory, all is well."""
+    for _ in range(4):
+        bell.ring([ring_of(3200)])
+
+    before = server.control("eval", "vm_memory_monitor:get_vm_memory_high_watermark().").strip()
+    assert float(before) < 0.001
+    server.control("set_vm_memory_high_watermark", "0.4")
+
+    eventually(lambda: bell.ring([ring_of(1)]) is None and server.take("default"))
+
+
+def test_a_doctor_is_told_what_it_is(server: RabbitMQ) -> None:
+    """Product and version; it keeps its queues by itself, so there is nothing to find about that."""
+    broker = open_broker(server.url, client_name="cnstra-doctor")
+
+    facts = broker.facts()
+    broker.close()
+
+    assert (facts.kind, facts.keeping) == ("RabbitMQ", None)
+    assert facts.version == server.control("version").strip()
+
+
+def test_what_the_application_does_with_pika_is_still_logged(
+    server: RabbitMQ, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of its own outages, bell and listener say so once; pika's many lines about them are left out, and only about them."""
+    caplog.set_level(logging.INFO, logger="pika")
+    server.kill()
+    bell = DramatiqBell(server.url)
+    bell.ring([ring_of(1)])
+    bell.close()
+    assert [record.name for record in caplog.records] == ["cnstra.bell"]
+
+    with pytest.raises(pika.exceptions.AMQPConnectionError):
+        pika.BlockingConnection(pika.URLParameters(server.url.partition("?")[0]))
+
+    assert "pika.adapters.blocking_connection" in {record.name for record in caplog.records}
+
+
+def test_without_pika_the_url_is_refused_naming_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client of RabbitMQ is an extra: who uses Redis has no need of it."""
+    for module in [name for name in sys.modules if name.partition(".")[0] == "pika" or "quorum_queues" in name]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "pika", None)
+
+    with pytest.raises(ConfigurationError, match=r"pip install 'cnstra\[rabbitmq\]'"):
+        DramatiqBell("amqp://host")

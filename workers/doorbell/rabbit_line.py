@@ -1,0 +1,198 @@
+"""One connection to RabbitMQ, and the one thread that touches it.
+
+Owns what ``pika`` leaves to its users: a connection belongs to a single thread, which has to serve it all the time, or the
+server cuts it for missed heartbeats. So jobs are handed to that thread, and who needs an answer waits for it, for a bounded
+time. An idle line costs the heartbeats. It connects for the first job, and for the next one after it was cut; a forked child
+needs a line of its own. Knows nothing of doorbells.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
+
+from pika import BlockingConnection, URLParameters
+from pika.exceptions import AMQPError
+
+from cnstra.orchestrator.errors import BrokerAway
+
+T = TypeVar("T")
+
+ANSWER_WITHIN = 2.0
+"""Seconds that the server has to take a connection, and to answer."""
+
+_HEARTBEAT = 15
+"""Seconds after which a line that says nothing is looked at, unless the URL says otherwise."""
+
+_THREAD = "cnstra-rabbitmq"
+
+_log = logging.getLogger("cnstra.listener")
+
+
+def servers_of(urls: Sequence[str], *, client_name: str) -> list[URLParameters]:
+    """Where these URLs lead. Options in them that would change how long calls take are overruled.
+
+    Raises ``ValueError`` or ``TypeError`` for what ``pika`` refuses.
+    """
+    servers = []
+    for one in urls:
+        server = URLParameters(one)
+        if "heartbeat=" not in urlsplit(one).query:
+            server.heartbeat = _HEARTBEAT
+        server.client_properties = {"connection_name": client_name}
+        server.connection_attempts = 1
+        server.socket_timeout = server.stack_timeout = ANSWER_WITHIN / 2
+        server.blocked_connection_timeout = ANSWER_WITHIN
+        servers.append(server)
+    return servers
+
+
+class Line:
+    """Runs jobs on a connection, one after another, in the order in which they were given.
+
+    Args:
+        servers: where to connect: to the first that takes the connection.
+        shown: the URL without secrets, for messages.
+        cut: called, in the line's thread, when a connection is gone.
+    """
+
+    def __init__(self, servers: Sequence[URLParameters], *, shown: str, cut: Callable[[], None]) -> None:
+        self._servers = servers
+        self._shown = shown
+        self._cut = cut
+        self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
+        self._connection: BlockingConnection | None = None
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        _keep_pika_quiet()
+
+    def call(self, do: Callable[[BlockingConnection], T]) -> T:
+        """What ``do`` comes to.
+
+        Raises:
+            BrokerAway: the server could not be reached, did not answer in time, or refused; or the line is closed.
+        """
+        if self._closed:
+            raise BrokerAway(f"The line to the broker {self._shown} is closed.")
+        job = _Job(do)
+        self._give(job)
+        try:
+            return job.ended.result(timeout=ANSWER_WITHIN)
+        except TimeoutError:
+            job.ended.cancel()
+            raise BrokerAway(f"The broker {self._shown} does not answer.") from None
+        except (AMQPError, OSError) as error:
+            raise BrokerAway(f"The broker {self._shown} does not serve ({_told(error)}).") from error
+
+    def post(self, do: Callable[[BlockingConnection], object]) -> None:
+        """Have this done if the connection lasts so long; nobody waits for it. Never raises."""
+        if not self._closed:
+            self._give(_Job(do, worth_connecting=False))
+
+    def close(self) -> None:
+        """Let what was given be done, and the connection be closed. Idempotent, never raises, takes a bounded time."""
+        self._closed = True
+        with self._starting:
+            thread = self._thread
+        if thread is not None:
+            self._give(None)
+            thread.join(ANSWER_WITHIN)
+
+    def _give(self, job: _Job[Any] | None) -> None:
+        self._jobs.put(job)
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=_THREAD, daemon=True)
+                self._thread.start()
+        connection = self._connection
+        if connection is not None:
+            with suppress(AMQPError):  # cut meanwhile: the thread comes by for the job
+                connection.add_callback_threadsafe(_wake)
+
+    # In the thread.
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if not job.worth_connecting:
+                continue
+            try:
+                connection = BlockingConnection(self._servers)
+            except Exception as error:
+                job.fail(error if isinstance(error, AMQPError) else OSError(_told(error)))
+                continue
+            with self._serving(connection):
+                job.run(connection)
+                while self._runs_all_jobs(connection):
+                    connection.process_data_events(time_limit=None)
+                return
+
+    def _runs_all_jobs(self, connection: BlockingConnection) -> bool:
+        """Whether there are to be more."""
+        with suppress(Empty):
+            while (job := self._jobs.get_nowait()) is not None:
+                job.run(connection)
+            return False
+        return True
+
+    @contextmanager
+    def _serving(self, connection: BlockingConnection) -> Iterator[None]:
+        self._connection = connection
+        try:
+            yield
+        except Exception as error:  # the next job connects anew, or finds out why not
+            _log.debug("The connection to the broker %s was cut: %s", self._shown, _told(error))
+        finally:
+            self._connection = None
+            self._cut()
+            with suppress(Exception):
+                connection.close()
+
+
+class _Job(Generic[T]):
+    def __init__(self, do: Callable[[BlockingConnection], T], *, worth_connecting: bool = True) -> None:
+        self.worth_connecting = worth_connecting
+        self.ended: Future[T] = Future()
+        self._do = do
+
+    def run(self, connection: BlockingConnection) -> None:
+        if self._still_wanted():
+            try:
+                self.ended.set_result(self._do(connection))
+            except BaseException as error:
+                self.ended.set_exception(error)
+
+    def fail(self, error: Exception) -> None:
+        if self._still_wanted():
+            self.ended.set_exception(error)
+
+    def _still_wanted(self) -> bool:
+        """Not if who asked for it has given up."""
+        return self.ended.set_running_or_notify_cancel()
+
+
+def _wake() -> None:
+    """A callback makes the connection return from its wait."""
+
+
+def _told(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+def _keep_pika_quiet() -> None:
+    """It reports each attempt to reach a server that is away, with tracebacks. Bell and listener say so once. What other
+    threads do with pika is the application's business.
+    """
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.split(".")[0] == "pika" and isinstance(logger, logging.Logger) and _not_ours not in logger.filters:
+            logger.addFilter(_not_ours)
+
+
+def _not_ours(record: logging.LogRecord) -> bool:
+    return record.threadName != _THREAD
