@@ -9,16 +9,30 @@ from pathlib import Path
 import pytest
 
 from cnstra.servers import HeldServers, hold
-from support.brokers import fresh_broker
+from support.brokers import Broker, Kind, RabbitMQBroker, RedisBroker, fresh_broker, kind_of_broker
 from support.databases import fresh_database
 from support.folders import temporary_home
 from support.stage import Stage, on_stage
 
 
 @pytest.fixture
-def stage(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Stage]:
+def broker_kind() -> Kind:
+    """What the doorbells go through; a module may say otherwise."""
+    return kind_of_broker()
+
+
+@pytest.fixture
+def broker(request: pytest.FixtureRequest, broker_kind: Kind, broker_url: str) -> Broker:
+    """A broker of the test's own, on the session's servers."""
+    if broker_kind == "rabbitmq":
+        return RabbitMQBroker(request.getfixturevalue("rabbitmq_node"))
+    return RedisBroker(broker_url)
+
+
+@pytest.fixture
+def stage(database_url: str, broker: Broker, broker_url: str, tmp_path: Path) -> Iterator[Stage]:
     """A database and a broker of the test's own, on the session's servers."""
-    with on_stage(database_url, broker_url, tmp_path) as stage:
+    with on_stage(database_url, broker, tmp_path, broker_url) as stage:
         if os.environ.get("CNSTRA_TESTS_CONTEXTS") == "elsewhere":  # the whole suite can be run so
             stage.contexts_url = broker_url
         yield stage
@@ -32,14 +46,19 @@ def doomed_servers(no_servers_given: None) -> Iterator[HeldServers]:
 
 
 @pytest.fixture
-def doomed_stage(doomed_servers: HeldServers, tmp_path: Path) -> Iterator[Stage]:
+def doomed_stage(
+    request: pytest.FixtureRequest, broker_kind: Kind, doomed_servers: HeldServers, tmp_path: Path
+) -> Iterator[Stage]:
     """A stage whose servers may be stopped, killed and flushed."""
     from cnstra.stores.postgres import migrate
 
     with (
         fresh_database(doomed_servers.database_url) as database_url,
-        fresh_broker(doomed_servers.broker_url, tmp_path) as broker_url,
-        on_stage(database_url, broker_url, tmp_path) as stage,
+        fresh_broker(doomed_servers.broker_url, tmp_path) as redis_url,
     ):
+        broker: Broker = RedisBroker(redis_url, doomed_servers)
+        if broker_kind == "rabbitmq":
+            broker = RabbitMQBroker(request.getfixturevalue("rabbitmq_node"))
         migrate(database_url)
-        yield stage
+        with on_stage(database_url, broker, tmp_path, redis_url) as stage:
+            yield stage

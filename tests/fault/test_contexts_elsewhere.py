@@ -29,20 +29,20 @@ _SHORT = timedelta(seconds=1)
 @pytest.fixture
 def elsewhere(stage: Stage) -> Stage:
     """A stage whose runs keep their contexts in the broker's Redis."""
-    stage.contexts_url = stage.broker_url
+    stage.contexts_url = stage.redis_url
     return stage
 
 
 @pytest.fixture
 def wire(stage: Stage) -> Iterator[Severed]:
     """The same, where workers reach that Redis by a wire."""
-    with Severed(stage.broker_url) as wire:
+    with Severed(stage.redis_url) as wire:
         stage.contexts_url = wire.url
         yield wire
 
 
 def _blobs(stage: Stage) -> RedisBlobStore:
-    return RedisBlobStore.from_url(stage.broker_url)
+    return RedisBlobStore.from_url(stage.redis_url)
 
 
 def _kept(stage: Stage) -> set[str]:
@@ -93,7 +93,7 @@ def test_blobs_have_no_time_to_live(elsewhere: Stage) -> None:
     stage.start(graphs.chain)
     stage.completed(_chain(stage))
 
-    with redis.Redis.from_url(stage.broker_url) as client:
+    with redis.Redis.from_url(stage.redis_url) as client:
         lives = [client.ttl(f"cnstra:blob:{key}") for key in _kept(stage)]
     assert lives == [-1, -1, -1]
 
@@ -239,7 +239,7 @@ def test_g4_what_a_handler_has_done_waits_for_a_store_that_is_away(stage: Stage,
     assert stage.activation(run, 2)["status"] == "running"
 
     wire.mend()
-    stage.contexts_url = stage.broker_url
+    stage.contexts_url = stage.redis_url
     found = stage.client(graphs.chain).get_run(run.id)
     assert stage.completed(found).context == _DONE
     assert stage.ledger.calls(run.id) == {1: 1, 2: 1, 3: 1}
@@ -378,9 +378,9 @@ def test_g13_a_worker_without_the_store_leaves_the_run_to_one_that_has_it(elsewh
     stage.completed(stage.client(graphs.chain).submit(graphs.set_out.create_signal(0)))
     assert stage.ledger.calls(run.id) == {}
 
-    with_it = stage.start(graphs.chain, contexts=[stage.broker_url])
+    with_it = stage.start(graphs.chain, contexts=[stage.redis_url])
 
-    stage.contexts_url = stage.broker_url
+    stage.contexts_url = stage.redis_url
     assert stage.completed(stage.client(graphs.chain).get_run(run.id)).context == _DONE
     assert {entry.pid for entry in stage.ledger.entries(run.id)} == {with_it.pid}
     assert without.alive
@@ -390,12 +390,12 @@ def test_g13_a_worker_without_the_store_leaves_the_run_to_one_that_has_it(elsewh
 def test_g13_a_store_of_another_name_is_another_store(elsewhere: Stage) -> None:
     """Where a run keeps its context is a fact of the run, by name: the same server under another one is not it."""
     stage = elsewhere
-    stage.start(graphs.chain, contexts=[f"archive={stage.broker_url}"])
+    stage.start(graphs.chain, contexts=[f"archive={stage.redis_url}"])
     run = _chain(stage)
     blocked = "select blocked from cnstra.runs where run_id = %s"
     eventually(lambda: stage.row(blocked, run.id)["blocked"] == "unknown", PATIENCE, what="the run shows as unknown")
     assert stage.ledger.calls(run.id) == {}
 
-    stage.start(graphs.chain, contexts=[f"archive={stage.broker_url}", stage.broker_url])
+    stage.start(graphs.chain, contexts=[f"archive={stage.redis_url}", stage.redis_url])
 
     assert stage.completed(run).context == _DONE

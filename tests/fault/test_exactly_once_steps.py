@@ -54,7 +54,7 @@ def _assert_booked_once(stage: Stage, run: Run) -> None:
 
 def _blobs_in_use(stage: Stage, run: Run) -> int:
     """Those of the run that nobody has noted as litter: what was put for nothing must be."""
-    put = set(RedisBlobStore.from_url(stage.broker_url).keys(str(run.id)))
+    put = set(RedisBlobStore.from_url(stage.redis_url).keys(str(run.id)))
     return len(put - {row["key"] for row in stage.rows("select key from cnstra.context_litter")})
 
 
@@ -97,7 +97,7 @@ def test_g2_g4_a_worker_that_is_killed_leaves_the_effect_once(
 @pytest.mark.parametrize("point", ["keep.begin", "keep.done", "settle.commit", "settle.done"])
 def test_g2_g4_a_worker_that_is_killed_while_contexts_are_kept_elsewhere(stage: Stage, point: str, colour: str) -> None:
     """The blob is put before the settlement, with the handler's transaction open; all three are there once."""
-    stage.contexts_url = stage.broker_url
+    stage.contexts_url = stage.redis_url
     doomed = stage.launch(graphs.bank, Fault(point=point, action="kill", activation=TELLER))
     run = _submit(stage, colour, wrong="conflict")
     doomed.reached(point)
@@ -186,7 +186,7 @@ def test_g2_a_connection_that_is_cut_before_the_commit_takes_all_of_it_back(stag
 def _write_meanwhile(stage: Stage, colour: str, wrong: str, *, elsewhere: bool) -> Run:
     """Another branch of the run writes, while the handler is inside, the key that it reads and writes."""
     if elsewhere:
-        stage.contexts_url = stage.broker_url
+        stage.contexts_url = stage.redis_url
     worker = stage.start(graphs.bank, Fault(point="call.inside", action="block", activation=TELLER))
     run = _submit(stage, colour, wrong=wrong, rival=10)
     worker.reached("call.inside")

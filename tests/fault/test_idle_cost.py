@@ -37,13 +37,17 @@ _ASKED = (
 def test_g14_idle_workers_ask_postgres_and_redis_a_few_times_a_second(doomed_stage: Stage) -> None:
     """Counted over a number of looks around, with the settings that workers have by default."""
     stage = doomed_stage
+    if stage.broker_url != stage.redis_url:
+        pytest.skip(
+            "RabbitMQ counts no commands: nothing is asked of it while nothing is to be done, but for heartbeats"
+        )
     for _ in range(_WORKERS):
         stage.start(graphs.chain, **_DEFAULTS)
     run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(1))
     stage.completed(run)
     with (
         psycopg.connect(stage.database_url, autocommit=True, row_factory=dict_row) as postgres,
-        redis.Redis.from_url(stage.broker_url) as broker,
+        redis.Redis.from_url(stage.redis_url) as broker,
     ):
         if not postgres.execute("select from pg_extension where extname = 'pg_stat_statements'").rowcount:
             pytest.skip("this Postgres has no pg_stat_statements")

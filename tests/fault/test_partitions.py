@@ -13,6 +13,7 @@ import pytest
 from cnstra.servers import HeldServers
 from cnstra.stores.postgres import migrate
 from support import graphs
+from support.brokers import Broker
 from support.databases import fresh_database
 from support.partitions import partition
 from support.points import Fault
@@ -21,11 +22,11 @@ from support.stage import Stage, on_stage
 
 
 @pytest.fixture
-def stage(servers: HeldServers, broker_url: str, tmp_path: Path) -> Iterator[Stage]:
+def stage(servers: HeldServers, broker: Broker, broker_url: str, tmp_path: Path) -> Iterator[Stage]:
     with fresh_database(servers.database_url) as database_url:
         migrate(database_url)
         partition(database_url)
-        with on_stage(database_url, broker_url, tmp_path) as stage:
+        with on_stage(database_url, broker, tmp_path, broker_url) as stage:
             yield stage
 
 

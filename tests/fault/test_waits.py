@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-import redis
 
 from cnstra import Orchestrator, Run
 from cnstra.orchestrator.errors import RunStateError
@@ -216,8 +215,7 @@ def test_g1_runs_that_wait_survive_the_loss_of_everything_but_postgres(
         client.send(graphs.approval_given.create_signal(number), key=f"k{number}", idempotency_key="once")
     workers[0].kill()
     doomed_servers.restart_postgres("immediate")
-    with redis.Redis.from_url(stage.broker_url) as broker:
-        broker.flushall()
+    stage.lose_doorbells()
     stage.lose(workers[0])
     for number, run in enumerate(runs):
         if number % 2:

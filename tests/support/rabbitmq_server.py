@@ -44,7 +44,7 @@ class RabbitMQ:
         self._folder = Path(tempfile.mkdtemp(prefix="cnstra-rabbitmq-", dir="/tmp"))
         self.port = free_port()
         self._namespace = "cnstra"
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         mapper = free_port()
         (self._folder / "plugins").write_text("[].\n")
         (self._folder / "rabbitmq.conf").write_text(
@@ -83,22 +83,23 @@ class RabbitMQ:
         """Start, if it does not run, and return when connections are accepted."""
         if self._process is not None:
             return
-        self._process = subprocess.Popen(
-            [str(self._scripts / "rabbitmq-server")],
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            cwd=self._folder,
-        )
-        assert self._process.stdout is not None
-        log = []
-        for line in self._process.stdout:
-            log.append(line)
-            if "Server startup complete" in line:
-                return
-        raise RuntimeError("".join(log))
+        log = self._folder / "node.log"
+        with log.open("w") as output:
+            self._process = process = subprocess.Popen(
+                [str(self._scripts / "rabbitmq-server")],
+                env=self._environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=self._folder,
+            )
+
+        def up() -> bool:
+            if process.poll() is not None:
+                raise RuntimeError(log.read_text())
+            return "Server startup complete" in log.read_text()
+
+        eventually(up, what="RabbitMQ takes connections")
 
     def begin(self) -> None:
         """For the next test: it runs, and has none of the queues of those before."""
@@ -112,7 +113,7 @@ class RabbitMQ:
         if self._process is not None:
             self.control("eval", "[dets:sync(Table) || Table <- dets:all()].")
             self.signal(signal.SIGKILL)
-            self._process.communicate()
+            self._process.wait()
             self._process = None
 
     def signal(self, number: signal.Signals) -> None:
@@ -128,7 +129,7 @@ class RabbitMQ:
         """Leave nothing behind."""
         if self._process is not None:
             self.signal(signal.SIGKILL)
-            self._process.communicate()
+            self._process.wait()
         self._mapper.kill()
         self._mapper.wait()
         shutil.rmtree(self._folder)

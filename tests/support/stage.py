@@ -17,7 +17,9 @@ import psycopg
 from psycopg.rows import dict_row
 
 from cnstra import CNS, Orchestrator, Run, RunResult
+from cnstra.orchestrator.ports import door
 from cnstra.stores.blobs import RedisBlobStore
+from support.brokers import Broker
 from support.faulty_worker import FaultyOrders, main, settings
 from support.ledger import Ledger
 from support.points import Fault
@@ -154,11 +156,15 @@ class WorkerProcess:
 class Stage:
     """One test's database, broker, ledger and workers."""
 
-    def __init__(self, database_url: str, broker_url: str, folder: Path) -> None:
+    def __init__(self, database_url: str, broker: Broker, folder: Path, redis_url: str) -> None:
         self.contexts_url: str | None = None
         """A Redis that keeps the contexts of all runs, instead of the database; as seen by workers."""
         self.database_url = database_url
-        self.broker_url = broker_url
+        self.broker = broker
+        self.broker_url = broker.url
+        self.redis_url = redis_url
+        """A Redis of the test's own, that may be the broker, too."""
+        self._doors: set[str] = set()
         self.ledger = Ledger(folder / "ledger")
         self.workers: list[WorkerProcess] = []
         self._folder = folder
@@ -202,6 +208,7 @@ class Stage:
         **changes: Any,
     ) -> WorkerProcess:
         """The same, without waiting for it: for one that may die as soon as it takes work."""
+        self._doors.update(doors_of(cns))
         worker = WorkerProcess(
             FaultyOrders(
                 app=_name_of(cns),
@@ -220,14 +227,19 @@ class Stage:
 
     def client(self, cns: CNS | None, *, database_url: str | None = None) -> Orchestrator:
         """A client; closed at the end."""
+        self._doors.update(() if cns is None else doors_of(cns))
         client = Orchestrator(
             cns,
             database=database_url or self.database_url,
             broker=self.broker_url,
-            context=None if self.contexts_url is None else RedisBlobStore.from_url(self.broker_url),
+            context=None if self.contexts_url is None else RedisBlobStore.from_url(self.redis_url),
         )
         self._clients.append(client)
         return client
+
+    def lose_doorbells(self) -> None:
+        """The broker forgets all that it has, of every graph of this stage."""
+        self.broker.forget(self._doors)
 
     @property
     def _contexts(self) -> list[str]:
@@ -334,10 +346,15 @@ def _name_of(cns: CNS) -> str:
     )
 
 
+def doors_of(cns: CNS) -> list[str]:
+    """Where doorbells of this graph are rung."""
+    return [door(cns.durable_name, queue) for queue in cns.queues]
+
+
 @contextmanager
-def on_stage(database_url: str, broker_url: str, folder: Path) -> Iterator[Stage]:
+def on_stage(database_url: str, broker: Broker, folder: Path, redis_url: str) -> Iterator[Stage]:
     """A stage for the length of a block."""
-    stage = Stage(database_url, broker_url, folder)
+    stage = Stage(database_url, broker, folder, redis_url)
     try:
         yield stage
     finally:

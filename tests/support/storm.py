@@ -14,8 +14,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Literal
 
-import redis
-
 from cnstra import Run, RunStateError, StoreUnavailable
 from cnstra.servers import HeldServers
 from support import graphs
@@ -125,7 +123,7 @@ class Storm:
             self._flush: 3,
             self._cut: 4,
             self._crash_postgres: 2,
-            self._crash_valkey: 2,
+            self._crash_broker: 2,
             self._pause: 4,
             self._cancel: 6,
         }
@@ -189,8 +187,7 @@ class Storm:
             self._crew.append(worker)
 
     def _flush(self) -> None:
-        with redis.Redis.from_url(self._stage.broker_url) as broker:
-            broker.flushall()
+        self._stage.lose_doorbells()
 
     def _cut(self) -> None:
         self._random.choice(self._wires).cut()
@@ -198,8 +195,9 @@ class Storm:
     def _crash_postgres(self) -> None:
         self._servers.restart_postgres("immediate")
 
-    def _crash_valkey(self) -> None:
-        self._servers.restart_valkey("immediate")
+    def _crash_broker(self) -> None:
+        self._stage.broker.stop()
+        self._stage.broker.start()
 
     # -- what people ask ------------------------------------------------------------------------------------------
 

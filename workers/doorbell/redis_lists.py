@@ -193,7 +193,8 @@ class RedisDoorbells(Doorbells):
     def _away(self, error: redis.RedisError) -> NoReturn:
         # Idle connections go, too: after a failover they may lead to a server that can only be read.
         self._client.connection_pool.disconnect(inuse_connections=False)
-        raise BrokerAway(f"The broker {self._shown} does not serve ({type(error).__name__}: {error}).") from error
+        reason = str(error).partition(" : <")[0]  # then come the Sentinels that were asked, with all their settings
+        raise BrokerAway(f"The broker {self._shown} does not serve ({type(error).__name__}: {reason}).") from error
 
 
 class _List:

@@ -47,6 +47,7 @@ def _sentinels_pool(url: str, ours: dict[str, Any]) -> redis.ConnectionPool:
     of_master.pop("host")
     if of_master.pop("connection_class", None) is not None:
         of_sentinels["ssl"] = of_master["ssl"] = True
+    of_sentinels["retry"] = ours["retry"]  # the next Sentinel is asked; their clients' own retry takes seconds
     of_sentinels["socket_timeout"] = of_sentinels["socket_connect_timeout"] = ours["socket_connect_timeout"]
     sentinels = Sentinel([_address(one) for one in parts["sentinels"].split(",")], sentinel_kwargs=of_sentinels)  # type: ignore[no-untyped-call]
     return SentinelConnectionPool(parts["service"], sentinels, **(of_master | ours))  # type: ignore[no-untyped-call]
