@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pika
+import psutil
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
@@ -112,8 +113,7 @@ class RabbitMQ:
         """
         if self._process is not None:
             self.control("eval", "[dets:sync(Table) || Table <- dets:all()].")
-            self.signal(signal.SIGKILL)
-            self._process.wait()
+            self._kill(self._process)
             self._process = None
 
     def signal(self, number: signal.Signals) -> None:
@@ -128,8 +128,7 @@ class RabbitMQ:
     def end(self) -> None:
         """Leave nothing behind."""
         if self._process is not None:
-            self.signal(signal.SIGKILL)
-            self._process.wait()
+            self._kill(self._process)
         self._mapper.kill()
         self._mapper.wait()
         shutil.rmtree(self._folder)
@@ -192,6 +191,13 @@ class RabbitMQ:
             check=True,
         )
         return done.stdout
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+        """Returns when the port is free: the node is a child of the process, which may be gone before it."""
+        all_of_it = psutil.Process(process.pid).children(recursive=True)
+        self.signal(signal.SIGKILL)
+        process.wait()
+        psutil.wait_procs(all_of_it)
 
     def _consumers(self, queue: str) -> int:
         with self.channel() as channel:

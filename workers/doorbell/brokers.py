@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from dramatiq import Middleware
 
@@ -92,6 +92,14 @@ def _rabbitmq(
         wait=wait,
         outstanding=outstanding,
         middleware=middleware,
+    )
+
+
+def in_namespace(url: str, namespace: str) -> str:
+    """The URL of the same broker, where everything has names that begin with ``namespace``."""
+    option = f"{_NAMESPACE}={quote(namespace, safe='')}"
+    return ";".join(
+        f"{plain}{'&' if '?' in plain else '?'}{option}" for plain, _ in map(_without_namespace, _SEVERAL.split(url))
     )
 
 

@@ -28,7 +28,7 @@ BrokerUrl = Annotated[
         "--broker-url",
         envvar="CNSTRA_BROKER_URL",
         metavar="URL",
-        help="The Redis or Valkey that rings the workers. Without it: the one that cnstra up started.",
+        help="The Redis, Valkey or RabbitMQ that rings the workers. Without it: the one that cnstra up started.",
     ),
 ]
 Contexts = Annotated[

@@ -49,7 +49,8 @@ class _Lines(logging.Formatter):
 
 def _secrets(url: str) -> set[str]:
     found = set(_IN_OPTIONS.findall(url))
-    with suppress(ValueError):  # some that libpq takes are no URLs to Python
-        found.add(urlsplit(url).password or "")
+    for one in (url, *url.split(";")):  # several nodes of a broker may stand side by side
+        with suppress(ValueError):  # some that libpq takes are no URLs to Python
+            found.add(urlsplit(one).password or "")
     # Shorter ones would also be found in words that are no secret, and tell by what is missing.
     return {text for password in found for text in (password, unquote(password)) if len(text) > 3}

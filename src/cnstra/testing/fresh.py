@@ -21,6 +21,7 @@ from psycopg import sql
 from cnstra.orchestrator.errors import ServersError
 from cnstra.servers import down
 from cnstra.servers.locks import FileLock
+from cnstra.workers.doorbell.brokers import in_namespace
 
 
 @contextmanager
@@ -52,8 +53,12 @@ def fresh_broker(server_url: str, claims: Path) -> Iterator[str]:
     """The URL of an empty database of the server at ``server_url``, emptied again at the end.
 
     ``claims`` is a folder that all who ask share. A database that holds anything is passed over: on a server of the user's own
-    it is the user's. Raises ``ServersError`` when there is none left.
+    it is the user's. Raises ``ServersError`` when there is none left. A broker that has no numbered databases gives a namespace
+    of its own, whose queues expire.
     """
+    if urlsplit(server_url).scheme not in ("redis", "rediss"):
+        yield in_namespace(server_url, f"cnstra-test-{uuid.uuid4().hex}")
+        return
     number = 0
     while True:
         number += 1  # 0 is left to whoever uses the server's plain URL

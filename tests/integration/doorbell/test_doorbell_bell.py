@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import dramatiq
 import pytest
@@ -17,11 +17,8 @@ import pytest
 from cnstra.orchestrator.ports import Ring
 from cnstra.workers.doorbell import DramatiqBell
 from cnstra.workers.doorbell.messages import unpack
+from support.ringing import ring_of
 from support.waiting import eventually
-
-
-def ring_of(count: int, queue: str = "default") -> Ring:
-    return Ring(door=queue, activations=tuple((uuid4(), number) for number in range(count)))
 
 
 def taken(server: Any, queue: str, count: int) -> list[bytes]:

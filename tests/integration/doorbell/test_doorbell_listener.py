@@ -17,13 +17,9 @@ from uuid import uuid4
 import dramatiq
 import pytest
 
-from cnstra.orchestrator.ports import Ring
 from cnstra.workers.doorbell import DramatiqBell, DramatiqListener
+from support.ringing import ring_of
 from support.waiting import eventually
-
-
-def ring_of(count: int, queue: str = "default") -> Ring:
-    return Ring(door=queue, activations=tuple((uuid4(), number) for number in range(count)))
 
 
 def test_a_ring_wakes_an_idle_listener_at_once(server: Any, bell: DramatiqBell, listen: Any, answers: Any) -> None:

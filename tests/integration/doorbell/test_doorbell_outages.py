@@ -5,17 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from cnstra.orchestrator.ports import Ring
 from cnstra.workers.doorbell import DramatiqBell
+from support.ringing import ring_of
 from support.waiting import eventually
-
-
-def ring_of(count: int, queue: str = "default") -> Ring:
-    return Ring(door=queue, activations=tuple((uuid4(), number) for number in range(count)))
 
 
 def lines(caplog: pytest.LogCaptureFixture, level: int, logger: str = "cnstra.listener") -> list[str]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -14,20 +15,17 @@ import pika
 import pytest
 
 from cnstra.orchestrator.errors import ConfigurationError
-from cnstra.orchestrator.ports import Ring
 from cnstra.workers.doorbell import DramatiqBell, DramatiqListener
 from cnstra.workers.doorbell.brokers import open_broker
+from support.brokers import fresh_broker
 from support.rabbitmq_server import RabbitMQ
+from support.ringing import ring_of
 from support.waiting import eventually
 
 
 @pytest.fixture
 def server(rabbitmq: RabbitMQ) -> RabbitMQ:
     return rabbitmq
-
-
-def ring_of(count: int, queue: str = "default") -> Ring:
-    return Ring(door=queue, activations=tuple((uuid4(), number) for number in range(count)))
 
 
 def hears(bell: DramatiqBell, answers: Any, queue: str = "default") -> None:
@@ -129,16 +127,20 @@ def test_a_long_name_is_shortened_and_stays_its_own(bell: DramatiqBell, listen: 
     hears(bell, answers, other)
 
 
-def test_two_namespaces_do_not_hear_each_other(server: RabbitMQ, bell: DramatiqBell, listen: Any, answers: Any) -> None:
-    """Two deployments of one graph share a broker: what is rung in one wakes nobody in the other."""
+def test_namespaces_do_not_hear_each_other(
+    server: RabbitMQ, bell: DramatiqBell, listen: Any, answers: Any, tmp_path: Path
+) -> None:
+    """Deployments of one graph, or tests of it, share a broker: what is rung in one wakes nobody in another."""
     listen(answers)
-    elsewhere = DramatiqBell(f"{server.url}-other")
-
-    elsewhere.ring([ring_of(1)])
-    eventually(lambda: elsewhere.qsize("default") == 1)
+    with fresh_broker(server.url, tmp_path) as one, fresh_broker(server.url, tmp_path) as other:
+        bells = [DramatiqBell(one), DramatiqBell(other)]
+        for elsewhere in bells:
+            elsewhere.ring([ring_of(1)])
+        eventually(lambda: [elsewhere.qsize("default") for elsewhere in bells] == [1, 1])
+        for elsewhere in bells:
+            elsewhere.close()
 
     hears(bell, answers)
-    elsewhere.close()
 
 
 def test_of_several_nodes_the_first_that_answers_is_used(server: RabbitMQ, answers: Any) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from cnstra.orchestrator.ports import Ring
 from cnstra.workers.doorbell import DramatiqBell
+from support.ringing import ring_of
 from support.sentinels import Watched, watched
 from support.waiting import eventually
 
@@ -19,10 +18,6 @@ from support.waiting import eventually
 def server() -> Iterator[Watched]:
     with watched() as servers:
         yield servers
-
-
-def ring_of(count: int) -> Ring:
-    return Ring(door="default", activations=tuple((uuid4(), number) for number in range(count)))
 
 
 def test_bell_and_listener_follow_the_master(

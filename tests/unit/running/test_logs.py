@@ -11,6 +11,8 @@ from cnstra.running.logs import _Lines
 URLS = {
     "postgresql://cnstra:se%40cret@127.0.0.1:5432/shop": ("se%40cret", "se@cret"),
     "redis://:hunter22@127.0.0.1:6379/0": ("hunter22",),
+    "redis+sentinel://:hunter22@one:26379,two/broker/0?sentinel_password=hunter33": ("hunter22", "hunter33"),
+    "amqp://shop:hunter22@one/;amqp://shop:hunter33@two/": ("hunter22", "hunter33"),
     "host=127.0.0.1 user=cnstra password=letmein": ("letmein",),
     "postgresql://127.0.0.1/shop?user=cnstra&password=letmein": ("letmein",),
 }
