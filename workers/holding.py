@@ -33,7 +33,7 @@ MOST_SETTLING = 2_000
 MOST_BYTES_SETTLING = 128 * 1024 * 1024
 """Characters of what these emit and write."""
 
-Key = tuple[UUID, Claimed]
+Key = tuple[int, int, int, int]
 
 
 class Job(Struct, frozen=True, kw_only=True, eq=False):
@@ -45,9 +45,12 @@ class Job(Struct, frozen=True, kw_only=True, eq=False):
     is_async: bool
 
 
-def key_of(work: Work) -> Key:
-    """What tells a claim from all others. The activation alone does not: it may have been claimed here again meanwhile."""
-    return work.run_id, work.fence
+def key_of(run_id: UUID, fence: Claimed) -> Key:
+    """What tells a claim from all others. The activation alone does not: it may have been claimed here again meanwhile.
+
+    Plain numbers: a ``UUID`` computes its hash anew each time, and every hop looks its claim up six times.
+    """
+    return run_id.int, fence.activation_id, fence.epoch, fence.nonce
 
 
 class _Held(Struct):
@@ -65,7 +68,8 @@ class Holdings:
     """
 
     def __init__(self, *, threads: int, coroutines: int) -> None:
-        self.change = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()  # by itself quicker to take than through the condition
+        self.change = threading.Condition(self._lock)
         self.wants_room = 0
         """So many claims are to make room before who waits for that is told; 0 is nobody. Under the lock, as the next one."""
         self.wants_none = False
@@ -112,9 +116,9 @@ class Holdings:
 
     def take(self, jobs: Iterable[Job], *, waiting: bool) -> None:
         """Claims have come; ``waiting`` for their calls, or for something before that."""
-        with self.change:
+        with self._lock:
             for job in jobs:
-                key = key_of(job.work)
+                key = key_of(job.work.run_id, job.work.fence)
                 self._held[key] = _Held(job.is_async)
                 self._taken[job.is_async] += 1
                 if waiting:
@@ -122,13 +126,13 @@ class Holdings:
 
     def wait(self, job: Job) -> None:
         """What its call needs has come: it waits for a thread, or for the event loop."""
-        with self.change:
-            self._waiting[key_of(job.work)] = job
+        with self._lock:
+            self._waiting[key_of(job.work.run_id, job.work.fence)] = job
 
     def begin(self, job: Job) -> bool:
         """Its turn has come; False when it has waited too long, and was given back."""
-        key = key_of(job.work)
-        with self.change:
+        key = key_of(job.work.run_id, job.work.fence)
+        with self._lock:
             if self._waiting.pop(key, None) is None:
                 return False
             if not job.is_async:
@@ -139,8 +143,8 @@ class Holdings:
 
     def set_down(self, work: Work, *, size: int = 0) -> None:
         """It takes no room any more: its call has ended, or it waits for a store of contexts."""
-        with self.change:
-            held = self._held.get(key_of(work))
+        with self._lock:
+            held = self._held.get(key_of(work.run_id, work.fence))
             if held is None:
                 return
             if held.takes_room:
@@ -155,10 +159,10 @@ class Holdings:
 
     def let_go(self, works: Iterable[Work]) -> None:
         """These claims are settled."""
-        with self.change:
+        with self._lock:
             before = len(self._held)
             for work in works:
-                held = self._held.pop(key_of(work), None)
+                held = self._held.pop(key_of(work.run_id, work.fence), None)
                 if held is None:
                     continue
                 if held.takes_room:
@@ -182,7 +186,7 @@ class Holdings:
         """What waits to be called, and did so at the last call of this already; it waits no more. Until a thread is free,
         nothing is to be claimed that would wait for one.
         """
-        with self.change:
+        with self._lock:
             overdue = [self._waiting.pop(key) for key in self._waited & self._waiting.keys()]
             self._waited = set(self._waiting)
             self._stalled |= any(not job.is_async for job in overdue)
@@ -190,12 +194,12 @@ class Holdings:
 
     def holds(self, run_id: UUID, fence: Claimed) -> bool:
         """Whether a claim is in this process's hands."""
-        with self.change:
-            return (run_id, fence) in self._held
+        with self._lock:
+            return key_of(run_id, fence) in self._held
 
     def wait_for_none(self, timeout: float) -> bool:
         """Wait so many seconds for nothing to be held; whether that came about."""
-        with self.change:
+        with self._lock:
             self.wants_room, self.wants_none = 0, True
             return self.change.wait_for(lambda: self.is_empty, timeout)
 

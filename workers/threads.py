@@ -46,7 +46,8 @@ class Threads:
         self._idle = 0
         self._waking = False  # one that was idle is on its way
         self._stopped = False
-        self._change = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()  # by itself quicker to take than through the condition
+        self._change = threading.Condition(self._lock)
         self._here = threading.local()
 
     def start(self) -> None:
@@ -56,7 +57,7 @@ class Threads:
 
     def put(self, jobs: Iterable[Job]) -> None:
         """Do these, as soon as threads are free."""
-        with self._change:
+        with self._lock:
             self._jobs.extend(jobs)
             self._wake()
 
@@ -67,7 +68,7 @@ class Threads:
 
     def replace(self, seat: Seat) -> None:
         """Put another thread in the place of one that is stuck in its job; nothing to do when it came back meanwhile."""
-        with self._change:
+        with self._lock:
             if seat.left:
                 return
             seat.replaced = True
@@ -80,12 +81,12 @@ class Threads:
 
     def stop(self) -> None:
         """End each thread after its job, and after those that wait; returns at once."""
-        with self._change:
+        with self._lock:
             self._stopped = True
             self._change.notify_all()
 
     def _add(self) -> None:
-        with self._change:
+        with self._lock:
             self._made += 1
             name = f"cnstra-call-{self._made}"
         threading.Thread(target=self._work, name=name, daemon=True).start()
@@ -97,7 +98,7 @@ class Threads:
 
     def _next(self, left: Seat | None) -> Job | None:
         """Leave the seat of the last job; the next one, when it has come. None at the end, and for who was replaced."""
-        with self._change:
+        with self._lock:
             if left is not None:
                 left.left = True
                 if left.replaced:
@@ -114,7 +115,7 @@ class Threads:
             return job
 
     def _taken(self) -> Job | None:
-        with self._change:
+        with self._lock:
             return self._jobs.popleft() if self._jobs else None
 
     def _wake(self) -> None:
