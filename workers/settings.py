@@ -31,9 +31,9 @@ class WorkerSettings:
     drain: timedelta = timedelta(seconds=25)
     crash_backoff: timedelta = timedelta(seconds=1)
     poison_limit: int = 5
-    look_every: timedelta = timedelta(milliseconds=600)
+    look_every: timedelta = timedelta(milliseconds=750)
     supervisor_lease: timedelta = timedelta(seconds=2)
-    unclaimed_after: timedelta = timedelta(seconds=1)
+    unclaimed_after: timedelta = timedelta(milliseconds=200)
     expire_every: timedelta = timedelta(minutes=1)
     streak: int = 100
     most_stuck: int = 32

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from cnstra.orchestrator.batches import rings_of
 from cnstra.orchestrator.machine.records import Claimed
 from cnstra.orchestrator.ports import Ring
 from cnstra.orchestrator.store import Findings, LostClaim
-from cnstra.stores.postgres.transactions import Ask, Rows, Steps, operation
+from cnstra.stores.postgres.transactions import Ask, PostgresOperation, Rows, Steps, operation
 
 
 class Supervising:
     """The operations of the one worker that supervises for the moment."""
 
-    @operation
     def look(
-        self, _repeated: bool, worker: UUID, lease: timedelta, unclaimed_after: timedelta, limit: int
-    ) -> Steps[Findings]:
+        self, worker: UUID, lease: timedelta, unclaimed_after: timedelta, limit: int
+    ) -> PostgresOperation[Findings]:
+        steps = partial(self._look, worker, lease, unclaimed_after, limit)
+        return PostgresOperation("look", lambda _repeated: steps(), at_once=True)
+
+    def _look(self, worker: UUID, lease: timedelta, unclaimed_after: timedelta, limit: int) -> Steps[Findings]:
         asked = {"worker": worker, "lease": lease, "unclaimed_after": unclaimed_after}
         [(elected, due, attempts, expectations, deadlines, workers_lost, apart, ready)] = yield Ask("glance", asked)
         if not elected:

@@ -26,7 +26,7 @@ _DEFAULTS: dict[str, Any] = {
 
 # What happened in this database since the counters were reset, and for how long that has been.
 _ASKED = (
-    "select coalesce(sum(s.calls) filter (where s.query ilike 'commit%%'), 0)::float8 as transactions, "
+    "select coalesce(sum(s.calls) filter (where s.query !~* '^(begin|commit)'), 0)::float8 as statements, "
     "coalesce(sum(s.calls) filter (where s.query ilike '%%update cnstra.supervisor%%'), 0)::int as looks, "
     "extract(epoch from clock_timestamp() - (select stats_reset from pg_stat_statements_info))::float8 as seconds "
     "from pg_stat_statements s join pg_database d on d.oid = s.dbid "
@@ -62,7 +62,7 @@ def test_g14_idle_workers_ask_postgres_and_redis_a_few_times_a_second(doomed_sta
         commands = broker.info("commandstats")
 
     assert asked is not None
-    assert 0 < asked["transactions"] <= _A_FEW * _WORKERS * asked["seconds"], asked
+    assert 0 < asked["statements"] <= _A_FEW * _WORKERS * asked["seconds"], asked
     # The broker's counters were reset earlier than those of Postgres, and are read later: the time is longer.
     calls = sum(
         stats["calls"] for name, stats in commands.items() if name not in ("cmdstat_info", "cmdstat_config|resetstat")
