@@ -1,7 +1,8 @@
 """Group commit: settlements of many hops travel as one transaction.
 
-Owns the threads that settle. There is no timer: whatever is pending when the last commit has returned goes into the
-next. While the store is away it keeps the batch and tries again; a batch that the store refuses is halved until the one
+Owns the threads that settle. Whatever is pending when the last commit has returned goes into the next, at once; but while more is
+held than can be called, nobody waits for the first successor, and commits keep a pace: many small ones would take the time that
+the calls need. While the store is away it keeps the batch and tries again; a batch that the store refuses is halved until the one
 settlement that it cannot hold is found. Refuses to know what the answers mean: it hands them on.
 """
 
@@ -30,6 +31,8 @@ IN_FLIGHT = 2
 
 MOST_PER_COMMIT = 200
 MOST_BYTES_PER_COMMIT = 8 * 1024 * 1024
+PACE = 0.01
+"""Seconds from the beginning of a commit to that of the next one, while more is held than can be called."""
 _PAUSE = 0.25  # seconds between two tries at a store that is away
 _LONGEST_PAUSE = 5.0
 
@@ -68,7 +71,7 @@ Lane = queue.SimpleQueue[Settlement | Rings | None]
 
 class Committer:
     """Settles hops in batches, on threads of its own. ``before`` is done before each batch, again where that is tried
-    again."""
+    again. While ``unhurried`` says so, ``pace`` seconds pass from one commit to the next, unless that is full before."""
 
     def __init__(
         self,
@@ -79,6 +82,8 @@ class Committer:
         settled: Settled,
         refused: Refused,
         rung: Callable[[], None],
+        unhurried: Callable[[], bool],
+        pace: float = PACE,
     ) -> None:
         self._store = store
         self._bell = bell
@@ -86,6 +91,8 @@ class Committer:
         self._settled = settled
         self._refused = refused
         self._rung = rung
+        self._unhurried = unhurried
+        self._pace = pace
         self._abandoned = threading.Event()
         self._away = False
         self._lanes: list[Lane] = [queue.SimpleQueue() for _ in range(IN_FLIGHT)]
@@ -121,11 +128,13 @@ class Committer:
 
     def _run(self, lane: Lane) -> None:
         going = True
+        began = 0.0
         while going:
             batch: list[Settlement] = []
             rings: list[Ring] = []
             size = 0
             pending = lane.get()
+            until = began + self._pace if self._unhurried() else 0.0
             while True:
                 if pending is None:
                     going = False
@@ -137,9 +146,11 @@ class Committer:
                 if not going or len(batch) >= MOST_PER_COMMIT or size >= MOST_BYTES_PER_COMMIT:
                     break
                 try:
-                    pending = lane.get_nowait()
+                    left = until - time.monotonic()
+                    pending = lane.get(timeout=left) if left > 0 else lane.get_nowait()
                 except queue.Empty:
                     break
+            began = time.monotonic()
             if batch:
                 self._commit(batch)
             if rings:

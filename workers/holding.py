@@ -182,6 +182,10 @@ class Holdings:
 
     # -- all claims ------------------------------------------------------------------------------------------------
 
+    def some_wait(self) -> bool:
+        """Whether there is more to call than threads, or an event loop, to call it."""
+        return bool(self._waiting)
+
     def overdue(self) -> list[Job]:
         """What waits to be called, and did so at the last call of this already; it waits no more. Until a thread is free,
         nothing is to be claimed that would wait for one.

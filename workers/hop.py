@@ -95,6 +95,7 @@ class Hops:
             settled=self._settled,
             refused=self._refused,
             rung=self.nudge,
+            unhurried=self._holdings.some_wait,
         )
         transactions = transactions_of(cns, store, self.skills.dendrites, settings.transactions or settings.threads)
         self._coroutines = Coroutines()  # an event loop, which what refuses to begin would leave behind

@@ -1,0 +1,111 @@
+"""The pace of commits: at once where somebody waits for the successors, and otherwise such that they are worth it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from queue import Queue
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from cnstra.orchestrator.machine.events import Returned
+from cnstra.orchestrator.store import AppliedBatch
+from cnstra.workers.committing import IN_FLIGHT, MOST_PER_COMMIT, Committer, Settlement
+from support.works import work
+
+PATIENCE = 60.0
+NEVER = 3600.0
+
+
+class CountingStore:
+    """Settles nothing, and tells how much it was to settle at once."""
+
+    def __init__(self) -> None:
+        self.batches: Queue[int] = Queue()
+
+    def apply(self, events: list[Any]) -> int:
+        return len(events)
+
+    def run(self, count: int) -> AppliedBatch:
+        self.batches.put(count)
+        answers: Any = (None,) * count
+        return AppliedBatch(answers=answers, rings=(), left=())
+
+    def next(self) -> int:
+        return self.batches.get(timeout=PATIENCE)
+
+
+@pytest.fixture
+def store() -> CountingStore:
+    return CountingStore()
+
+
+@pytest.fixture
+def committer_of(store: CountingStore) -> Iterator[Callable[[bool], Committer]]:
+    """Makes committers, by whether nobody waits for them; these would wait an hour from one commit to the next."""
+    with ExitStack() as stack:
+
+        def make(unhurried: bool) -> Committer:
+            nothing: Any = lambda *_: None  # noqa: E731
+            committer = Committer(
+                store,  # type: ignore[arg-type]
+                nothing,
+                before=nothing,
+                settled=nothing,
+                refused=nothing,
+                rung=nothing,
+                unhurried=lambda: unhurried,
+                pace=NEVER,
+            )
+            committer.start()
+            stack.callback(committer.stop, 1.0)
+            return committer
+
+        yield make
+
+
+def settlement(number: int) -> Settlement:
+    """Of a run that goes the first way."""
+    one = work(run_id=UUID(int=number * IN_FLIGHT))
+    return Settlement(work=one, event=Returned(fence=one.fence))
+
+
+def test_where_somebody_waits_each_commit_follows_the_last_at_once(
+    store: CountingStore, committer_of: Callable[[bool], Committer]
+) -> None:
+    """A thread is free: what a step leaves is to be called now."""
+    committer = committer_of(False)
+
+    for number in range(3):
+        committer.put(settlement(number))
+        assert store.next() == 1
+
+
+def test_where_nobody_waits_commits_keep_their_pace_or_are_full(
+    store: CountingStore, committer_of: Callable[[bool], Committer]
+) -> None:
+    """The first begins at once, as none was before it; the next has the hour, and takes all that comes until it is full."""
+    committer = committer_of(True)
+    committer.put(settlement(0))
+    assert store.next() == 1
+
+    for number in range(1, MOST_PER_COMMIT + 1):
+        committer.put(settlement(number))
+
+    assert store.next() == MOST_PER_COMMIT
+
+
+def test_what_is_pending_at_the_end_is_committed_without_waiting(
+    store: CountingStore, committer_of: Callable[[bool], Committer]
+) -> None:
+    """A worker that drains has no time for a pace."""
+    committer = committer_of(True)
+    committer.put(settlement(0))
+    assert store.next() == 1
+    committer.put(settlement(1))
+
+    committer.stop(PATIENCE)
+
+    assert store.next() == 1
