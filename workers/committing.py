@@ -1,9 +1,10 @@
 """Group commit: settlements of many hops travel as one transaction.
 
-Owns the threads that settle. Whatever is pending when the last commit has returned goes into the next, at once; but while more is
-held than can be called, nobody waits for the first successor, and commits keep a pace: many small ones would take the time that
-the calls need. While the store is away it keeps the batch and tries again; a batch that the store refuses is halved until the one
-settlement that it cannot hold is found. Refuses to know what the answers mean: it hands them on.
+Owns the threads that settle. Whatever is pending when the last commit has returned goes into the next, at once; but while
+more is held than can be called, nobody waits for the first successor, and commits keep a pace: many small ones would take
+the time that the calls need. A thread that would have nothing to do meanwhile commits by itself. While the store is away the
+committer keeps the batch and tries again; a batch that the store refuses is halved until the one settlement that it cannot hold
+is found. Refuses to know what the answers mean: it hands them on.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import time
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from cnstra.orchestrator.errors import DataRefused, StoreUnavailable
 from cnstra.orchestrator.footholds import without_footholds
 from cnstra.orchestrator.machine.events import Event, Succeeded
 from cnstra.orchestrator.machine.records import BlobRef
 from cnstra.orchestrator.ports import Bell, Ring
-from cnstra.orchestrator.store import Applied, RunEvent, Store, Work
+from cnstra.orchestrator.store import Applied, AppliedBatch, RunEvent, Store, Work
 from cnstra.workers.calling import Call
 
 _log = logging.getLogger("cnstra.worker")
@@ -66,7 +68,14 @@ Before = Callable[[Sequence[Settlement]], None]
 Rings = tuple[Ring, ...]
 Settled = Callable[[Sequence[tuple[Settlement, Applied]]], None]
 Refused = Callable[[Settlement, DataRefused], None]
-Lane = queue.SimpleQueue[Settlement | Rings | None]
+
+
+class _Lane:
+    """One way to the store: what is pending, and the right to commit some of it."""
+
+    def __init__(self) -> None:
+        self.pending: queue.SimpleQueue[Settlement | Rings | None] = queue.SimpleQueue()
+        self.free = threading.Lock()
 
 
 class Committer:
@@ -95,7 +104,7 @@ class Committer:
         self._pace = pace
         self._abandoned = threading.Event()
         self._away = False
-        self._lanes: list[Lane] = [queue.SimpleQueue() for _ in range(IN_FLIGHT)]
+        self._lanes = [_Lane() for _ in range(IN_FLIGHT)]
         self._threads = [
             threading.Thread(target=self._run, args=(lane,), name=f"cnstra-committer-{number}", daemon=True)
             for number, lane in enumerate(self._lanes, start=1)
@@ -106,34 +115,59 @@ class Committer:
             thread.start()
 
     def put(self, settlement: Settlement) -> None:
-        """Settle this, soon. What is settled of one run goes the same way: two commits would wait for each other."""
-        self._lanes[settlement.work.run_id.int % IN_FLIGHT].put(settlement)
+        """Settle this, soon."""
+        self._lane(settlement).pending.put(settlement)
+
+    def settle(self, settlement: Settlement) -> None:
+        """The same, for a caller that has nothing better to do: where nothing else is on its way, it carries the settlement
+        to the store by itself, and no thread has to wake. What goes wrong there is the committer's to try again.
+        """
+        lane = self._lane(settlement)
+        if self._unhurried() or not lane.pending.empty() or not lane.free.acquire(blocking=False):
+            lane.pending.put(settlement)
+            return
+        try:
+            applied = self._applied([settlement], _events([settlement]))
+        except Exception:
+            lane.pending.put(settlement)  # if it was committed, that is what it learns
+            return
+        finally:
+            lane.free.release()
+        self._take_in([settlement], applied)
+        if applied.rings:
+            lane.pending.put(applied.rings)  # a broker that hangs holds up the committer, and no call
+        if applied.left:
+            lane.pending.put(replace(settlement, work=replace(settlement.work, foothold=None)))
+
+    def _lane(self, settlement: Settlement) -> _Lane:
+        """What is settled of one run goes the same way: two commits would wait for each other."""
+        return self._lanes[settlement.work.run_id.int % IN_FLIGHT]
 
     def ring(self, rings: Rings) -> None:
         """Ring for what became ready by a settlement that was committed elsewhere."""
         if rings:
-            self._lanes[0].put(rings)
+            self._lanes[0].pending.put(rings)
 
     def stop(self, timeout: float) -> None:
         """Settle what is pending, then end. What the store did not take within ``timeout`` seconds is abandoned: other
         workers do it again."""
         until = time.monotonic() + timeout
         for lane in self._lanes:
-            lane.put(None)
+            lane.pending.put(None)
         for thread in self._threads:
             thread.join(max(until - time.monotonic(), 0.0))
         self._abandoned.set()
         for thread in self._threads:
             thread.join(1.0)
 
-    def _run(self, lane: Lane) -> None:
+    def _run(self, lane: _Lane) -> None:
         going = True
         began = 0.0
         while going:
             batch: list[Settlement] = []
             rings: list[Ring] = []
             size = 0
-            pending = lane.get()
+            pending = lane.pending.get()
             until = began + self._pace if self._unhurried() else 0.0
             while True:
                 if pending is None:
@@ -147,24 +181,24 @@ class Committer:
                     break
                 try:
                     left = until - time.monotonic()
-                    pending = lane.get(timeout=left) if left > 0 else lane.get_nowait()
+                    pending = lane.pending.get(timeout=left) if left > 0 else lane.pending.get_nowait()
                 except queue.Empty:
                     break
             began = time.monotonic()
             if batch:
-                self._commit(batch)
+                with lane.free:
+                    self._commit(batch)
             if rings:
                 self._ring(rings)
 
     def _commit(self, batch: Sequence[Settlement], *, footholds: bool = True) -> None:
-        events = [RunEvent(run_id=one.work.run_id, event=one.event, work=one.work) for one in batch]
+        events = _events(batch)
         if not footholds:
             events = without_footholds(events)
         pause = _PAUSE
         while not self._abandoned.is_set():
             try:
-                self._before(batch)
-                applied = self._store.run(self._store.apply(events))
+                applied = self._applied(batch, events)
             except StoreUnavailable as error:
                 if not self._away:
                     _log.warning("the store is away, %d settlements wait for it: %s", len(batch), error)
@@ -182,18 +216,25 @@ class Committer:
             if self._away:
                 _log.warning("the store is back")
             self._away = False
-            left = set(applied.left)
-            settled = [one for place, one in enumerate(batch) if place not in left]
-            try:
-                self._settled(list(zip(settled, applied.answers, strict=True)))
-            except Exception:  # the thread must live on: all hops of this process pass through it
-                _log.exception("the answers to %d settlements could not be taken in", len(batch))
+            self._take_in(batch, applied)
             if applied.rings:  # last: a broker that hangs holds nobody up but those that it is to tell
                 self._ring(applied.rings)
-            if left:  # somebody else has moved their runs, and may still hold these
+            if applied.left:  # somebody else has moved their runs, and may still hold these
                 self._commit([batch[place] for place in applied.left], footholds=False)
             return
         _log.warning("abandoned %d settlements: the worker stops, and the store is away", len(batch))
+
+    def _applied(self, batch: Sequence[Settlement], events: Sequence[RunEvent]) -> AppliedBatch:
+        self._before(batch)
+        return self._store.run(self._store.apply(events))
+
+    def _take_in(self, batch: Sequence[Settlement], applied: AppliedBatch) -> None:
+        left = set(applied.left)
+        settled = [one for place, one in enumerate(batch) if place not in left]
+        try:
+            self._settled(list(zip(settled, applied.answers, strict=True)))
+        except Exception:  # the thread must live on: all hops of this process pass through it
+            _log.exception("the answers to %d settlements could not be taken in", len(batch))
 
     def _ring(self, rings: Sequence[Ring]) -> None:
         try:
@@ -212,3 +253,7 @@ class Committer:
         middle = len(batch) // 2
         self._commit(batch[:middle])
         self._commit(batch[middle:])
+
+
+def _events(batch: Sequence[Settlement]) -> list[RunEvent]:
+    return [RunEvent(run_id=one.work.run_id, event=one.event, work=one.work) for one in batch]

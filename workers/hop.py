@@ -179,7 +179,7 @@ class Hops:
         except BaseException as error:  # a handler may raise anything, and the thread must live on
             self._settle(self._failed(job, call, error))
         else:
-            self._settle(self._returned(job, call, under_way, returned))
+            self._settle(self._returned(job, call, under_way, returned), self._committer.settle)
 
     def _invoke(self, call: Call, under_way: UnderWay) -> Any:
         returned = call.begin()
@@ -324,11 +324,11 @@ class Hops:
 
     # -- 4. the settlement, and its answer ---------------------------------------------------------------------
 
-    def _settle(self, settlement: Settlement | None) -> None:
+    def _settle(self, settlement: Settlement | None, commit: Callable[[Settlement], None] | None = None) -> None:
         """Commit how a hop ended; None is one that ended too late."""
         if settlement is not None:
             self._holdings.set_down(settlement.work, size=settlement.size)
-            self._keep(settlement, self._committer.put, partial(self._refused, settlement))
+            self._keep(settlement, commit or self._committer.put, partial(self._refused, settlement))
 
     def _keep(
         self,

@@ -56,10 +56,11 @@ class Threads:
             self._add()
 
     def put(self, jobs: Iterable[Job]) -> None:
-        """Do these, as soon as threads are free."""
+        """Do these, as soon as threads are free. A thread of these that puts them is as good as free: it comes for the first."""
         with self._lock:
             self._jobs.extend(jobs)
-            self._wake()
+            if len(self._jobs) > hasattr(self._here, "seat"):
+                self._wake()
 
     def seat(self) -> Seat:
         """That of the calling thread, in the job that it does now."""
@@ -102,6 +103,7 @@ class Threads:
             if left is not None:
                 left.left = True
                 if left.replaced:
+                    self._wake()  # for what it has put, and does not come for
                     return None
             while not self._jobs:
                 if self._stopped:

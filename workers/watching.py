@@ -33,7 +33,6 @@ PATIENCE = 10.0
 """Seconds that a coroutine has to end after it was cancelled, before its claim is given up."""
 
 
-
 class Clock(Protocol):
     """The time by which calls are watched, in seconds that only grow."""
 

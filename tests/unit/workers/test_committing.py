@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from queue import Queue
@@ -10,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from cnstra.orchestrator.errors import StoreUnavailable
 from cnstra.orchestrator.machine.events import Returned
 from cnstra.orchestrator.store import AppliedBatch
 from cnstra.workers.committing import IN_FLIGHT, MOST_PER_COMMIT, Committer, Settlement
@@ -20,15 +22,21 @@ NEVER = 3600.0
 
 
 class CountingStore:
-    """Settles nothing, and tells how much it was to settle at once."""
+    """Settles nothing, and tells how much it was to settle at once, and on which thread."""
 
     def __init__(self) -> None:
         self.batches: Queue[int] = Queue()
+        self.threads: list[int] = []
+        self.away = False
 
     def apply(self, events: list[Any]) -> int:
         return len(events)
 
     def run(self, count: int) -> AppliedBatch:
+        self.threads.append(threading.get_ident())
+        if self.away:
+            self.away = False
+            raise StoreUnavailable("just for once")
         self.batches.put(count)
         answers: Any = (None,) * count
         return AppliedBatch(answers=answers, rings=(), left=())
@@ -109,3 +117,61 @@ def test_what_is_pending_at_the_end_is_committed_without_waiting(
     committer.stop(PATIENCE)
 
     assert store.next() == 1
+
+
+def test_a_caller_with_nothing_better_to_do_commits_by_itself(
+    store: CountingStore, committer_of: Callable[[bool], Committer]
+) -> None:
+    """Where nothing is on its way, and no call waits for a thread: nobody has to wake."""
+    committer_of(False).settle(settlement(0))
+
+    assert store.next() == 1
+    assert store.threads == [threading.get_ident()]
+
+
+def test_a_caller_that_is_needed_elsewhere_does_not(
+    store: CountingStore, committer_of: Callable[[bool], Committer]
+) -> None:
+    """Calls wait for a thread: the committer settles, and the caller goes on."""
+    committer_of(True).settle(settlement(0))
+
+    assert store.next() == 1
+    assert store.threads != [threading.get_ident()]
+
+
+def test_what_a_caller_could_not_commit_is_the_committers_to_try_again(
+    store: CountingStore, committer_of: Callable[[bool], Committer]
+) -> None:
+    """The store is away: the thread goes on to its next call, and the settlement is not lost."""
+    store.away = True
+
+    committer_of(False).settle(settlement(0))
+
+    assert store.next() == 1
+    first, second = store.threads
+    assert first == threading.get_ident() != second
+
+
+def test_one_that_comes_while_another_is_committed_waits_for_its_turn(
+    store: CountingStore, committer_of: Callable[[bool], Committer]
+) -> None:
+    """Two commits of one way would wait for each other in the database: the second goes with whatever comes beside it."""
+    committer = committer_of(False)
+    run, inside, go_on = store.run, threading.Event(), threading.Event()
+
+    def slowly(count: int) -> AppliedBatch:
+        inside.set()
+        assert go_on.wait(PATIENCE)
+        return run(count)
+
+    store.run = slowly  # type: ignore[method-assign]
+    leader = threading.Thread(target=committer.settle, args=(settlement(0),))
+    leader.start()
+    assert inside.wait(PATIENCE)
+
+    committer.settle(settlement(1))  # returns
+    go_on.set()
+    leader.join(PATIENCE)
+
+    assert [store.next(), store.next()] == [1, 1]
+    assert threading.get_ident() not in store.threads

@@ -103,3 +103,38 @@ def test_a_job_that_raises_takes_no_thread_along(one: Threads, caplog: pytest.Lo
     one.put([following])
     following.begun()
     assert "a call's end could not be taken in" in caplog.text
+
+
+def test_a_thread_that_puts_a_job_comes_for_it_by_itself() -> None:
+    """What a call leads to is begun on the thread that has just made it: no other one has to wake, although one is idle."""
+    threads = Threads(2)
+    threads.start()
+    begun: Queue[int] = Queue()
+
+    def chain(left: int) -> None:
+        begun.put(threading.get_ident())
+        if left:
+            threads.put([lambda: chain(left - 1)])
+
+    threads.put([lambda: chain(200)])
+
+    assert len({begun.get(timeout=PATIENCE) for _ in range(201)}) == 1
+    threads.stop()
+
+
+def test_what_a_replaced_thread_has_put_is_done_by_another(one: Threads) -> None:
+    """It ends with its job, and does not come for the next one."""
+    stuck, following = Stuck(one), Stuck(one)
+
+    def put_and_be_stuck() -> None:
+        one.put([following])
+        stuck()
+
+    one.put([put_and_be_stuck])
+    seat, thread = stuck.begun()
+
+    one.replace(seat)
+    stuck.let_go.set()
+
+    assert following.begun()[1] is not thread
+    following.let_go.set()
