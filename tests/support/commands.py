@@ -97,7 +97,7 @@ def environment_of(servers: Servers | None, more: Mapping[str, str] | None = Non
 
 
 class WorkerCommand:
-    """A ``cnstra worker`` that runs until its block ends."""
+    """A ``cnstra worker`` that runs until its block ends, or another ``command`` that serves."""
 
     def __init__(
         self,
@@ -106,12 +106,13 @@ class WorkerCommand:
         servers: Servers,
         folder: Path = APPS,
         environment: Mapping[str, str] | None = None,
+        command: Sequence[str] | None = None,
     ) -> None:
         """``log`` is a file for its standard error."""
         self._log = log
         with log.open("wb") as err:
             self._process = subprocess.Popen(
-                command_line(["worker", *arguments]),
+                command_line(["worker", *arguments]) if command is None else [*command, *arguments],
                 cwd=folder,
                 env=environment_of(servers, environment),
                 stdin=subprocess.DEVNULL,

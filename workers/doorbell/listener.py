@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from dramatiq import Actor, Broker, Middleware, Worker
@@ -76,16 +76,7 @@ class DramatiqListener:
         if self._started:
             raise RuntimeError("A listener starts once; make a new one.")
         self._started = True
-        for queue in self._queues:
-            self._broker.declare_queue(queue)
-        Actor(
-            self._answer,
-            broker=self._broker,
-            actor_name=RING_ACTOR,
-            queue_name=self._queues[0],
-            priority=0,
-            options={},
-        )
+        declare_ring(self._broker, self._queues, self._answer)
         self._worker = Worker(self._broker, worker_threads=self._threads, worker_timeout=_LOOK_UP_AFTER)
         # As many as can be answered: a doorbell that waited in this process could have woken another one.
         self._worker.queue_prefetch = self._threads
@@ -112,6 +103,13 @@ class DramatiqListener:
             self._on_ring(queue, activations)
         except Exception:
             _log.exception("A doorbell of queue %r with %d hints was not answered.", queue, len(activations))
+
+
+def declare_ring(broker: Broker, queues: Sequence[str], answer: Callable[..., None]) -> None:
+    """Have ``answer(queue=…, activations=…)`` called by a dramatiq worker of this broker for each doorbell of these queues."""
+    for queue in queues:
+        broker.declare_queue(queue)
+    Actor(answer, broker=broker, actor_name=RING_ACTOR, queue_name=queues[0], priority=0, options={})
 
 
 class _Booted(Middleware):

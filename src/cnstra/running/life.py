@@ -24,7 +24,7 @@ from cnstra.running.orders import Orders
 from cnstra.stores.postgres import PostgresStore
 from cnstra.stores.postgres.reaching import reach
 from cnstra.workers.doorbell import DramatiqBell, DramatiqListener
-from cnstra.workers.worker import Worker
+from cnstra.workers.worker import OpenListener, Worker
 
 _log = logging.getLogger("cnstra.worker")
 
@@ -34,13 +34,16 @@ _PAUSE = 0.5
 
 
 class Life:
-    """One worker's life. ``ended`` becomes readable when it is over; then ``drained`` or ``error`` says how.
+    """One worker's life. ``ended`` becomes readable when it is over; then ``drained`` or ``error`` says how. ``listen`` is for
+    who hears doorbells in another way than on threads of this process's own.
 
     Raises ``ConfigurationError`` when the orders do not fit the graph.
     """
 
-    def __init__(self, cns: CNS, orders: Orders, *, ready: Callable[[], None]) -> None:
-        _check_queues(cns, orders.queues)
+    def __init__(
+        self, cns: CNS, orders: Orders, *, ready: Callable[[], None], listen: OpenListener | None = None
+    ) -> None:
+        check_queues(cns, orders.queues)
         broker_url = orders.broker_url
         self._cns = cns
         self._database_url = orders.database_url
@@ -51,7 +54,7 @@ class Life:
             cns,
             self._store,
             self._bell,
-            lambda queues, rung: DramatiqListener(broker_url, queues, rung),
+            listen or (lambda queues, rung: DramatiqListener(broker_url, queues, rung)),
             orders.settings(),
             SystemEntropy(),
             _contexts(orders.contexts),
@@ -133,7 +136,8 @@ def _contexts(given: Sequence[str]) -> list[Blobs]:
     return found
 
 
-def _check_queues(cns: CNS, queues: tuple[str, ...] | None) -> None:
+def check_queues(cns: CNS, queues: tuple[str, ...] | None) -> None:
+    """Raises ``ConfigurationError`` for a queue that is none of the graph's."""
     unknown = sorted(set(queues or ()) - set(cns.queues))
     if unknown:
         raise ConfigurationError(
