@@ -13,7 +13,12 @@ begin
     if exists (select from cnstra.run) then
         raise exception 'cnstra.run holds runs: partitions are made of empty tables';
     end if;
-    foreach whole in array array['run', 'activation', 'try', 'context_head', 'context_entry', 'expectation', 'letter', 'scatter', 'member']
+    for whole in
+        select c.relname
+        from pg_class c
+        join pg_index i on i.indrelid = c.oid and i.indisprimary
+        join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0] and a.attname = 'run_id'
+        where c.relnamespace = 'cnstra'::regnamespace and c.relkind = 'r'
     loop
         execute format('alter table cnstra.%1$I rename to %2$I', whole, whole || '_whole');
         execute format('create table cnstra.%1$I (like cnstra.%2$I including all) partition by range (run_id)', whole, whole || '_whole');
@@ -37,7 +42,7 @@ declare
     options text;
     month timestamptz := date_trunc('month', day::timestamp) at time zone 'UTC';
 begin
-    foreach whole in array array['run', 'activation', 'try', 'context_head', 'context_entry', 'expectation', 'letter', 'scatter', 'member']
+    for whole in select relname from pg_class where relnamespace = 'cnstra'::regnamespace and relkind = 'p'
     loop
         select coalesce(' with (' || array_to_string(c.reloptions, ', ') || ')', '') into options
         from pg_class c where c.oid = format('cnstra.%I', whole || '_other')::regclass;

@@ -44,7 +44,9 @@ def _plan_ahead(happening: RunEvent) -> tuple[Plan, str] | None:
         return None
     held = foothold.activation
     loaded = Loaded(activations={held.activation_id: held}, heads=_heads(work.snapshot) if event.changes else {})
-    plan = fold(foothold.run, loaded, [event], foothold.now)
+    since = held.started_at
+    assert since is not None, "it runs"
+    plan = fold(foothold.run, loaded, [event], since)
     return (plan, foothold.mark) if is_plain(plan, foothold.run) else None
 
 
@@ -68,22 +70,9 @@ def without_footholds(events: Iterable[RunEvent]) -> list[RunEvent]:
 def is_plain(plan: Plan, before: Run) -> bool:
     """Whether a plan, of a run as it was before, is no more than the end of one activation, the beginning of one other at
     most, and what the hop wrote."""
-    after = plan.run
-    same = replace(
-        before,
-        status=after.status,
-        outstanding=after.outstanding,
-        active=after.active,
-        last_activation=after.last_activation,
-        last_finish=after.last_finish,
-        context_version=after.context_version,
-        undoable=after.undoable,
-        started_at=after.started_at,
-        finished_at=after.finished_at,
-    )
     rest = replace(plan, run=before, changed={}, created=[], entries=[], heads={}, answers=[])
     return (
-        same == after
+        plan.run.goes_on_from(before)
         and len(plan.changed) == 1
         and len(plan.created) <= 1
         and [answer.verdict for answer in plan.answers] == [Verdict.APPLIED]
@@ -99,7 +88,7 @@ def footholds_after(plans: Mapping[UUID, Plan], now: datetime, mark: str) -> Ite
             continue
         for new in plan.created:
             if _is_kept(new):
-                yield run_id, Foothold(run=run, activation=new.begun(now), now=now, mark=mark)
+                yield run_id, Foothold(run=run, activation=new.begun(now), mark=mark)
 
 
 def _is_kept(new: NewActivation) -> bool:

@@ -143,12 +143,11 @@ class ClaimRequest(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Foothold(Struct, frozen=True, kw_only=True, gc=False):
-    """What a worker knows of the run whose only outstanding activation it holds, and of that one: they are so since ``now``,
+    """What a worker knows of the run whose only outstanding activation it holds, and of that one: they are so since that began,
     for as long as the store finds its ``mark`` on the run's row."""
 
     run: Run
     activation: Activation
-    now: datetime
     mark: str
 
 

