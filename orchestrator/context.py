@@ -259,11 +259,17 @@ class Context(ABC, Generic[T, L]):
         """
 
 
+ABOUT = "cnstra_about"
+"""The attribute of a log record that says what it is about: something with a ``run_id`` and an ``activation_id``."""
+
+
 class PlacedLog(logging.LoggerAdapter[logging.Logger]):
-    """Puts ``where`` of its extras in front of every line."""
+    """Puts ``where`` of its extras in front of every line; the record has it, too, beside what the caller adds."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        return f"{cast('Mapping[str, Any]', self.extra)['where']}: {msg}", kwargs
+        where = cast("Mapping[str, Any]", self.extra)["where"]
+        kwargs["extra"] = {ABOUT: where, **(kwargs.get("extra") or {})}
+        return f"{where}: {msg}", kwargs
 
 
 def progress_text(progress: Any, where: str) -> str | None:

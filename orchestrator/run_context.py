@@ -128,7 +128,7 @@ class RunContext(Context[T, L]):
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
         if self._log is None:
-            self._log = PlacedLog(_log, {"where": str(self._identity)})
+            self._log = PlacedLog(_log, {"where": self._identity})
         return self._log
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -183,3 +184,17 @@ def test_a_worker_goes_on_when_its_servers_come_back(start_worker, own_servers: 
     worker.send(signal.SIGTERM)
 
     assert worker.ended() == 0
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_worker_that_logs_json_logs_nothing_else(start_worker, client: Orchestrator, processes: str) -> None:
+    """Each line of all its processes is one object; what a handler's failure is about stands in fields."""
+    worker = start_worker("sagas:cns", "--log-format", "json", "--processes", processes).ready()
+    run = client.submit(begin.create_signal(Job("fail once")))
+    assert run.wait(timeout=60).status == "failed"
+    worker.logged("failed for good")
+
+    said = [json.loads(line) for line in worker.log.splitlines()]
+
+    [failure] = [one for one in said if "failed for good" in one["message"]]
+    assert (failure["run_id"], failure["activation_id"], failure["neuron"]) == (str(run.id), 1, "first")

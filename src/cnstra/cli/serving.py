@@ -76,6 +76,14 @@ def worker(
             envvar="CNSTRA_LOG_LEVEL", metavar="debug|info|warning|error", help="What is logged, to standard error."
         ),
     ] = "info",
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option(
+            envvar="CNSTRA_LOG_FORMAT",
+            metavar="text|json",
+            help="Lines for people, or one JSON object a line, in which run_id and activation_id are fields.",
+        ),
+    ] = "text",
     database_url: DatabaseUrl = None,
     broker_url: BrokerUrl = None,
     context: Contexts = None,
@@ -96,6 +104,7 @@ def worker(
         lease=lease,
         drain=drain,
         log_level=log_level,
+        log_format=log_format,
         contexts=tuple(context or ()),
         debug=debugging(),
     )

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     for descriptor in (told, report):
         os.set_inheritable(descriptor, False)
     orders = Orders.unpacked(_line(told))
-    logs.set_up(orders.log_level, urls=[orders.database_url, orders.broker_url])
+    logs.set_up(orders.log_level, urls=orders.urls, form=orders.log_format)
 
     def say(**what: Any) -> None:
         os.write(report, json.dumps(what).encode() + b"\n")

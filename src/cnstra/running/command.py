@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 
 from cnstra.exits import Exit, code_of
-from cnstra.loading import load, named_context
+from cnstra.loading import load
 from cnstra.running import logs
 from cnstra.running.life import Life
 from cnstra.running.orders import Orders
@@ -23,8 +23,7 @@ def run(orders: Orders) -> Exit:
     """
     orders.settings()
     end_quietly_on_sigterm()
-    contexts = [where for _, where in map(named_context, orders.contexts)]
-    logs.set_up(orders.log_level, urls=[orders.database_url, orders.broker_url, *contexts])
+    logs.set_up(orders.log_level, urls=orders.urls, form=orders.log_format)
     if orders.processes > 1:
         return Parent(orders, ready=_say_ready).run()
     try:

@@ -1,23 +1,30 @@
-"""Where a worker's log lines go: to standard error, one line each, with time, level, logger and message.
+"""Where a worker's log lines go: to standard error, each with time, level, logger and message; as a line of text, or of JSON.
 
-The time is UTC. Whatever a library puts into a message, the passwords of the two servers are not shown.
+The time is UTC. Whatever a library puts into a message, the passwords of servers are not shown. In JSON, what a line is about has
+fields of its own: whoever logs gives the work itself, and not its text.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
+
+from cnstra.orchestrator.context import ABOUT
+
+Form = Literal["text", "json"]
 
 # They report every attempt to reach a server that is away; ours say once that it is, and once that it is back.
 _CHATTY = {"psycopg.pool": logging.ERROR, "dramatiq": logging.WARNING}
 
 
-def set_up(level: str, *, urls: Iterable[str]) -> None:
+def set_up(level: str, *, urls: Iterable[str], form: Form = "text") -> None:
     """Log from ``level`` on. A root logger that has handlers already is left alone but for its level."""
     root = logging.getLogger()
     root.setLevel(level.upper())
@@ -25,7 +32,7 @@ def set_up(level: str, *, urls: Iterable[str]) -> None:
         logging.getLogger(name).setLevel(max(quiet, root.level))
     if not root.handlers:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_Lines(urls))
+        handler.setFormatter(_Objects(urls) if form == "json" else _Lines(urls))
         root.addHandler(handler)
 
 
@@ -41,10 +48,50 @@ class _Lines(logging.Formatter):
         self._secrets = sorted({secret for url in urls for secret in _secrets(url)}, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        return self._covered(super().format(record))
+
+    def _covered(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
+
+
+class _Objects(_Lines):
+    """One JSON object a line."""
+
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+
+    def format(self, record: logging.LogRecord) -> str:
+        said: dict[str, Any] = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": self._covered(record.getMessage()),
+            "pid": record.process,
+            **_about(record),
+        }
+        if record.exc_info:
+            said["exception"] = self._covered(self.formatException(record.exc_info))
+        elif record.exc_text:
+            said["exception"] = self._covered(record.exc_text)
+        extras = {name: value for name, value in vars(record).items() if name not in _USUAL and name not in said}
+        for name, value in extras.items():
+            if isinstance(value, str | int | float):
+                said[name] = self._covered(value) if isinstance(value, str) else value
+        return json.dumps(said, ensure_ascii=False)
+
+
+_USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", ABOUT}
+
+
+def _about(record: logging.LogRecord) -> dict[str, Any]:
+    """Which run, and which activation of it, a line is about: by the work, or the identity, that was given to be logged."""
+    given = [getattr(record, ABOUT, None), *(record.args if isinstance(record.args, tuple) else ())]
+    work = next((one for one in given if hasattr(one, "run_id") and hasattr(one, "activation_id")), None)
+    if work is None:
+        return {}
+    found = {name: getattr(work, name, None) for name in ("run_id", "activation_id", "neuron", "attempt", "try_number")}
+    return {name: str(value) if name == "run_id" else value for name, value in found.items() if value is not None}
 
 
 def _secrets(url: str) -> set[str]:

@@ -7,7 +7,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from typing import Literal
 
+from cnstra.loading import named_context
 from cnstra.workers.settings import WorkerSettings
 
 DRAIN = b"drain"
@@ -32,9 +34,15 @@ class Orders:
     lease: float
     drain: float
     log_level: str
+    log_format: Literal["text", "json"] = "text"
     contexts: tuple[str, ...] = ()
     transactions: int | None = None
     debug: bool = False
+
+    @property
+    def urls(self) -> list[str]:
+        """Where its servers are: what passwords may stand in."""
+        return [self.database_url, self.broker_url, *(where for _, where in map(named_context, self.contexts))]
 
     def settings(self) -> WorkerSettings:
         """The same in the words of the worker. Raises ``ConfigurationError``."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
 
-from cnstra.running.logs import _Lines
+from cnstra.orchestrator.context import PlacedLog
+from cnstra.orchestrator.run_context import Identity
+from cnstra.running.logs import _Lines, _Objects
+from support.works import RUN, work
 
 URLS = {
     "postgresql://cnstra:se%40cret@127.0.0.1:5432/shop": ("se%40cret", "se@cret"),
@@ -37,3 +41,51 @@ def test_a_url_without_a_password_is_shown() -> None:
     record = logging.LogRecord("psycopg", logging.WARNING, "x.py", 1, "postgresql://127.0.0.1/shop", (), None)
 
     assert lines.format(record).endswith("Z WARNING psycopg: postgresql://127.0.0.1/shop")
+
+
+def test_a_line_of_json_says_what_it_is_about_in_fields() -> None:
+    """Whoever logs gives the work, and the text of it stands in the message as ever."""
+    record = logging.LogRecord("cnstra.worker", logging.WARNING, "x.py", 1, "%s: left alone", (work(7),), None)
+    record.created, record.msecs = 0.5, 500.0
+
+    said = json.loads(_Objects([]).format(record))
+
+    assert said["time"] == "1970-01-01T00:00:00.500Z"
+    assert (said["level"], said["logger"], said["pid"]) == ("WARNING", "cnstra.worker", record.process)
+    assert (said["run_id"], said["activation_id"], said["neuron"]) == (str(RUN), 7, "bank")
+    assert (said["attempt"], said["try_number"]) == (1, 1)
+    assert said["message"].endswith(": left alone")
+    assert str(RUN) in said["message"]
+
+
+def test_what_a_handler_logs_has_the_fields_of_its_call_and_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    """``ctx.log`` names the run by itself; ``extra`` of the handler comes beside, if JSON has it."""
+    log = PlacedLog(
+        logging.getLogger("cnstra.handler"),
+        {"where": Identity(run_id=RUN, activation_id=3, neuron="bank", attempt=2, try_number=5)},
+    )
+    log.warning("declined by %s", "the bank", extra={"card": "visa", "amount": 12, "at": object()})
+
+    [record] = caplog.records
+    said = json.loads(_Objects([]).format(record))
+
+    assert (said["run_id"], said["activation_id"], said["attempt"], said["try_number"]) == (str(RUN), 3, 2, 5)
+    assert (said["card"], said["amount"]) == ("visa", 12)
+    assert "at" not in said
+    assert said["message"] == f"run {RUN}, activation 3 (bank): declined by the bank"
+
+
+def test_json_covers_passwords_wherever_they_stand() -> None:
+    """Also in a traceback, and in what the application adds; a line break ends no line."""
+    lines = _Objects(["redis://:hunter22@127.0.0.1:6379/0"])
+    try:
+        raise ValueError("no hunter22\nat all")
+    except ValueError as error:
+        record = logging.LogRecord("app", logging.ERROR, "x.py", 1, "hunter22", (), (type(error), error, None))
+    record.url = "redis://:hunter22@127.0.0.1:6379/0"
+
+    text = lines.format(record)
+
+    assert "hunter22" not in text
+    assert "\n" not in text
+    assert "no ***\nat all" in json.loads(text)["exception"]
