@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         sys.stdout.write("".join(f"{name}: {suite.says}\n" for name, suite in SUITES.items()))
         return 0
-    rounds = options.rounds or (5 if options.quick else 15)
+    rounds = options.rounds or (3 if options.quick else 15)
     effort = Effort(
         rounds=rounds,
         scale=options.scale or (0.25 if options.quick else 1.0),
@@ -84,9 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--suite", action="append", choices=sorted(SUITES), help="run this suite; may be repeated (default: all)")
-    add("--quick", action="store_true", help="a quarter of the work, in 5 rounds, of what is compared with others")
+    add("--quick", action="store_true", help="a quarter of the work, in 3 rounds, of what is compared with others")
     add("--without-peers", action="store_true", help="run no other engines beside, and make no environments for them")
-    add("--rounds", type=_count, metavar="N", help="rounds that count (default: 15, or 5 with --quick)")
+    add("--rounds", type=_count, metavar="N", help="rounds that count (default: 15, or 3 with --quick)")
     add(
         "--scale", type=_factor, metavar="FACTOR", help="factor on each size of work (default: 1, or 0.25 with --quick)"
     )
