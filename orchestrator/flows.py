@@ -26,6 +26,7 @@ from cnstra.orchestrator.errors import (
     RunNotFound,
     RunStateError,
     SendError,
+    StoreUnavailable,
     SubmitError,
 )
 from cnstra.orchestrator.graph import CNS, Collateral, Signal
@@ -293,11 +294,40 @@ class Flows:
         declared = self._cns.context_payload if self._cns is not None else None
         return value if value is None or declared is None else declared.decode(value)
 
-    def history(self, run_id: uuid.UUID) -> Flow[list[Written]]:
-        """Every version of the run's context, in order."""
+    def history(self, run_id: uuid.UUID, after: int = 0) -> Flow[list[Written]]:
+        """Every version of the run's context after one, in order."""
         run = yield from self.row(run_id)
-        rows = yield from self._run(self._operations.history(run_id))
-        if not rows and (yield from self.row(run_id))["context_version"]:
+        return (yield from self._written(run, after))
+
+    def watched(self, run_id: uuid.UUID, after: int, status: str | None) -> Flow[tuple[str, list[Written]]]:
+        """The run's status, and the versions of its context after one, as soon as there are some, or the status is another.
+
+        While the store is away it is asked again. Raises ``RunNotFound``, ``ContextExpired``.
+        """
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                run = yield from self.row(run_id)
+                written = yield from self._written(run, after)
+            except StoreUnavailable:
+                pause = _LONGEST_PAUSE
+            else:
+                if written and written[0].version != after + 1:
+                    raise ContextExpired(
+                        f"run {run_id}: what came after version {after} of its context has been deleted; the oldest that is "
+                        f"kept is version {written[0].version}: begin after {written[0].version - 1}"
+                    )
+                if written or run["status"] != status:
+                    return run["status"], written
+            yield self._world.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _written(self, run: Mapping[str, Any], after: int) -> Flow[list[Written]]:
+        run_id = run["run_id"]
+        if run["context_version"] <= after:
+            return []
+        rows = yield from self._run(self._operations.history(run_id, after))
+        if not rows:
             raise _expired(run_id)
         if run["context_place"] is not None:
             rows = yield from self._with_values(run_id, run["context_place"], rows)

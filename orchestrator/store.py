@@ -415,8 +415,8 @@ class Operations(Protocol):
         """The run's context at a version (None: the newest). None when the run does not exist, or had not that version."""
         ...
 
-    def history(self, run_id: UUID) -> Operation[list[Mapping[str, Any]]]:
-        """The run's rows of the view ``cnstra.context_history``, in order."""
+    def history(self, run_id: UUID, after: int = 0) -> Operation[list[Mapping[str, Any]]]:
+        """The run's rows of the view ``cnstra.context_history`` after a version, in order."""
         ...
 
     def references(self, run_id: UUID) -> Operation[list[Reference]]:

@@ -63,6 +63,7 @@ from cnstra.orchestrator.graph import (
     neuron,
 )
 from cnstra.orchestrator.stimulation import CNS, Drain, Failure, Response, Stimulation, StimulationGate, Task
+from cnstra.orchestrator.watching import Change
 
 __all__ = [
     "CNS",
@@ -71,6 +72,7 @@ __all__ = [
     "AsyncRun",
     "Axon",
     "BrokerAway",
+    "Change",
     "CnstraError",
     "Collateral",
     "ConfigurationError",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -25,6 +25,7 @@ from cnstra.orchestrator.ports import Bell, Ring, SystemEntropy
 from cnstra.orchestrator.retention import KeepOptions
 from cnstra.orchestrator.store import Operation
 from cnstra.orchestrator.submitting import ListOptions, ManyOptions, SubmitOptions, run_uuid
+from cnstra.orchestrator.watching import Change, Watch
 from cnstra.stores.postgres import AsyncPostgresStore, PostgresStore
 from cnstra.workers.doorbell import DramatiqBell
 
@@ -111,6 +112,17 @@ class Run:
     def history(self) -> list[Written]:
         """Every version of its context, in order: who wrote what."""
         return drive(self._flows.history(self.id))
+
+    def watch(self, *, after: int = 0) -> Iterator[Change]:
+        """Every version of its context after one, and every change of its status, as they come, until it has ended.
+
+        Nothing is missed, and nothing comes twice, also while Postgres is away for a while; ``change.version`` is what to give as
+        ``after`` to go on another time. Of statuses that come and go within a moment the last is seen. Raises ``ContextExpired``
+        where the retention has taken a version that was to come.
+        """
+        watch = Watch(after)
+        while not watch.is_over:
+            yield from watch.take(*drive(self._flows.watched(self.id, watch.after, watch.status)))
 
     def describe(self) -> dict[str, Any]:
         """The columns of ``cnstra.runs``, and its activations as a list."""
@@ -205,6 +217,13 @@ class AsyncRun:
     async def history(self) -> list[Written]:
         """Every version of its context, in order: who wrote what."""
         return await drive_async(self._flows.history(self.id))
+
+    async def watch(self, *, after: int = 0) -> AsyncIterator[Change]:
+        """Every version of its context after one, and every change of its status, as they come; see ``Run.watch``."""
+        watch = Watch(after)
+        while not watch.is_over:
+            for change in watch.take(*await drive_async(self._flows.watched(self.id, watch.after, watch.status))):
+                yield change
 
     async def describe(self) -> dict[str, Any]:
         """The columns of ``cnstra.runs``, and its activations as a list."""
@@ -326,6 +345,10 @@ class Orchestrator:
         run.status()
         return run
 
+    def watch(self, run_id: UUID | str, *, after: int = 0) -> Iterator[Change]:
+        """Follow a run; see ``Run.watch``. Raises ``RunNotFound``."""
+        return Run(run_uuid(run_id), self._flows).watch(after=after)
+
     def list_runs(self, **which: Unpack[ListOptions]) -> list[Run]:
         """The newest runs that fit, newest first. ``which`` is that of ``ListOptions``: status, tag, since, limit."""
         return [Run(row["run_id"], self._flows) for row in drive(self._flows.list_rows(which))]
@@ -442,6 +465,10 @@ class AsyncOrchestrator:
         run = AsyncRun(run_uuid(run_id), self._flows)
         await run.status()
         return run
+
+    def watch(self, run_id: UUID | str, *, after: int = 0) -> AsyncIterator[Change]:
+        """Follow a run: ``async for change in orchestrator.watch(run_id)``; see ``Run.watch``. Raises ``RunNotFound``."""
+        return AsyncRun(run_uuid(run_id), self._flows).watch(after=after)
 
     async def list_runs(self, **which: Unpack[ListOptions]) -> list[AsyncRun]:
         """The newest runs that fit, newest first; see ``Orchestrator.list_runs``."""

@@ -52,10 +52,11 @@ class Reading:
         return [_activation_row(state, row) for row in state.of_run(run_id)]
 
     @operation
-    def history(self, state: State, run_id: UUID) -> list[Row]:
+    def history(self, state: State, run_id: UUID, after: int = 0) -> list[Row]:
         versions: dict[int, dict[str, Any]] = {}
         for (version, slot), entry in state.entries.get(run_id, {}).items():
-            versions.setdefault(version, {})[slot] = entry
+            if version > after:
+                versions.setdefault(version, {})[slot] = entry
         return [_history_row(state, run_id, version, slots) for version, slots in sorted(versions.items())]
 
     @operation

@@ -56,8 +56,8 @@ class Reading:
         return (yield Ask("activation_rows", {"run_id": run_id}, as_dicts=True))
 
     @operation
-    def history(self, _repeated: bool, run_id: UUID) -> Steps[list[Mapping[str, Any]]]:
-        return (yield Ask("history", {"run_id": run_id}, as_dicts=True))
+    def history(self, _repeated: bool, run_id: UUID, after: int = 0) -> Steps[list[Mapping[str, Any]]]:
+        return (yield Ask("history", {"run_id": run_id, "after": after}, as_dicts=True))
 
     @operation
     def context_at(self, _repeated: bool, run_id: UUID, version: int | None) -> Steps[Snapshot | None]:

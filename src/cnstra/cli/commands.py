@@ -20,9 +20,10 @@ from cnstra.cli.retrying import retry
 from cnstra.cli.sending import send
 from cnstra.cli.serving import worker
 from cnstra.cli.submitting import submit
+from cnstra.cli.watching import watch
 
 _COMMANDS: tuple[Callable[..., Any], ...] = (
-    worker, submit, send, runs, show, retry, cancel, pause, resume, clone, prune, retention, sql, graph, migrate, doctor,
+    worker, submit, send, runs, show, watch, retry, cancel, pause, resume, clone, prune, retention, sql, graph, migrate, doctor,
     up, down, demo,
 )  # fmt: skip
 

@@ -1041,8 +1041,8 @@ limit %(limit)s
 select * from cnstra.activations where run_id = %(run_id)s order by activation_id
 
 -- name: history
--- Who wrote what of a run's context.
-select * from cnstra.context_history where run_id = %(run_id)s order by version
+-- Who wrote what of a run's context, after a version.
+select * from cnstra.context_history where run_id = %(run_id)s and version > %(after)s order by version
 
 -- name: run_version
 -- The newest version of a run's context, and where it is kept.

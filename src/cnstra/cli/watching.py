@@ -1,0 +1,66 @@
+"""``cnstra watch``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from cnstra.cli import places
+from cnstra.cli.options import AsJson, BrokerUrl, Contexts, DatabaseUrl, RunId
+from cnstra.cli.printing import say, say_json, when
+from cnstra.client import Orchestrator
+from cnstra.exits import Exit
+from cnstra.loading import load_context
+from cnstra.orchestrator.blobs import USUAL_PLACE
+from cnstra.orchestrator.watching import Change
+from cnstra.stores.postgres.reaching import reach
+
+
+def watch(
+    run: RunId,
+    after: Annotated[
+        int,
+        typer.Option(
+            envvar="CNSTRA_WATCH_AFTER", min=0, metavar="VERSION", help="Only versions of its context after this one."
+        ),
+    ] = 0,
+    as_json: AsJson = False,
+    database_url: DatabaseUrl = None,
+    broker_url: BrokerUrl = None,
+    context: Contexts = None,
+) -> Exit:
+    """Follow a run: a line for each version of its context, and for each change of its status, until it has ended.
+
+    With --json each line is a JSON document. It outlives a database that is away for a while.
+    """
+    database = places.database(database_url)
+    reach(database)
+    given = load_context(context[0]) if context else None
+    store, name = (given.store, given.place) if given else (None, USUAL_PLACE)
+    with Orchestrator(
+        database=database, broker=places.broker(broker_url), context=store, context_name=name
+    ) as orchestrator:
+        status = ""
+        for change in orchestrator.watch(run, after=after):
+            if as_json:
+                say_json(asdict(change))
+            else:
+                _tell(change, status)
+            sys.stdout.flush()
+            status = change.status
+    return Exit.DONE if status == "completed" else Exit.NOT_COMPLETED
+
+
+def _tell(change: Change, before: str) -> None:
+    written = change.written
+    if written is not None:
+        who = "from outside" if written.neuron is None else f"{written.neuron}, activation {written.activation_id}"
+        keys = [*written.written] if isinstance(written.written, dict) else ["the value"] if written.written else []
+        parts = [f"wrote {', '.join(keys)}"] if keys else []
+        parts += [f"removed {', '.join(written.removed)}"] if written.removed else []
+        say(f"{when(written.at)} version {written.version}: {who} {' and '.join(parts) or 'wrote its local context'}")
+    if change.status != before:
+        say(change.status)
