@@ -260,7 +260,7 @@ class Context(ABC, Generic[T, L]):
 
 
 ABOUT = "cnstra_about"
-"""The attribute of a log record that says what it is about: something with a ``run_id`` and an ``activation_id``."""
+"""The attribute of a log record that says what it is about: whose text stands in front of the message."""
 
 
 class PlacedLog(logging.LoggerAdapter[logging.Logger]):

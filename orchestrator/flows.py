@@ -328,6 +328,7 @@ class Flows:
             return []
         rows = yield from self._run(self._operations.history(run_id, after))
         if not rows:
+            yield from self.row(run_id)  # or the run has gone with them
             raise _expired(run_id)
         if run["context_place"] is not None:
             rows = yield from self._with_values(run_id, run["context_place"], rows)

@@ -133,9 +133,9 @@ class Committer:
             return
         finally:
             lane.free.release()
+        if applied.rings:  # by the committer, which a broker that hangs may hold up; and before it may be told to end
+            lane.pending.put(applied.rings)
         self._take_in([settlement], applied)
-        if applied.rings:
-            lane.pending.put(applied.rings)  # a broker that hangs holds up the committer, and no call
         if applied.left:
             lane.pending.put(replace(settlement, work=replace(settlement.work, foothold=None)))
 

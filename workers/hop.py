@@ -328,7 +328,9 @@ class Hops:
         """Commit how a hop ended; None is one that ended too late."""
         if settlement is not None:
             self._holdings.set_down(settlement.work, size=settlement.size)
-            self._keep(settlement, commit or self._committer.put, partial(self._refused, settlement))
+            if commit is None or settlement.work.place is not None:  # a keeper's threads have others to serve
+                commit = self._committer.put
+            self._keep(settlement, commit, partial(self._refused, settlement))
 
     def _keep(
         self,

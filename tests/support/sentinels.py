@@ -50,7 +50,7 @@ def watched() -> Iterator[Watched]:
         master, replica = Valkey(), Valkey()
         for server in (master, replica):
             server.start()
-            stack.callback(server.kill)
+            stack.callback(server.end)
             server.ask("CONFIG", "SET", "primaryauth", PASSWORD, "repl-diskless-sync-delay", 0)
         replica.ask("REPLICAOF", "127.0.0.1", str(master.port))
         eventually(lambda: replica.ask("ROLE")[3] == b"connected", what="the replica follows")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import tempfile
 from typing import Any
 
 import redis
@@ -19,12 +20,19 @@ class Valkey:
 
     def __init__(self) -> None:
         self.port = free_port()
+        self._folder = tempfile.TemporaryDirectory(prefix="cnstra-valkey-", dir="/tmp")  # for what replicas are sent
         self.url = f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start, and return when connections are accepted."""
-        options = {"port": self.port, "bind": "127.0.0.1", "requirepass": PASSWORD, "save": ""}
+        options = {
+            "port": self.port,
+            "bind": "127.0.0.1",
+            "requirepass": PASSWORD,
+            "save": "",
+            "dir": self._folder.name,
+        }
         command = [str(get_binary_path()), *[part for k, v in options.items() for part in (f"--{k}", str(v))]]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
@@ -41,6 +49,11 @@ class Valkey:
             self._process.kill()
             self._process.communicate()
             self._process = None
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        self.kill()
+        self._folder.cleanup()
 
     @property
     def shown(self) -> str:

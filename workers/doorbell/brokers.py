@@ -63,10 +63,10 @@ def open_broker(
             outstanding=outstanding,
             middleware=middleware,
         )
-    except (TypeError, ValueError):  # their texts may quote the password
+    except (TypeError, ValueError, OSError, SyntaxError):  # their texts may quote the password
         raise ConfigurationError(
             f"The broker's URL {shown(url)!r} cannot be used: its port, or an option after the '?', "
-            "is not valid. Special characters in a password must be percent-encoded."
+            "is not valid, or names a file that there is not. Special characters in a password must be percent-encoded."
         ) from None
 
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -31,7 +30,6 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 from pika.spec import Basic
 
-from cnstra.orchestrator.errors import BrokerAway
 from cnstra.workers.doorbell.consumer import Delivery
 from cnstra.workers.doorbell.doorbells import BrokerFacts, Doorbells
 from cnstra.workers.doorbell.messages import encode
@@ -73,14 +71,15 @@ class QuorumDoorbells(Doorbells):
         self._servers = servers
         self._shown = shown
         self._prefix = f"{namespace}:doorbells:"
-        self._begin()
+        self._of_process: dict[int, _Here] = {}
 
-    def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._line = Line(self._servers, shown=self._shown, cut=self._cut)
-        self._ringing: BlockingChannel | None = None
-        self._declared: set[str] = set()
-        self._sources: set[_Deliveries] = set()
+    def _here(self) -> _Here:
+        """What this process has of its own: a parent's socket and thread are not its forked child's."""
+        pid = os.getpid()
+        here = self._of_process.get(pid)
+        if here is None:  # two threads may come by here: both have what one of them has made
+            here = self._of_process.setdefault(pid, _Here(self._servers, self._shown))
+        return here
 
     # What the bell asks.
 
@@ -88,16 +87,18 @@ class QuorumDoorbells(Doorbells):
         """Returns when the messages are sent. What makes a queue exceed its bound drives the oldest out."""
         bodies = {self.name_of(queue): [encode(one) for one in of_queue] for queue, of_queue in messages.items()}
 
+        here = self._here()
+
         def publish(connection: BlockingConnection) -> None:
-            for name in bodies.keys() - self._declared:
+            for name in bodies.keys() - here.declared:
                 self.declare(connection, name)
-                self._declared.add(name)
-            channel = self._channel(connection)
+                here.declared.add(name)
+            channel = here.ringing_on(connection)
             for name, of_queue in bodies.items():
                 for body in of_queue:
                     channel.basic_publish("", name, body, _PROPERTIES, mandatory=True)
 
-        self.call(publish)
+        here.line.call(publish)
 
     def qsize(self, queue: str) -> int:
         name = self.name_of(queue)
@@ -127,32 +128,30 @@ class QuorumDoorbells(Doorbells):
 
     def source(self, queue: str, slots: int) -> _Deliveries:
         source = _Deliveries(self, self.name_of(queue), slots)
-        self._sources.add(source)
+        self._here().sources.add(source)
         return source
 
     def hush(self) -> None:
         self.stopping.set()
-        for source in list(self._sources):
+        for source in list(self._here().sources):
             source.wake()
 
     def forget(self, source: _Deliveries) -> None:
         """It hands out nothing any more."""
-        self._sources.discard(source)
+        self._here().sources.discard(source)
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
-        if self._pid == os.getpid():
-            self._line.close()
+        if (here := self._of_process.get(os.getpid())) is not None:
+            here.line.close()
 
     def call(self, do: Callable[[BlockingConnection], T]) -> T:
         """Do something with the connection. Raises ``BrokerAway``."""
-        if self._pid != os.getpid():  # forked: the parent's socket and thread are not ours
-            self._begin()
-        return self._line.call(do)
+        return self._here().line.call(do)
 
     def post(self, do: Callable[[BlockingConnection], object]) -> None:
         """The same, if there is a connection, and not waiting for it."""
-        self._line.post(do)
+        self._here().line.post(do)
 
     def name_of(self, queue: str) -> str:
         """What a queue is called at the server; a name that is too long ends in a digest of it."""
@@ -180,7 +179,17 @@ class QuorumDoorbells(Doorbells):
         else:
             channel.close()
 
-    def _channel(self, connection: BlockingConnection) -> BlockingChannel:
+
+class _Here:
+    """The line of one process, and what goes with it. Once it is made, only the line's thread touches it; but for ``sources``."""
+
+    def __init__(self, servers: Sequence[URLParameters], shown: str) -> None:
+        self.line = Line(servers, shown=shown, cut=self._cut)
+        self.sources: set[_Deliveries] = set()
+        self.declared: set[str] = set()
+        self._ringing: BlockingChannel | None = None
+
+    def ringing_on(self, connection: BlockingConnection) -> BlockingChannel:
         """Where this process rings."""
         if self._ringing is None or not self._ringing.is_open:
             self._ringing = connection.channel()
@@ -189,12 +198,12 @@ class QuorumDoorbells(Doorbells):
 
     def _returned(self, _channel: object, method: Basic.Return, _properties: object, _body: bytes) -> None:
         """A doorbell came back, for its queue is gone: it expired, or somebody deleted it. The next one makes it again."""
-        self._declared.discard(str(method.routing_key))
+        self.declared.discard(str(method.routing_key))
 
     def _cut(self) -> None:
         self._ringing = None
-        self._declared.clear()  # the next server may be another
-        for source in list(self._sources):
+        self.declared.clear()  # the next server may be another
+        for source in list(self.sources):
             source.cut()
 
 
@@ -227,8 +236,7 @@ class _Deliveries:
         """When the channel closes, they go back with all else that was not answered."""
 
     def close(self) -> None:
-        with suppress(BrokerAway):
-            self._broker.call(self._leave)
+        self._broker.post(self._leave)  # a connection that is gone has left already
         self._broker.forget(self)
 
     def wake(self) -> None:

@@ -9,6 +9,7 @@ needs a line of its own. Knows nothing of doorbells.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -88,7 +89,7 @@ class Line:
         except TimeoutError:
             job.ended.cancel()
             raise BrokerAway(f"The broker {self._shown} does not answer.") from None
-        except (AMQPError, OSError) as error:
+        except Exception as error:  # pika raises what it likes
             raise BrokerAway(f"The broker {self._shown} does not serve ({_told(error)}).") from error
 
     def post(self, do: Callable[[BlockingConnection], object]) -> None:
@@ -98,8 +99,8 @@ class Line:
 
     def close(self) -> None:
         """Let what was given be done, and the connection be closed. Idempotent, never raises, takes a bounded time."""
-        self._closed = True
         with self._starting:
+            self._closed = True
             thread = self._thread
         if thread is not None:
             self._give(None)
@@ -108,7 +109,7 @@ class Line:
     def _give(self, job: _Job[Any] | None) -> None:
         self._jobs.put(job)
         with self._starting:
-            if self._thread is None:
+            if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name=_THREAD, daemon=True)
                 self._thread.start()
         connection = self._connection
@@ -120,12 +121,12 @@ class Line:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if not job.worth_connecting:
+            if not job.is_worth_connecting:
                 continue
             try:
-                connection = BlockingConnection(self._servers)
+                connection = BlockingConnection(_resolved(self._servers))
             except Exception as error:
-                job.fail(error if isinstance(error, AMQPError) else OSError(_told(error)))
+                job.fail(error)
                 continue
             with self._serving(connection):
                 job.run(connection)
@@ -157,9 +158,14 @@ class Line:
 
 class _Job(Generic[T]):
     def __init__(self, do: Callable[[BlockingConnection], T], *, worth_connecting: bool = True) -> None:
-        self.worth_connecting = worth_connecting
         self.ended: Future[T] = Future()
         self._do = do
+        self._worth_connecting = worth_connecting
+
+    @property
+    def is_worth_connecting(self) -> bool:
+        """Not if nobody waits for it, or no more: what piled up while a server hung is no reason to try it again and again."""
+        return self._worth_connecting and not self.ended.cancelled()
 
     def run(self, connection: BlockingConnection) -> None:
         if self._still_wanted():
@@ -175,6 +181,24 @@ class _Job(Generic[T]):
     def _still_wanted(self) -> bool:
         """Not if who asked for it has given up."""
         return self.ended.set_running_or_notify_cancel()
+
+
+def _resolved(servers: Sequence[URLParameters]) -> Sequence[URLParameters]:
+    """Those whose names can be resolved. Left to itself, pika resolves on a thread of its own, and logs each failure.
+
+    Raises ``OSError`` when none can.
+    """
+    found, failure = [], OSError("no server is named")
+    for server in servers:
+        try:
+            socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            failure = error
+        else:
+            found.append(server)
+    if not found:
+        raise failure
+    return found
 
 
 def _wake() -> None:

@@ -32,9 +32,10 @@ def watch(
     broker_url: BrokerUrl = None,
     context: Contexts = None,
 ) -> Exit:
-    """Follow a run: a line for each version of its context, and for each change of its status, until it has ended.
+    """Follow a run until it has ended.
 
-    With --json each line is a JSON document. It outlives a database that is away for a while.
+    Prints a line for each version of its context, and for each change of its status. With --json each line is a JSON document.
+    Outlives a database that is away for a while.
     """
     database = places.database(database_url)
     reach(database)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import sys
 import time
@@ -17,6 +18,8 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from cnstra.orchestrator.context import ABOUT
+from cnstra.orchestrator.run_context import Identity
+from cnstra.orchestrator.store import Work
 
 Form = Literal["text", "json"]
 
@@ -36,7 +39,7 @@ def set_up(level: str, *, urls: Iterable[str], form: Form = "text") -> None:
         root.addHandler(handler)
 
 
-_IN_OPTIONS = re.compile(r"password=([^\s&']+)")
+_IN_OPTIONS = re.compile(r"password=(?:'((?:[^'\\]|\\.)*)'|([^\s&']+))")
 
 
 class _Lines(logging.Formatter):
@@ -76,8 +79,10 @@ class _Objects(_Lines):
             said["exception"] = self._covered(record.exc_text)
         extras = {name: value for name, value in vars(record).items() if name not in _USUAL and name not in said}
         for name, value in extras.items():
-            if isinstance(value, str | int | float):
-                said[name] = self._covered(value) if isinstance(value, str) else value
+            if isinstance(value, str):
+                said[name] = self._covered(value)
+            elif isinstance(value, int | float) and math.isfinite(value):
+                said[name] = value
         return json.dumps(said, ensure_ascii=False)
 
 
@@ -87,15 +92,15 @@ _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", ABO
 def _about(record: logging.LogRecord) -> dict[str, Any]:
     """Which run, and which activation of it, a line is about: by the work, or the identity, that was given to be logged."""
     given = [getattr(record, ABOUT, None), *(record.args if isinstance(record.args, tuple) else ())]
-    work = next((one for one in given if hasattr(one, "run_id") and hasattr(one, "activation_id")), None)
+    work = next((one for one in given if isinstance(one, Work | Identity)), None)
     if work is None:
         return {}
-    found = {name: getattr(work, name, None) for name in ("run_id", "activation_id", "neuron", "attempt", "try_number")}
-    return {name: str(value) if name == "run_id" else value for name, value in found.items() if value is not None}
+    of_work = {"activation_id": work.activation_id, "neuron": work.neuron}
+    return {"run_id": str(work.run_id), **of_work, "attempt": work.attempt, "try_number": work.try_number}
 
 
 def _secrets(url: str) -> set[str]:
-    found = set(_IN_OPTIONS.findall(url))
+    found = {quoted or plain for quoted, plain in _IN_OPTIONS.findall(url)}
     for one in (url, *url.split(";")):  # several nodes of a broker may stand side by side
         with suppress(ValueError):  # some that libpq takes are no URLs to Python
             found.add(urlsplit(one).password or "")

@@ -15,10 +15,10 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 from uuid import UUID
 
-from dramatiq import Broker, Middleware
+from dramatiq import Broker, Middleware, Worker
 
 from cnstra import settings
 from cnstra.exits import code_of, line_of
@@ -117,10 +117,12 @@ class _LifeUnderDramatiq(Middleware):
         threading.Thread(target=self._attend, args=(life,), name="cnstra-attend", daemon=True).start()
         life.begin()
 
-    def before_worker_shutdown(self, broker: Broker, worker: Any) -> None:  # noqa: ARG002
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         self._stopping = True
+        for consumer in worker.consumers.values():
+            consumer.stop()  # dramatiq does that after this, and they would take doorbells that nobody answers
         if isinstance(broker, Doorbells):
-            broker.hush()  # else its consumers would take doorbells that nobody answers
+            broker.hush()
         if self._life is not None:
             self._life.drain()
             if not self._ended.wait(self._orders.drain + _GRACE):

@@ -41,7 +41,7 @@ def valkey() -> Iterator[Valkey]:
     server = Valkey()
     server.start()
     yield server
-    server.kill()
+    server.end()
 
 
 @pytest.fixture
