@@ -46,8 +46,13 @@ def valkey() -> Iterator[Valkey]:
 
 @pytest.fixture
 def rabbitmq(rabbitmq_node: RabbitMQ) -> RabbitMQ:
-    """The process's node, which runs, and has none of the queues of other tests. It may be killed."""
+    """The process's node, which runs, and has none of the queues of other tests. It may be killed.
+
+    The queues are there before anybody listens: what is rung while several make one at the same moment may be lost (3.10.8).
+    """
     rabbitmq_node.begin()
+    for queue in ("default", "other", "a", "b"):
+        rabbitmq_node.declare(queue)
     return rabbitmq_node
 
 

@@ -57,20 +57,20 @@ def test_one_round_trip_rings_any_number_of_queues(server: Any, valkey: Any, bel
 def test_g14_a_queue_holds_no_more_doorbells_than_set_however_many_ring(server: Any) -> None:
     """Eight threads that ring at once leave exactly the bound; what is taken out makes room for more."""
     bell = DramatiqBell(server.url, ids_per_message=1, outstanding=4)
-    threads = [threading.Thread(target=bell.ring, args=([ring_of(3)],)) for _ in range(8)]
+    threads = [threading.Thread(target=bell.ring, args=([ring_of(3, "bounded")],)) for _ in range(8)]
 
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
-    eventually(lambda: bell.qsize("default") == 4)
-    bell.ring([ring_of(1000)])
-    eventually(lambda: bell.qsize("default") == 4)
-    assert server.take("default")
-    assert server.take("default")
-    bell.ring([ring_of(1)])
-    eventually(lambda: bell.qsize("default") == 3)
+    eventually(lambda: bell.qsize("bounded") == 4)
+    bell.ring([ring_of(1000, "bounded")])
+    eventually(lambda: bell.qsize("bounded") == 4)
+    assert server.take("bounded")
+    assert server.take("bounded")
+    bell.ring([ring_of(1, "bounded")])
+    eventually(lambda: bell.qsize("bounded") == 3)
     bell.close()
 
 
@@ -121,19 +121,19 @@ from cnstra.workers.doorbell import DramatiqBell
 
 def ring(times):
     for _ in range(times):
-        bell.ring([Ring(door="default", activations=((uuid.uuid4(), 1),))])
+        bell.ring([Ring(door="forked", activations=((uuid.uuid4(), 1),))])
 
 bell = DramatiqBell({server.url!r}, outstanding=1000)
 ring(1)
 child = os.fork()
 ring(100)
 if child == 0:
-    bell.qsize("default")  # comes after what was rung
+    bell.qsize("forked")  # comes after what was rung
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
-while bell.qsize("default") < 201:
+while bell.qsize("forked") < 201:
     pass
-assert bell.qsize("default") == 201
+assert bell.qsize("forked") == 201
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=dict(os.environ), timeout=60

@@ -107,12 +107,12 @@ def test_a_queue_that_was_declared_otherwise_is_used_as_it_is(
 ) -> None:
     """A classic queue, made by hand: bell and listener meet at it, without a word."""
     with server.channel() as channel:
-        channel.queue_declare(server.name("default"), durable=True)
-    listen(answers)
+        channel.queue_declare(server.name("by-hand"), durable=True)
+    listen(answers, "by-hand")
     bell = DramatiqBell(server.url, outstanding=3)
 
-    hears(bell, answers)
-    hears(bell, answers)
+    hears(bell, answers, "by-hand")
+    hears(bell, answers, "by-hand")
 
     assert caplog.messages == []
     bell.close()
@@ -121,10 +121,22 @@ def test_a_queue_that_was_declared_otherwise_is_used_as_it_is(
 def test_a_long_name_is_shortened_and_stays_its_own(bell: DramatiqBell, listen: Any, answers: Any) -> None:
     """AMQP has 255 bytes for a name. Of two that differ at the end only, each hears what is meant for it."""
     one, other = "ü" * 200 + "@one", "ü" * 200 + "@other"
-    listen(answers, one, other)
+    listen(answers, one, other, threads=2)
+    heard: list[tuple[str, Any]] = []
+    rung = {}
 
-    hears(bell, answers, one)
-    hears(bell, answers, other)
+    def both() -> bool:
+        for queue in (one, other):
+            ring = ring_of(1, queue)
+            rung[ring.activations] = queue
+            bell.ring([ring])
+        while not answers.heard.empty():
+            heard.append(answers.next())
+        return {queue for queue, _ in heard} == {one, other}
+
+    eventually(both)
+
+    assert all(rung[activations] == queue for queue, activations in heard)
 
 
 def test_namespaces_do_not_hear_each_other(
@@ -149,7 +161,8 @@ def test_of_several_nodes_the_first_that_answers_is_used(server: RabbitMQ, answe
     bell, listener = DramatiqBell(urls), DramatiqListener(urls, [f"q-{uuid4()}"], answers)
     listener.start()
 
-    hears(bell, answers, listener._queues[0])
+    [queue] = listener._queues
+    eventually(lambda: bell.ring([ring_of(1, queue)]) is None and not answers.heard.empty())
 
     listener.stop()
     bell.close()
