@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
+import socket
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from cnstra.orchestrator.errors import ConfigurationError
 from cnstra.workers.doorbell import DramatiqBell, DramatiqListener
 from cnstra.workers.doorbell.brokers import shown
+from support.ringing import ring_of
 
 
 def nobody(queue: str, activations: Any) -> None:
@@ -39,6 +43,8 @@ def test_a_broker_of_another_kind_is_refused_naming_those_there_are(url: str) ->
         "amqp://user:sesame@host:port/",
         "amqp://user:sesame@host/?no_such_option=1",
         "amqp://user:sesame@host/?heartbeat=often",
+        "amqp://user:sesame@host/?client_properties={",
+        "amqps://user:sesame@host/?ssl_options={'cafile':'/no/such/file'}",
         "amqp://user:sesame@host/?namespace=a;amqp://user:sesame@other/?namespace=b",
     ],
 )
@@ -89,3 +95,24 @@ def test_a_listener_that_could_not_hear_is_refused(queues: list[str], numbers: d
     """No queue or no thread would wait for ever, no time to wait would ask the broker without pause."""
     with pytest.raises(ConfigurationError, match="needs a queue, a thread and time"):
         DramatiqListener("redis://host", queues, nobody, **numbers)
+
+
+def test_a_broker_whose_name_is_nobodys_is_an_outage_like_any_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Said once, by the bell, and by no library beside it."""
+
+    def nobody_knows(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody_knows)
+    caplog.set_level(logging.INFO)
+    bell = DramatiqBell("amqp://user:sesame@broker.internal/", clock=itertools.count(step=10).__next__)
+
+    for _ in range(3):
+        bell.ring([ring_of(1)])
+    bell.close()
+
+    [said] = caplog.messages
+    assert "amqp://broker.internal/" in said
+    assert "Name or service not known" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from typing import Any
 
@@ -108,6 +109,22 @@ def test_stop_does_not_wait_for_a_broker_that_is_away(
     ends(lambda: listener.stop(timeout=600))
 
     eventually(lambda: threading.active_count() == threads)
+
+
+def test_stop_does_not_wait_for_a_broker_that_hangs(
+    server: Any, bell: DramatiqBell, listen: Any, answers: Any, ends: Any
+) -> None:
+    """With many queues: that each of them is left takes no time of its own."""
+    queues = [f"q{number}" for number in range(20)]
+    bell.ring([ring_of(1, queue) for queue in queues])
+    listener = listen(answers, *queues, wait=0.05)
+    assert {answers.next()[0] for _ in queues} == set(queues)
+
+    server.signal(signal.SIGSTOP)
+    try:
+        ends(lambda: listener.stop(timeout=1.0))
+    finally:
+        server.signal(signal.SIGCONT)
 
 
 def test_an_answer_ends_normally_while_the_broker_is_away(
