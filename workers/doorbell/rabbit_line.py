@@ -25,8 +25,11 @@ from cnstra.orchestrator.errors import BrokerAway
 
 T = TypeVar("T")
 
-ANSWER_WITHIN = 2.0
-"""Seconds that the server has to take a connection, and to answer."""
+ANSWER_WITHIN = 3.0
+"""Seconds that the server has to take a connection, and to answer. A connection takes some round trips, and a new queue disks."""
+
+_TAKEN_WITHIN = 2.0
+"""Seconds of these that a connection may take, from its socket to its end."""
 
 _HEARTBEAT = 15
 """Seconds after which a line that says nothing is looked at, unless the URL says otherwise."""
@@ -48,7 +51,7 @@ def servers_of(urls: Sequence[str], *, client_name: str) -> list[URLParameters]:
             server.heartbeat = _HEARTBEAT
         server.client_properties = {"connection_name": client_name}
         server.connection_attempts = 1
-        server.socket_timeout = server.stack_timeout = ANSWER_WITHIN / 2
+        server.socket_timeout = server.stack_timeout = _TAKEN_WITHIN
         server.blocked_connection_timeout = ANSWER_WITHIN
         servers.append(server)
     return servers
