@@ -164,32 +164,36 @@ class Committer:
         going = True
         began = 0.0
         while going:
-            batch: list[Settlement] = []
-            rings: list[Ring] = []
-            size = 0
             pending = lane.pending.get()
-            until = began + self._pace if self._unhurried() else 0.0
-            while True:
-                if pending is None:
-                    going = False
-                elif isinstance(pending, Settlement):
-                    batch.append(pending)
-                    size += pending.size
-                else:
-                    rings += pending
-                if not going or len(batch) >= MOST_PER_COMMIT or size >= MOST_BYTES_PER_COMMIT:
-                    break
-                try:
-                    left = until - time.monotonic()
-                    pending = lane.pending.get(timeout=left) if left > 0 else lane.pending.get_nowait()
-                except queue.Empty:
-                    break
-            began = time.monotonic()
-            if batch:
-                with lane.free:
+            rings: list[Ring] = []
+            with lane.free:  # while a caller commits by itself, the next batch grows
+                batch, going = self._gathered(lane, pending, rings, began + self._pace if self._unhurried() else 0.0)
+                began = time.monotonic()
+                if batch:
                     self._commit(batch)
             if rings:
                 self._ring(rings)
+
+    def _gathered(
+        self, lane: _Lane, pending: Settlement | Rings | None, rings: list[Ring], until: float
+    ) -> tuple[list[Settlement], bool]:
+        """What is pending, and what comes up to a moment, as far as it fits into one commit; and whether more is to come."""
+        batch: list[Settlement] = []
+        size = 0
+        while pending is not None:
+            if isinstance(pending, Settlement):
+                batch.append(pending)
+                size += pending.size
+            else:
+                rings += pending
+            if len(batch) >= MOST_PER_COMMIT or size >= MOST_BYTES_PER_COMMIT:
+                return batch, True
+            try:
+                left = until - time.monotonic()
+                pending = lane.pending.get(timeout=left) if left > 0 else lane.pending.get_nowait()
+            except queue.Empty:
+                return batch, True
+        return batch, False
 
     def _commit(self, batch: Sequence[Settlement], *, footholds: bool = True) -> None:
         events = _events(batch)

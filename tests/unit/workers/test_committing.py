@@ -170,8 +170,9 @@ def test_one_that_comes_while_another_is_committed_waits_for_its_turn(
     assert inside.wait(PATIENCE)
 
     committer.settle(settlement(1))  # returns
+    committer.put(settlement(2))
     go_on.set()
     leader.join(PATIENCE)
 
-    assert [store.next(), store.next()] == [1, 1]
+    assert [store.next(), store.next()] == [1, 2]
     assert threading.get_ident() not in store.threads
