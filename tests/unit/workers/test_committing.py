@@ -15,6 +15,7 @@ from cnstra.orchestrator.errors import StoreUnavailable
 from cnstra.orchestrator.machine.events import Returned
 from cnstra.orchestrator.store import AppliedBatch
 from cnstra.workers.committing import IN_FLIGHT, MOST_PER_COMMIT, Committer, Settlement
+from support.waiting import eventually
 from support.works import work
 
 PATIENCE = 60.0
@@ -99,7 +100,9 @@ def test_where_nobody_waits_commits_keep_their_pace_or_are_full(
     committer.put(settlement(0))
     assert store.next() == 1
 
-    for number in range(1, MOST_PER_COMMIT + 1):
+    committer.put(settlement(1))
+    eventually(committer._lanes[0].pending.empty, what="the second is waited with")
+    for number in range(2, MOST_PER_COMMIT + 1):
         committer.put(settlement(number))
 
     assert store.next() == MOST_PER_COMMIT
@@ -170,6 +173,7 @@ def test_one_that_comes_while_another_is_committed_waits_for_its_turn(
     assert inside.wait(PATIENCE)
 
     committer.settle(settlement(1))  # returns
+    eventually(committer._lanes[0].pending.empty, what="the committer has it in its hands")
     committer.put(settlement(2))
     go_on.set()
     leader.join(PATIENCE)

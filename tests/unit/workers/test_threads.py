@@ -9,6 +9,7 @@ from queue import Queue
 import pytest
 
 from cnstra.workers.threads import Seat, Threads
+from support.waiting import eventually
 
 PATIENCE = 60.0
 
@@ -105,13 +106,16 @@ def test_a_job_that_raises_takes_no_thread_along(one: Threads, caplog: pytest.Lo
     assert "a call's end could not be taken in" in caplog.text
 
 
-def test_a_thread_that_puts_a_job_comes_for_it_by_itself() -> None:
-    """What a call leads to is begun on the thread that has just made it: no other one has to wake, although one is idle."""
+def test_a_thread_that_puts_a_job_comes_for_it_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a call leads to is begun on the thread that has just made it: nobody is woken for it, although another is idle."""
     threads = Threads(2)
     threads.start()
     begun: Queue[int] = Queue()
+    woken: list[str] = []
 
     def chain(left: int) -> None:
+        if left == 200:  # whoever was woken for the first is here
+            monkeypatch.setattr(threads._change, "notify", lambda: woken.append("one"))
         begun.put(threading.get_ident())
         if left:
             threads.put([lambda: chain(left - 1)])
@@ -119,22 +123,28 @@ def test_a_thread_that_puts_a_job_comes_for_it_by_itself() -> None:
     threads.put([lambda: chain(200)])
 
     assert len({begun.get(timeout=PATIENCE) for _ in range(201)}) == 1
+    assert woken == []
+    monkeypatch.undo()
     threads.stop()
 
 
-def test_what_a_replaced_thread_has_put_is_done_by_another(one: Threads) -> None:
-    """It ends with its job, and does not come for the next one."""
-    stuck, following = Stuck(one), Stuck(one)
+def test_what_a_replaced_thread_puts_is_done_by_another(one: Threads) -> None:
+    """It ends with its job, and does not come for the next one: the thread in its place, which is idle, is woken."""
+    stuck, before, following = Stuck(one), Stuck(one), Stuck(one)
 
-    def put_and_be_stuck() -> None:
-        one.put([following])
+    def be_stuck_and_put() -> None:
         stuck()
+        one.put([following])
 
-    one.put([put_and_be_stuck])
+    one.put([be_stuck_and_put])
     seat, thread = stuck.begun()
-
     one.replace(seat)
+    before.let_go.set()
+    one.put([before])
+    _, other = before.begun()
+    eventually(lambda: one._idle == 1, what="the thread in its place has nothing to do")
+
     stuck.let_go.set()
 
-    assert following.begun()[1] is not thread
+    assert following.begun()[1] is other is not thread
     following.let_go.set()
