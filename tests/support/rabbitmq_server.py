@@ -97,6 +97,7 @@ class RabbitMQ:
 
         def up() -> bool:
             if process.poll() is not None:
+                self._process = None
                 raise RuntimeError(log.read_text())
             return "Server startup complete" in log.read_text()
 
@@ -215,12 +216,26 @@ def running_rabbitmq() -> Iterator[RabbitMQ]:
     scripts = _scripts()
     if scripts is None:
         pytest.skip(_MISSING)
-    node = RabbitMQ(scripts)
+    node = _started(scripts)
     try:
-        node.start()
         yield node
     finally:
         node.end()
+
+
+def _started(scripts: Path) -> RabbitMQ:
+    """Another process of the tests may have taken one of its ports meanwhile: then others are."""
+    for attempt in range(3):
+        node = RabbitMQ(scripts)
+        try:
+            node.start()
+        except RuntimeError:
+            node.end()
+            if attempt == 2:
+                raise
+        else:
+            return node
+    raise AssertionError
 
 
 def _scripts() -> Path | None:
