@@ -302,7 +302,8 @@ class Flows:
     def watched(self, run_id: uuid.UUID, after: int, status: str | None) -> Flow[tuple[str, list[Written]]]:
         """The run's status, and the versions of its context after one, as soon as there are some, or the status is another.
 
-        While the store is away it is asked again. Raises ``RunNotFound``, ``ContextExpired``.
+        A store that goes away meanwhile is asked again; not one that is away at the first look, where no status is known.
+        Raises ``RunNotFound``, ``ContextExpired``, ``StoreUnavailable``.
         """
         pause = _FIRST_PAUSE
         while True:
@@ -310,6 +311,8 @@ class Flows:
                 run = yield from self.row(run_id)
                 written = yield from self._written(run, after)
             except StoreUnavailable:
+                if status is None:
+                    raise
                 pause = _LONGEST_PAUSE
             else:
                 if written and written[0].version != after + 1:

@@ -2,9 +2,9 @@
 
 One ``Hops`` serves one graph in one process. A doorbell (or a nudge) makes the claimer claim as much as there is room for.
 Sync handlers are called on a pool of threads, async ones on one event loop; the watch sees how long they take, and takes the
-claims of those that take too long. What they come to is settled by the committer in batches; nobody waits for his own
-commit. The commit's answer rings for what became ready elsewhere, and a single successor that stayed here goes straight on
-to its call.
+claims of those that take too long. What they come to is settled by the committer in batches; a thread carries its own hop to
+the store only where it would have nothing else to do. The commit's answer rings for what became ready elsewhere, and a single
+successor that stayed here goes straight on to its call.
 """
 
 from __future__ import annotations

@@ -59,7 +59,8 @@ class Threads:
         """Do these, as soon as threads are free. A thread of these that puts them is as good as free: it comes for the first."""
         with self._lock:
             self._jobs.extend(jobs)
-            if len(self._jobs) > hasattr(self._here, "seat"):
+            coming = 1 if hasattr(self._here, "seat") else 0
+            if len(self._jobs) > coming:
                 self._wake()
 
     def seat(self) -> Seat:

@@ -117,8 +117,10 @@ class Run:
         """Every version of its context after one, and every change of its status, as they come, until it has ended.
 
         Nothing is missed, and nothing comes twice, also while Postgres is away for a while; ``change.version`` is what to give as
-        ``after`` to go on another time. Of statuses that come and go within a moment the last is seen. Raises ``ContextExpired``
-        where the retention has taken a version that was to come.
+        ``after`` to go on another time. Of statuses that come and go within a moment the last is seen.
+
+        Raises ``ContextExpired`` where the retention has taken a version that was to come, ``StoreUnavailable`` where Postgres is
+        away at the beginning.
         """
         watch = Watch(after)
         while not watch.is_over:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import partial
 from uuid import UUID
 
 from cnstra.orchestrator.batches import rings_of
@@ -19,8 +18,9 @@ class Supervising:
     def look(
         self, worker: UUID, lease: timedelta, unclaimed_after: timedelta, limit: int
     ) -> PostgresOperation[Findings]:
-        steps = partial(self._look, worker, lease, unclaimed_after, limit)
-        return PostgresOperation("look", lambda _repeated: steps(), at_once=True)
+        return PostgresOperation(
+            "look", lambda _repeated: self._look(worker, lease, unclaimed_after, limit), at_once=True
+        )
 
     def _look(self, worker: UUID, lease: timedelta, unclaimed_after: timedelta, limit: int) -> Steps[Findings]:
         asked = {"worker": worker, "lease": lease, "unclaimed_after": unclaimed_after}

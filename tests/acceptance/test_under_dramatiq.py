@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cnstra import CNS, ConfigurationError, Orchestrator
+from cnstra import ConfigurationError, GraphError, Orchestrator
 from cnstra.running import dramatiq_broker
-from support.apps.sagas import Job, begin, cns
+from support.apps.sagas import Job, begin, cns, nameless
 from support.commands import Servers, WorkerCommand
 from support.waiting import eventually
 
@@ -92,5 +92,5 @@ def test_what_cannot_be_served_is_refused_where_the_broker_is_made(monkeypatch: 
     monkeypatch.delenv("CNSTRA_DATABASE_URL", raising=False)
     with pytest.raises(ConfigurationError, match="CNSTRA_DATABASE_URL"):
         dramatiq_broker(cns, broker=urls["broker"])
-    with pytest.raises(Exception, match="name"):
-        dramatiq_broker(CNS([*cns.neurons]), **urls)
+    with pytest.raises(GraphError, match="without a name"):
+        dramatiq_broker(nameless, **urls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import quote, unquote
 
 from dramatiq import Middleware
@@ -53,7 +54,15 @@ def open_broker(
         plain, namespaces = zip(*map(_without_namespace, _SEVERAL.split(url)), strict=True)
         [namespace] = set(namespaces)
         if scheme.startswith("amqp"):
-            return _rabbitmq(plain, namespace, client_name, wait, outstanding, middleware)
+            return _rabbitmq(
+                plain,
+                client_name,
+                shown=shown(url),
+                namespace=namespace,
+                wait=wait,
+                outstanding=outstanding,
+                middleware=middleware,
+            )
         return RedisDoorbells(
             plain[0],
             shown=shown(url),
@@ -70,14 +79,7 @@ def open_broker(
         ) from None
 
 
-def _rabbitmq(
-    urls: Sequence[str],
-    namespace: str,
-    client_name: str,
-    wait: float,
-    outstanding: int,
-    middleware: Sequence[Middleware],
-) -> Doorbells:
+def _rabbitmq(urls: Sequence[str], client_name: str, **options: Any) -> Doorbells:
     try:
         from cnstra.workers.doorbell.quorum_queues import QuorumDoorbells
         from cnstra.workers.doorbell.rabbit_line import servers_of
@@ -85,14 +87,7 @@ def _rabbitmq(
         raise ConfigurationError(
             f"RabbitMQ needs the package {missing.name!r}, which is not installed: pip install 'cnstra[rabbitmq]'"
         ) from missing
-    return QuorumDoorbells(
-        servers_of(urls, client_name=client_name),
-        shown=";".join(map(shown, urls)),
-        namespace=namespace,
-        wait=wait,
-        outstanding=outstanding,
-        middleware=middleware,
-    )
+    return QuorumDoorbells(servers_of(urls, client_name=client_name), **options)
 
 
 def in_namespace(url: str, namespace: str) -> str:

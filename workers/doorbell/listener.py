@@ -15,6 +15,7 @@ from dramatiq import Actor, Broker, Middleware, Worker
 
 from cnstra.orchestrator.errors import ConfigurationError
 from cnstra.workers.doorbell.brokers import open_broker
+from cnstra.workers.doorbell.doorbells import Doorbells
 from cnstra.workers.doorbell.messages import RING_ACTOR, Hints
 
 OnRing = Callable[[str, Hints], None]
@@ -91,10 +92,7 @@ class DramatiqListener:
         worker, self._worker = self._worker, None
         if worker is None:
             return
-        # Dramatiq stops its consumers last, for their heartbeats. Ours have none, and would go on taking.
-        for consumer in worker.consumers.values():
-            consumer.stop()
-        self._broker.hush()
+        stop_taking(worker)
         worker.stop(timeout=int(timeout * 1000))
         self._broker.close()
 
@@ -103,6 +101,16 @@ class DramatiqListener:
             self._on_ring(queue, activations)
         except Exception:
             _log.exception("A doorbell of queue %r with %d hints was not answered.", queue, len(activations))
+
+
+def stop_taking(worker: Worker) -> None:
+    """Have a dramatiq worker take no more doorbells, at once. By itself it stops its consumers last, for their heartbeats; ours
+    have none, and would go on taking.
+    """
+    for consumer in worker.consumers.values():
+        consumer.stop()
+    if isinstance(worker.broker, Doorbells):
+        worker.broker.hush()
 
 
 def declare_ring(broker: Broker, queues: Sequence[str], answer: Callable[..., None]) -> None:

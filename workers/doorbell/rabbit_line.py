@@ -216,7 +216,7 @@ def _keep_pika_quiet() -> None:
     """It reports each attempt to reach a server that is away, with tracebacks. Bell and listener say so once. What other
     threads do with pika is the application's business.
     """
-    for name, logger in logging.root.manager.loggerDict.items():
+    for name, logger in list(logging.root.manager.loggerDict.items()):  # others may be adding to it
         if name.split(".")[0] == "pika" and isinstance(logger, logging.Logger) and _not_ours not in logger.filters:
             logger.addFilter(_not_ours)
 

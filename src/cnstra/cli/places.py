@@ -5,9 +5,12 @@ The library does not look for the latter: a program that forgot its URL must not
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 from cnstra import settings
+from cnstra.loading import load_context
+from cnstra.orchestrator.blobs import USUAL_PLACE, BlobStore
 from cnstra.servers import Servers, hold
 from cnstra.servers.home import Home
 
@@ -22,6 +25,14 @@ def broker(given: str | None) -> str:
     """The broker's URL. Raises ``ConfigurationError`` when nobody said it and no development server runs."""
     running = None if given else _running()
     return settings.broker_url(given or (running.broker_url if running else None))
+
+
+def contexts(given: Sequence[str] | None) -> tuple[BlobStore | None, str]:
+    """The store of contexts that a client is to have, and its name: the first of ``--context``, or none."""
+    if not given:
+        return None, USUAL_PLACE
+    blobs = load_context(given[0])
+    return blobs.store, blobs.place
 
 
 @cache

@@ -14,8 +14,7 @@ from cnstra.cli.printing import compact, note, say, say_json
 from cnstra.cli.signals import signal_of
 from cnstra.client import Orchestrator, Run, until_ended
 from cnstra.exits import Exit
-from cnstra.loading import load, load_context
-from cnstra.orchestrator.blobs import USUAL_PLACE
+from cnstra.loading import load
 from cnstra.orchestrator.errors import SubmitError
 from cnstra.stores.postgres.reaching import reach
 
@@ -74,8 +73,7 @@ def submit(
     tags, until = tags_of(tag or []), None if deadline is None else limit(deadline)
     database, broker = places.database(database_url), places.broker(broker_url)
     reach(database)
-    given = load_context(context[0]) if context else None
-    store, name = (given.store, given.place) if given else (None, USUAL_PLACE)
+    store, name = places.contexts(context)
     with Orchestrator(cns, database=database, broker=broker, context=store, context_name=name) as orchestrator:
         run = orchestrator.submit(signal, idempotency_key=idempotency_key, priority=priority, tags=tags, deadline=until)
         if not wait:

@@ -13,8 +13,6 @@ from cnstra.cli.options import AsJson, BrokerUrl, Contexts, DatabaseUrl, RunId
 from cnstra.cli.printing import say, say_json, when
 from cnstra.client import Orchestrator
 from cnstra.exits import Exit
-from cnstra.loading import load_context
-from cnstra.orchestrator.blobs import USUAL_PLACE
 from cnstra.orchestrator.watching import Change
 from cnstra.stores.postgres.reaching import reach
 
@@ -39,8 +37,7 @@ def watch(
     """
     database = places.database(database_url)
     reach(database)
-    given = load_context(context[0]) if context else None
-    store, name = (given.store, given.place) if given else (None, USUAL_PLACE)
+    store, name = places.contexts(context)
     with Orchestrator(
         database=database, broker=places.broker(broker_url), context=store, context_name=name
     ) as orchestrator:

@@ -95,8 +95,13 @@ def _about(record: logging.LogRecord) -> dict[str, Any]:
     work = next((one for one in given if isinstance(one, Work | Identity)), None)
     if work is None:
         return {}
-    of_work = {"activation_id": work.activation_id, "neuron": work.neuron}
-    return {"run_id": str(work.run_id), **of_work, "attempt": work.attempt, "try_number": work.try_number}
+    return {
+        "run_id": str(work.run_id),
+        "activation_id": work.activation_id,
+        "neuron": work.neuron,
+        "attempt": work.attempt,
+        "try_number": work.try_number,
+    }
 
 
 def _secrets(url: str) -> set[str]:

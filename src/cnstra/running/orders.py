@@ -7,9 +7,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Literal
 
 from cnstra.loading import named_context
+from cnstra.running.logs import Form
 from cnstra.workers.settings import WorkerSettings
 
 DRAIN = b"drain"
@@ -34,7 +34,7 @@ class Orders:
     lease: float
     drain: float
     log_level: str
-    log_format: Literal["text", "json"] = "text"
+    log_format: Form = "text"
     contexts: tuple[str, ...] = ()
     transactions: int | None = None
     debug: bool = False

@@ -28,8 +28,7 @@ from cnstra.orchestrator.ports import door
 from cnstra.running.life import Life, check_queues
 from cnstra.running.orders import Orders
 from cnstra.workers.doorbell.brokers import open_broker
-from cnstra.workers.doorbell.doorbells import Doorbells
-from cnstra.workers.doorbell.listener import declare_ring
+from cnstra.workers.doorbell.listener import declare_ring, stop_taking
 from cnstra.workers.doorbell.messages import Hints
 
 _log = logging.getLogger("cnstra.worker")
@@ -79,7 +78,7 @@ def dramatiq_broker(
         queues=None if queues is None else tuple(queues),
         lease=lease,
         drain=drain,
-        log_level="",
+        log_level="",  # dramatiq sets the logs up
         contexts=tuple(contexts),
         transactions=transactions,
     )
@@ -117,12 +116,9 @@ class _LifeUnderDramatiq(Middleware):
         threading.Thread(target=self._attend, args=(life,), name="cnstra-attend", daemon=True).start()
         life.begin()
 
-    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         self._stopping = True
-        for consumer in worker.consumers.values():
-            consumer.stop()  # dramatiq does that after this, and they would take doorbells that nobody answers
-        if isinstance(broker, Doorbells):
-            broker.hush()
+        stop_taking(worker)  # what it took from now on, nobody would answer
         if self._life is not None:
             self._life.drain()
             if not self._ended.wait(self._orders.drain + _GRACE):

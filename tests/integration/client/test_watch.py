@@ -17,6 +17,7 @@ from cnstra import (
     ContextExpired,
     Orchestrator,
     RunNotFound,
+    StoreUnavailable,
     collateral,
     neuron,
 )
@@ -143,6 +144,15 @@ def test_nothing_is_missed_and_nothing_comes_twice_though_postgres_is_away(own_s
 
         assert versions([first, *rest]) == [(n + 1, {"last": 5 - 2 * n}) for n in range(3)]
         assert rest[-1].status == "completed"
+
+
+def test_a_database_that_is_away_from_the_beginning_is_an_error() -> None:
+    """A URL that leads nowhere must not be waited for without a word."""
+    with (
+        Orchestrator(database="postgresql://nobody@127.0.0.1:1/nothing", broker="redis://127.0.0.1:1/0") as client,
+        pytest.raises(StoreUnavailable),
+    ):
+        next(client.watch(SystemEntropy().run_id()))
 
 
 def test_a_run_that_there_is_not_cannot_be_watched(client: Orchestrator) -> None:

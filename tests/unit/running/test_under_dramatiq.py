@@ -24,7 +24,8 @@ class Consumer:
 class Worker:
     """Dramatiq's, as far as its hooks see it."""
 
-    def __init__(self, told: list[str]) -> None:
+    def __init__(self, broker: Any, told: list[str]) -> None:
+        self.broker = broker
         self.consumers = {queue: Consumer(told) for queue in ("one", "two")}
 
 
@@ -42,7 +43,7 @@ def test_consumers_stop_before_handlers_are_waited_for(monkeypatch: pytest.Monke
 
     life._life = Life()  # type: ignore[assignment]
 
-    life.before_worker_shutdown(broker, Worker(told))  # type: ignore[arg-type]
+    life.before_worker_shutdown(broker, Worker(broker, told))  # type: ignore[arg-type]
 
     assert told == ["consumer", "consumer", "hush", "drain"]
 
