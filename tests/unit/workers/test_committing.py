@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from queue import Queue
 from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from cnstra.orchestrator.errors import StoreUnavailable
 from cnstra.orchestrator.machine.events import Returned
+from cnstra.orchestrator.ports import Ring
 from cnstra.orchestrator.store import AppliedBatch
 from cnstra.workers.committing import IN_FLIGHT, MOST_PER_COMMIT, Committer, Settlement
+from support.ringing import ring_of
 from support.waiting import eventually
 from support.works import work
 
@@ -29,8 +32,11 @@ class CountingStore:
         self.batches: Queue[int] = Queue()
         self.threads: list[int] = []
         self.away = False
+        self.rings: tuple[Ring, ...] = ()
+        self.footholds: list[Any] = []
 
     def apply(self, events: list[Any]) -> int:
+        self.footholds += [event.work.foothold for event in events]
         return len(events)
 
     def run(self, count: int) -> AppliedBatch:
@@ -39,8 +45,10 @@ class CountingStore:
             self.away = False
             raise StoreUnavailable("just for once")
         self.batches.put(count)
+        if self.footholds[-1] is not None:  # somebody else has moved the run
+            return AppliedBatch(answers=(), rings=(), left=(0,))
         answers: Any = (None,) * count
-        return AppliedBatch(answers=answers, rings=(), left=())
+        return AppliedBatch(answers=answers, rings=self.rings, left=())
 
     def next(self) -> int:
         return self.batches.get(timeout=PATIENCE)
@@ -51,8 +59,23 @@ def store() -> CountingStore:
     return CountingStore()
 
 
+class Bell:
+    """Notes what was rung, and on which thread."""
+
+    def __init__(self) -> None:
+        self.rung: Queue[tuple[list[Ring], int]] = Queue()
+
+    def ring(self, rings: Sequence[Ring]) -> None:
+        self.rung.put((list(rings), threading.get_ident()))
+
+
 @pytest.fixture
-def committer_of(store: CountingStore) -> Iterator[Callable[[bool], Committer]]:
+def bell() -> Bell:
+    return Bell()
+
+
+@pytest.fixture
+def committer_of(store: CountingStore, bell: Bell) -> Iterator[Callable[[bool], Committer]]:
     """Makes committers, by whether nobody waits for them; these would wait an hour from one commit to the next."""
     with ExitStack() as stack:
 
@@ -60,7 +83,7 @@ def committer_of(store: CountingStore) -> Iterator[Callable[[bool], Committer]]:
             nothing: Any = lambda *_: None  # noqa: E731
             committer = Committer(
                 store,  # type: ignore[arg-type]
-                nothing,
+                bell,  # type: ignore[arg-type]
                 before=nothing,
                 settled=nothing,
                 refused=nothing,
@@ -180,3 +203,29 @@ def test_one_that_comes_while_another_is_committed_waits_for_its_turn(
 
     assert [store.next(), store.next()] == [1, 2]
     assert threading.get_ident() not in store.threads
+
+
+def test_what_a_callers_commit_makes_ready_is_rung_for_and_not_by_the_caller(
+    store: CountingStore, bell: Bell, committer_of: Callable[[bool], Committer]
+) -> None:
+    """A broker that hangs would hold up a thread that has calls to make."""
+    store.rings = (ring_of(1),)
+
+    committer_of(False).settle(settlement(0))
+
+    rung, thread = bell.rung.get(timeout=PATIENCE)
+    assert rung == [*store.rings]
+    assert thread != threading.get_ident() == store.threads[0]
+
+
+def test_what_a_callers_commit_leaves_is_settled_as_any_other(
+    store: CountingStore, committer_of: Callable[[bool], Committer]
+) -> None:
+    """Its foothold is gone: the committer settles it again, without one."""
+    one = settlement(0)
+    on_a_foothold = replace(one, work=replace(one.work, foothold="a foothold"))  # type: ignore[arg-type]
+
+    committer_of(False).settle(on_a_foothold)
+
+    assert [store.next(), store.next()] == [1, 1]
+    assert store.footholds == ["a foothold", None]
