@@ -46,6 +46,15 @@ _FACTS_SQL = (
 _UNINDEXED = re.compile(r"\bUNINDEXED\((\w+\.\w+)\)")
 _UNINDEXED_SQL = r"(\1 || '')"
 
+# What an activation has begun. The child of a plain chain has the number after its parent's; the index has all others.
+_CHILDREN = re.compile(r"\bCHILDREN\((\w+)\)")
+_CHILDREN_SQL = (
+    r"(select * from cnstra.activation where run_id = \1.run_id and activation_id = \1.activation_id + 1 "
+    r"and parent_activation_id = \1.activation_id union all "
+    r"select * from cnstra.activation where run_id = \1.run_id and parent_activation_id = \1.activation_id "
+    r"and parent_activation_id <> activation_id - 1)"
+)
+
 _MACROS = {
     _SKILL: _SKILL_SQL,
     _UNBLOCKED: _UNBLOCKED_SQL,
@@ -53,6 +62,7 @@ _MACROS = {
     _DOOR: _DOOR_SQL,
     _CLAIMED: _CLAIMED_SQL,
     _FACTS: _FACTS_SQL,
+    _CHILDREN: _CHILDREN_SQL,
 }
 
 # Arrays side by side, as rows. Postgres would carry out each ``unnest`` of ``from unnest(a, b, …)`` by itself, into a store

@@ -14,6 +14,7 @@ from cnstra.orchestrator.machine.events import RetryAsked
 from cnstra.orchestrator.store import RunChoice, RunEvent
 from cnstra.stores.postgres import PostgresStore, migrate, migrating
 from cnstra.stores.postgres.statements import statements
+from support.partitions import partition
 from support.plans import numbered
 from support.views import VIEWS
 from support.waiting import eventually
@@ -133,6 +134,23 @@ def test_a_newer_schema_serves_the_release_before_it(database_url: str) -> None:
     store.close()
     with pytest.raises(SchemaError, match=r"9999.*upgrade cnstra"):
         migrate(database_url)
+
+
+def test_tables_on_partitions_take_later_migrations(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were partitioned by an older release: what a later one sets of a table is set of each partition of it."""
+    known = migrating.migrations()
+    monkeypatch.setattr(migrating, "migrations", lambda: known[:3])
+    migrate(empty_database_url)
+    partition(empty_database_url)
+    monkeypatch.undo()
+    assert migrate(empty_database_url) == [name for _, name in known[3:]]
+    with psycopg.connect(empty_database_url) as connection:
+        rows = connection.execute(
+            "select i.inhparent::regclass::text, 'fillfactor=60' = any(c.reloptions), count(*) > 12 "
+            "from pg_inherits i join pg_class c on c.oid = i.inhrelid "
+            "where i.inhparent in ('cnstra.activation'::regclass, 'cnstra.run'::regclass) group by 1, 2 order by 1"
+        ).fetchall()
+    assert rows == [("cnstra.activation", True, True), ("cnstra.run", True, True)]
 
 
 # -- what lies over it -----------------------------------------------------------------------------------------

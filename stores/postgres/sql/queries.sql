@@ -199,7 +199,7 @@ returning a.run_id, a.activation_id
 -- The successors of an activation that its own worker kept when it was settled.
 select c.activation_id
 from cnstra.activation p
-join cnstra.activation c on c.run_id = p.run_id and c.parent_activation_id = p.activation_id
+cross join lateral CHILDREN(p) c
 where p.run_id = %(run_id)s and p.activation_id = %(activation_id)s
   and c.status = 'running' and c.worker = p.worker and c.nonce = p.nonce
 order by c.activation_id
@@ -217,8 +217,8 @@ select k.run_id, k.activation_id, s.ordinal, s.collateral, s.payload::text
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[]) k (run_id, activation_id)
 cross join lateral (
     (select distinct on (c.ordinal, c.path) c.ordinal, c.activation_id as place, c.collateral, c.payload
-     from cnstra.activation c
-     where c.run_id = k.run_id and c.parent_activation_id = k.activation_id and c.origin = ''
+     from CHILDREN(k) c
+     where c.origin = ''
      order by c.ordinal, c.path, c.activation_id)
     union all
     select (o ->> 'ordinal')::integer, 0, o ->> 'collateral', o -> 'payload'

@@ -45,8 +45,13 @@ select a.run_id, a.activation_id, a.parent_activation_id, a.attempt, a.neuron, a
            select jsonb_agg(jsonb_build_object('collateral', s.collateral, 'payload', s.payload) order by s.ordinal, s.place)
            from ((select distinct on (c.ordinal, c.path) c.ordinal, c.activation_id as place,
                          to_jsonb(c.collateral) as collateral, c.payload
-                  from cnstra.activation c
-                  where c.run_id = a.run_id and c.parent_activation_id = a.activation_id and c.origin = ''
+                  from (select * from cnstra.activation
+                        where run_id = a.run_id and activation_id = a.activation_id + 1 and parent_activation_id = a.activation_id
+                        union all
+                        select * from cnstra.activation
+                        where run_id = a.run_id and parent_activation_id = a.activation_id
+                          and parent_activation_id <> activation_id - 1) c
+                  where c.origin = ''
                   order by c.ordinal, c.path, c.activation_id)
                  union all
                  select (o ->> 'ordinal')::integer, 0, o -> 'collateral', o -> 'payload'
