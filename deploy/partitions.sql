@@ -9,6 +9,8 @@ do $$
 declare
     whole text;
     options text;
+    definitions text[];                            -- of its indexes, under their own names: migrations that follow know these
+    definition text;
 begin
     if exists (select from cnstra.run) then
         raise exception 'cnstra.run holds runs: partitions are made of empty tables';
@@ -20,12 +22,24 @@ begin
         join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0] and a.attname = 'run_id'
         where c.relnamespace = 'cnstra'::regnamespace and c.relkind = 'r'
     loop
+        select coalesce(' with (' || array_to_string(c.reloptions, ', ') || ')', ''),
+               array(select case when i.indisprimary
+                                 then format('alter table cnstra.%I add constraint %I ', whole, k.relname) || pg_get_constraintdef(p.oid)
+                                 else pg_get_indexdef(i.indexrelid) end
+                     from pg_index i
+                     join pg_class k on k.oid = i.indexrelid
+                     left join pg_constraint p on p.conindid = i.indexrelid and p.contype = 'p'
+                     where i.indrelid = c.oid)
+        into options, definitions
+        from pg_class c where c.oid = format('cnstra.%I', whole)::regclass;
         execute format('alter table cnstra.%1$I rename to %2$I', whole, whole || '_whole');
-        execute format('create table cnstra.%1$I (like cnstra.%2$I including all) partition by range (run_id)', whole, whole || '_whole');
-        select coalesce(' with (' || array_to_string(c.reloptions, ', ') || ')', '') into options
-        from pg_class c where c.oid = format('cnstra.%I', whole || '_whole')::regclass;
-        execute format('create table cnstra.%2$I partition of cnstra.%1$I default', whole, whole || '_other') || options;
+        execute format('create table cnstra.%1$I (like cnstra.%2$I including all excluding indexes) partition by range (run_id)',
+                       whole, whole || '_whole');
         execute format('drop table cnstra.%1$I cascade', whole || '_whole');
+        foreach definition in array definitions loop
+            execute definition;
+        end loop;
+        execute format('create table cnstra.%2$I partition of cnstra.%1$I default', whole, whole || '_other') || options;
     end loop;
 end $$;
 

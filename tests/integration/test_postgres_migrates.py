@@ -146,11 +146,11 @@ def test_tables_on_partitions_take_later_migrations(empty_database_url: str, mon
     assert migrate(empty_database_url) == [name for _, name in known[3:]]
     with psycopg.connect(empty_database_url) as connection:
         rows = connection.execute(
-            "select i.inhparent::regclass::text, 'fillfactor=60' = any(c.reloptions), count(*) > 12 "
-            "from pg_inherits i join pg_class c on c.oid = i.inhrelid "
+            "select w.relname, 'fillfactor=60' = any(c.reloptions), count(*) > 12 "
+            "from pg_inherits i join pg_class c on c.oid = i.inhrelid join pg_class w on w.oid = i.inhparent "
             "where i.inhparent in ('cnstra.activation'::regclass, 'cnstra.run'::regclass) group by 1, 2 order by 1"
         ).fetchall()
-    assert rows == [("cnstra.activation", True, True), ("cnstra.run", True, True)]
+    assert rows == [("activation", True, True), ("run", True, True)]
 
 
 # -- what lies over it -----------------------------------------------------------------------------------------
