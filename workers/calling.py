@@ -8,7 +8,7 @@ on the two sides of the call itself, which the engine makes in a thread or on th
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -22,7 +22,7 @@ from cnstra.orchestrator.errors import ContextConflict, OutputError, PayloadErro
 from cnstra.orchestrator.graph import CNS, Collateral, Compensation, MemberFailure, Signal, normalise_outputs
 from cnstra.orchestrator.graph.dendrites import Emission
 from cnstra.orchestrator.graph.network import AnyDendrite
-from cnstra.orchestrator.machine.events import FailedTry, Succeeded
+from cnstra.orchestrator.machine.events import FailedTry, Scattered, Succeeded
 from cnstra.orchestrator.machine.records import Compensable, Failure, Output, Target
 from cnstra.orchestrator.retry import (
     DEFAULT_POLICY,
@@ -46,6 +46,10 @@ LONGEST_ERROR = 10_000
 LONGEST_TRACEBACK = 100_000
 MOST_PER_HOP = 64 * 1024 * 1024
 """Characters that one hop may write: a statement far larger cuts its connection, and would hold up a batch for ever."""
+
+
+Stay = Callable[[Target, int], int]
+"""How many activations of so many, for a target, may stay in this worker."""
 
 
 class Call(Struct):
@@ -161,8 +165,9 @@ class Caller:
 
     # -- after the call ----------------------------------------------------------------------------------------
 
-    def conclude(self, call: Call, returned: Any, *, seconds: float, stay: bool) -> Succeeded | FailedTry:
-        """The event of a handler that returned. ``stay`` asks to keep a single successor in this worker."""
+    def conclude(self, call: Call, returned: Any, *, seconds: float, stay: Stay | None) -> Succeeded | FailedTry:
+        """The event of a handler that returned. With ``stay`` a single successor is to be kept in this worker, and as many
+        members of a scatter as that allows."""
         try:
             call.emissions = self._emissions(call, returned)
             policy = self._policy(call.work, call.dendrite)
@@ -185,10 +190,11 @@ class Caller:
             raise OutputError(f"{call.work}: it returned a {type(returned).__name__}; a compensation emits nothing")
         return []
 
-    def _succeeded(self, call: Call, *, stay: bool) -> Succeeded:
+    def _succeeded(self, call: Call, *, stay: Stay | None) -> Succeeded:
         emitted = emitted_by(self._cns, call.emissions or (), call.work)
-        if stay:
+        if stay is not None:
             _keep_one(emitted.targets, self._queues)
+            emitted.scattered = [_keep_members(one, self._queues, stay) for one in emitted.scattered]
         event = Succeeded(
             fence=call.work.fence,
             targets=tuple(emitted.targets),
@@ -208,7 +214,9 @@ class Caller:
             )
         return event
 
-    def take_in(self, call: Call, newest: Mapping[str, Slot], *, seconds: float, stay: bool) -> Succeeded | FailedTry:
+    def take_in(
+        self, call: Call, newest: Mapping[str, Slot], *, seconds: float, stay: Stay | None
+    ) -> Succeeded | FailedTry:
         """The event again, after others wrote what this hop also wrote: by its updates, or by the dendrite's policy."""
         try:
             view = view_of(call.context)
@@ -357,3 +365,15 @@ def _keep_one(targets: list[Target], queues: frozenset[str]) -> None:
         if target.delay is None and target.at is None and not target.limited:
             targets[place] = replace(target, here=target.queue in queues)
             return
+
+
+def _keep_members(scattered: Scattered, queues: frozenset[str], stay: Stay) -> Scattered:
+    """Ask for the first members, as far as this worker has room for them: of the first dendrite that hears them, as above."""
+    for place, target in enumerate(scattered.targets):
+        if not target.limited and target.queue in queues:
+            here = stay(target, min(len(scattered.payloads), scattered.limit or len(scattered.payloads)))
+            asked = replace(target, here=here > 0)
+            return replace(
+                scattered, here=here, targets=(*scattered.targets[:place], asked, *scattered.targets[place + 1 :])
+            )
+    return scattered

@@ -27,6 +27,9 @@ _MOMENT = 0.02
 _WEIGHT = 0.05
 """Of a call's time in the average of all: it takes some dozens to be believed."""
 
+MOST_STAYING = 2_000
+"""Claims beyond which nothing but a single successor stays, however quick the handlers are."""
+
 MOST_SETTLING = 2_000
 """Claims whose calls have ended, and that the store has not settled yet."""
 
@@ -60,6 +63,7 @@ class _Held(Struct):
     takes_room: bool = True
     began: float | None = None
     size: int = 0
+    promised: dict[bool, int] | None = None
 
 
 class Holdings:
@@ -80,6 +84,7 @@ class Holdings:
         self._waiting: dict[Key, Job] = {}  # for a thread, or the event loop
         self._waited: set[Key] = set()  # of these, what the last look at them found waiting
         self._taken = {False: 0, True: 0}  # the room that is taken, by whether it is for async handlers
+        self._promised = {False: 0, True: 0}  # room for what is to stay here of hops that are not settled yet
         self._settling = 0
         self._bytes = 0
         self._usual = 1.0  # seconds that a sync call takes
@@ -100,7 +105,7 @@ class Holdings:
         """Below zero where successors were kept beyond it."""
         if self._bytes >= MOST_BYTES_SETTLING:
             return 0
-        left = [self._most(kind) - self._taken[kind] for kind in kinds]
+        left = [self._most(kind) - self._taken[kind] - self._promised[kind] for kind in kinds]
         return min(*left, MOST_SETTLING - self._settling) if left else 0
 
     def _most(self, kind: bool) -> int:
@@ -110,7 +115,27 @@ class Holdings:
     def _ahead(self) -> int:
         if self._stalled:
             return 0
-        return max(self._threads, min(MOST_AHEAD, int(self._threads * _MOMENT / max(self._usual, 1e-6))))
+        return max(self._threads, min(MOST_AHEAD, self._in_a_moment))
+
+    @property
+    def _in_a_moment(self) -> int:
+        """So many calls the threads work off in a moment."""
+        return int(self._threads * _MOMENT / max(self._usual, 1e-6))
+
+    def promise(self, work: Work, wanted: int, *, is_async: bool) -> int:
+        """Room, beyond what is claimed, for calls that are to stay here once ``work`` is settled: as many of those wanted as
+        there are threads for, or as would be over before anybody else could have claimed them.
+        """
+        with self._lock:
+            held = self._held.get(key_of(work.run_id, work.fence))
+            if held is None or self._stalled:
+                return 0
+            most = self._coroutines if is_async else max(self._threads, min(MOST_STAYING, self._in_a_moment))
+            given = max(min(wanted, most - self._taken[is_async] - self._promised[is_async]), 0)
+            promised = held.promised = held.promised or {}
+            promised[is_async] = promised.get(is_async, 0) + given
+            self._promised[is_async] += given
+            return given
 
     # -- one claim's way -------------------------------------------------------------------------------------------
 
@@ -170,6 +195,8 @@ class Holdings:
                 else:
                     self._settling -= 1
                 self._bytes -= held.size
+                for kind, promised in (held.promised or {}).items():
+                    self._promised[kind] -= promised
             self._tell(before - len(self._held))
 
     def _tell(self, freed: int) -> None:

@@ -27,12 +27,12 @@ from cnstra.orchestrator.errors import CnstraError, ContextLost, DataRefused, Ma
 from cnstra.orchestrator.graph import CNS, Signal
 from cnstra.orchestrator.machine.events import FailedTry, Returned, Succeeded
 from cnstra.orchestrator.machine.plans import Verdict
-from cnstra.orchestrator.machine.records import BlobRef, Failure
+from cnstra.orchestrator.machine.records import BlobRef, Failure, Target
 from cnstra.orchestrator.ports import Bell, Entropy
 from cnstra.orchestrator.run_context import lifeline_of, view_of
 from cnstra.orchestrator.slots import Slot, Snapshot
 from cnstra.orchestrator.store import Applied, Report, Store, Work
-from cnstra.workers.calling import Call, Caller
+from cnstra.workers.calling import Call, Caller, Stay
 from cnstra.workers.claiming import Claimer, Skills
 from cnstra.workers.committing import Committer, Settlement
 from cnstra.workers.coroutines import Coroutines
@@ -271,7 +271,7 @@ class Hops:
         seconds = time.monotonic() - job.claimed
         for name in view_of(call.context).unassigned():
             _log.warning("%s was changed in place and not assigned: the change is lost", name)
-        event = self._caller.conclude(call, returned, seconds=seconds, stay=self._stays(job.streak))
+        event = self._caller.conclude(call, returned, seconds=seconds, stay=self._stay(job.work, job.streak))
         return Settlement(work=job.work, event=event, call=call, seconds=seconds, streak=job.streak)
 
     def _failed(self, job: Job, call: Call, error: BaseException) -> Settlement | None:
@@ -289,8 +289,15 @@ class Hops:
         after = "failed for good" if event.retry_after is None else f"again in {event.retry_after:.3f} s"
         _log.info("%s, try %d: %s; %s", work, work.try_number, event.failure.error_type, after)
 
-    def _stays(self, streak: int) -> bool:
-        return streak < self._settings.streak and self._claimer.is_calm and not self._shut()
+    def _stay(self, work: Work, streak: int) -> Stay | None:
+        """Whether successors of work may stay here; and how many members of a scatter."""
+        if streak >= self._settings.streak or not self._claimer.is_calm or self._shut():
+            return None
+        return partial(self._members_stay, work)
+
+    def _members_stay(self, work: Work, target: Target, wanted: int) -> int:
+        is_async = self.skills.is_async(target.neuron, target.collateral, False)
+        return self._holdings.promise(work, wanted, is_async=is_async)
 
     # -- calls that take too long ------------------------------------------------------------------------------
 
@@ -412,7 +419,7 @@ class Hops:
         call, seconds = settlement.call, settlement.seconds
         if call is None or not isinstance(settlement.event, Succeeded):
             raise RuntimeError(f"{settlement.work}: stale values for a hop that wrote none")
-        event = self._caller.take_in(call, newest, seconds=seconds, stay=self._stays(settlement.streak))
+        event = self._caller.take_in(call, newest, seconds=seconds, stay=self._stay(settlement.work, settlement.streak))
         return replace(settlement, event=event, turn=settlement.turn + 1)
 
     def _context_lost(self, settlement: Settlement, error: CnstraError) -> None:

@@ -36,7 +36,9 @@ class Gatherer(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Scattered(Struct, frozen=True, kw_only=True, gc=False):
-    """A fan-out as one group: each payload starts ``targets``, at most ``limit`` members at once."""
+    """A fan-out as one group: each payload starts ``targets``, at most ``limit`` members at once. Of the first ``here`` members
+    the settling worker keeps what is for targets that ask for that.
+    """
 
     ordinal: int
     collateral: str
@@ -44,6 +46,7 @@ class Scattered(Struct, frozen=True, kw_only=True, gc=False):
     targets: tuple[Target, ...]
     gatherers: tuple[Gatherer, ...] = ()
     limit: int | None = None
+    here: int = 0
 
 
 class Succeeded(Struct, frozen=True, kw_only=True, gc=False):

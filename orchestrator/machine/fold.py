@@ -192,7 +192,7 @@ class _Events(Folding):
         )
         kept = self.start(activation, event.targets)
         for scattered in event.scattered:
-            groups.scatter(self, activation, scattered)
+            kept += groups.scatter(self, activation, scattered)
         for expected in event.expected:
             waiting.expect(self, activation, expected)
         return Answer(verdict=Verdict.APPLIED, kept=kept, version=self.plan.run.context_version)

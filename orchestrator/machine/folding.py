@@ -188,11 +188,15 @@ class Folding:
             self.heads[slot] = self.plan.heads[slot] = version if text is not None else -version
         return version
 
+    @property
+    def may_stay(self) -> bool:
+        """Whether what begins in the run may be claimed at once."""
+        return self.plan.run.alone is None and self.plan.run.status is not RunStatus.PAUSED
+
     def start(self, parent: Activation, targets: tuple[Target, ...]) -> tuple[int, ...]:
         """The activations that the hop's signals start; answers which of them the settling worker keeps."""
         kept = []
-        run = self.plan.run
-        may_stay = run.alone is None and run.status is not RunStatus.PAUSED
+        run, may_stay = self.plan.run, self.may_stay
         for target in targets:
             number = self.plan.run.last_activation + 1
             if run.ending is not None:

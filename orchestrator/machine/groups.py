@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.events import Scattered, Succeeded
@@ -119,10 +120,12 @@ def _collector(folding: Folding, path: Path, collateral: str) -> tuple[int, int]
 # -- scatters ------------------------------------------------------------------------------------------------------
 
 
-def scatter(folding: Folding, parent: Activation, scattered: Scattered) -> None:
-    """Begin a group: its gathers wait, its first members start; an empty one has ended already."""
+def scatter(folding: Folding, parent: Activation, scattered: Scattered) -> tuple[int, ...]:
+    """Begin a group: its gathers wait, its first members start; an empty one has ended already. Answers which activations the
+    settling worker keeps.
+    """
     if folding.plan.run.ending is not None:
-        return
+        return ()
     group_id = folding.plan.run.last_group + 1
     folding.run(last_group=group_id)
     size = len(scattered.payloads)
@@ -134,7 +137,7 @@ def scatter(folding: Folding, parent: Activation, scattered: Scattered) -> None:
         size=size,
         limit=scattered.limit,
         path=parent.path,
-        targets=scattered.targets,
+        targets=tuple(replace(target, here=False) for target in scattered.targets),
         gatherings=tuple(
             Gathering(
                 activation_id=_wait(folding, parent, gatherer.target, group_id, empty=not size),
@@ -152,9 +155,10 @@ def scatter(folding: Folding, parent: Activation, scattered: Scattered) -> None:
         member = Member(group_id=group_id, member=number, payload=payload if keeps else None)
         folding.members[group_id, number] = member
         folding.plan.new_members.append(member)
-    _start(folding, group, dict(enumerate(scattered.payloads[:at_once])))
+    kept = _start(folding, group, dict(enumerate(scattered.payloads[:at_once])), _holder(folding, parent, scattered))
     folding.groups[group_id] = replace(group, started=at_once, running=at_once, closed=not size)
     folding.plan.scattered.append(folding.groups[group_id])
+    return kept
 
 
 def _wait(folding: Folding, parent: Activation, target: Target, group_id: int, *, empty: bool) -> int:
@@ -180,22 +184,44 @@ def _wait(folding: Folding, parent: Activation, target: Target, group_id: int, *
     return number
 
 
-def _start(folding: Folding, group: Group, payloads: Mapping[int, str]) -> None:
-    """Begin members: all that begin at once are counted at once."""
+class _Holder(Struct, frozen=True):
+    """Who keeps members as they begin: of the first ``most`` what is for this one of the group's targets, by its place."""
+
+    parent: Activation
+    target: int
+    most: int
+
+
+def _holder(folding: Folding, parent: Activation, scattered: Scattered) -> _Holder | None:
+    asked = next((place for place, target in enumerate(scattered.targets) if target.here and not target.limited), None)
+    return None if asked is None or not folding.may_stay else _Holder(parent, asked, scattered.here)
+
+
+def _start(
+    folding: Folding, group: Group, payloads: Mapping[int, str], holder: _Holder | None = None
+) -> tuple[int, ...]:
+    """Begin members: all that begin at once are counted at once. Answers which activations are kept."""
     number = folding.plan.run.last_activation
-    for member, payload in payloads.items():
+    kept: list[int] = []
+    for begun_before, (member, payload) in enumerate(payloads.items()):
         place = (group.group_id, member)
         path = (*group.path, place)
-        for target in group.targets:
+        for which, target in enumerate(group.targets):
             number += 1
+            held_by = None
+            if holder is not None and which == holder.target and begun_before < holder.most:
+                held_by = holder.parent
+                kept.append(number)
             folding.plan.created.append(
                 NewActivation(
                     activation_id=number,
                     parent=group.parent,
                     target=replace(target, payload=payload),
                     attempt=folding.plan.run.attempt,
-                    status=ActivationStatus.READY,
-                    blocked=folding.blocked(target),
+                    status=ActivationStatus.READY if held_by is None else ActivationStatus.RUNNING,
+                    worker=None if held_by is None else held_by.worker,
+                    nonce=None if held_by is None else held_by.nonce,
+                    blocked=folding.blocked(target) if held_by is None else None,
                     available_at=folding.now,
                     path=path,
                 )
@@ -205,6 +231,7 @@ def _start(folding: Folding, group: Group, payloads: Mapping[int, str]) -> None:
     begun_now = len(payloads) * len(group.targets)
     folding.run(last_activation=number)
     folding.count(group.path, outstanding=begun_now, active=begun_now)
+    return tuple(kept)
 
 
 # -- the ends of members and groups --------------------------------------------------------------------------------

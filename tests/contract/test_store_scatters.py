@@ -283,6 +283,88 @@ def test_a_member_that_loses_its_worker_is_tried_again_within_its_group(world: W
     assert results_of(worker.claim_one()) == [1, 2]
 
 
+# -- members that stay with the worker that settles ------------------------------------------------------------
+
+
+def staying(world: World, worker: Worker, *payloads: str, **options: Any) -> tuple[UUID, tuple[Work, ...]]:
+    """A run whose first hop has scattered, and wrote; and the members that its worker holds."""
+    run_id = world.submit("ship")
+    one = succeeded(
+        worker.claim_one(), lambda ctx: ctx.set({"a": 1}), targets=[], scattered=[scatter(*payloads, **options)]
+    )
+    return run_id, world.settle(one).kept
+
+
+def test_g11_the_first_members_stay_where_they_are_asked_to_and_others_have_the_rest(world: World) -> None:
+    """What stays is held, and sees what its parent wrote; of several dendrites that hear it, it is one."""
+    worker, other = world.worker(), world.worker()
+    run_id, kept = staying(world, worker, "1", "2", "3", to=("stock", "bank"), gather=("report",), here=2)
+    assert [(work.neuron, work.payload, work.try_number) for work in kept] == [("stock", "1", 1), ("stock", "2", 1)]
+    assert {work.snapshot.version for work in kept} == {1}
+    rest = other.claim()
+    assert [(work.neuron, work.payload) for work in rest] == [
+        ("bank", "1"),
+        ("bank", "2"),
+        ("stock", "3"),
+        ("bank", "3"),
+    ]
+    assert (world.row(run_id)["outstanding"], worker.claim()) == (6, [])
+    for work in (*kept, *(one for one in rest if one.payload == "3" and one.neuron == "stock")):
+        give(world, work)
+    for work in rest:
+        world.settle(succeeded(work))
+    assert results_of(worker.claim_one()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("limit", "here"), [(None, 9), (2, 9), (2, 1)])
+def test_no_more_members_stay_than_begin(world: World, limit: int | None, here: int) -> None:
+    """With a limit, those that begin later are anybody's."""
+    worker = world.worker()
+    _, kept = staying(world, worker, "1", "2", "3", limit=limit, here=here)
+    begun = 3 if limit is None else limit
+    assert [work.payload for work in kept] == ["1", "2", "3"][: min(begun, here)]
+    assert [work.payload for work in worker.claim()] == ["1", "2", "3"][len(kept) : begun]
+    give(world, kept[0])
+    assert [work.payload for work in worker.claim()] == (["3"] if limit else [])
+
+
+def test_members_that_pass_a_limit_of_their_neuron_do_not_stay(world: World) -> None:
+    _, kept = staying(world, world.worker(), "1", "2", here=2, limited=True)
+    assert kept == ()
+
+
+@pytest.mark.parametrize("ask", [pause_asked, cancel_asked], ids=["paused", "cancelled"])
+def test_nor_do_those_of_a_run_that_does_not_go_on(world: World, ask: Any) -> None:
+    worker = world.worker()
+    run_id = world.submit("ship")
+    work = worker.claim_one()
+    world.apply(ask(run_id))
+    assert world.settle(succeeded(work, scattered=[scatter("1", "2", here=2)])).kept == ()
+    assert worker.claim() == []
+
+
+def test_a_repeated_settlement_gets_its_members_again(world: World) -> None:
+    """A worker whose reply was lost would else hold them without knowing it."""
+    world.submit("ship")
+    event = succeeded(world.worker().claim_one(), scattered=[scatter("1", "2", "3", here=2)])
+    kept = world.settle(event).kept
+    again = world.settle(event)
+    assert again.verdict is Verdict.REPEATED
+    assert [(work.payload, work.fence) for work in again.kept] == [(work.payload, work.fence) for work in kept]
+    assert len(kept) == 2
+
+
+def test_a_member_that_stayed_is_tried_again_elsewhere_when_its_worker_is_lost(world: World) -> None:
+    worker = world.worker()
+    run_id, (first, second) = staying(world, worker, "1", "2", here=2)
+    give(world, second)
+    world.settle(lost(run_id, first.fence, backoff=0.0))
+    world.fire_everything(worker)
+    give(world, world.worker().claim_one())
+    assert world.settle(succeeded(first, results=["1"])).verdict is Verdict.FENCED
+    assert results_of(worker.claim_one()) == [1, 2]
+
+
 # -- groups within groups --------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from cnstra import Run
@@ -34,6 +35,21 @@ def _assert_gathered_once(stage: Stage, run: Run, results: list[object], *, call
     assert all(entry.details["results"] == results for entry in called), called
     assert calls is None or len(called) == calls, called
     assert_sound(stage, run.id)
+
+
+def test_members_stay_with_the_worker_that_scattered_as_far_as_it_has_threads(stage: Stage) -> None:
+    """They are born claimed; the others are rung for, and all of them end in their places."""
+    stage.start(graphs.tally, threads=4)
+    run = _drawn(stage, 9)
+    stage.completed(run)
+    _assert_gathered_once(stage, run, list(range(9)))
+    with psycopg.connect(stage.database_url) as connection:
+        born = connection.execute(
+            "select array_agg(member order by member) from cnstra.activations "
+            "where run_id = %s and member is not null and started_at = created_at",
+            [run.id],
+        ).fetchone()
+    assert born == ([0, 1, 2],)  # one thread has scattered them
 
 
 @pytest.mark.parametrize("point", ["claim.done", "call.begin", *_IN_THE_CALL, "settle.done"])

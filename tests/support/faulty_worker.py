@@ -40,7 +40,7 @@ from cnstra.orchestrator.store import (
 from cnstra.stores.postgres import PostgresStore
 from cnstra.stores.postgres.transactions import PostgresOperation
 from cnstra.workers import hop
-from cnstra.workers.calling import Call, Caller
+from cnstra.workers.calling import Call, Caller, Stay
 from cnstra.workers.doorbell import DramatiqBell, DramatiqListener
 from cnstra.workers.settings import WorkerSettings
 from cnstra.workers.worker import Worker
@@ -180,7 +180,7 @@ class WatchedCaller(Caller):
         points.reach("call.begin", work.activation_id)
         return begun
 
-    def conclude(self, call: Call, returned: Any, *, seconds: float, stay: bool) -> Succeeded | FailedTry:
+    def conclude(self, call: Call, returned: Any, *, seconds: float, stay: Stay | None) -> Succeeded | FailedTry:
         points.reach("call.end", call.work.activation_id)
         return super().conclude(call, returned, seconds=seconds, stay=stay)
 

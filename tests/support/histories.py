@@ -386,6 +386,7 @@ class History:
             limit=self.random.choice([None, None, 1, 2]),
             failures=self.random.random() < 0.4,
             named=self.random.random() < 0.9,
+            here=self.random.choice([0, 0, 1, 2, 5]),
         )
         if len(many.gatherers) == 2 and self.random.random() < 0.3:  # one takes failures, the other does not
             first, second = many.gatherers

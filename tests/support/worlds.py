@@ -316,18 +316,25 @@ def scatter(
     named: bool = True,
     collateral: str = "order",
     limited: bool = False,
+    here: int = 0,
 ) -> Scattered:
-    """A fan-out on ``order`` to these neurons; the gathers collect signals on ``result``."""
+    """A fan-out on ``order`` to these neurons; the gathers collect signals on ``result``. Of the first ``here`` members what
+    is for the first neuron is to stay with the worker that settles.
+    """
     return Scattered(
         ordinal=50,
         collateral=collateral,
         payloads=payloads,
-        targets=tuple(target(neuron, ordinal=50, payload="null", limited=limited) for neuron in to),
+        targets=tuple(
+            target(neuron, ordinal=50, payload="null", limited=limited, here=here > 0 and not place)
+            for place, neuron in enumerate(to)
+        ),
         gatherers=tuple(
             Gatherer(target=target(neuron, collateral="result", ordinal=50), named=named, failures=failures)
             for neuron in gather
         ),
         limit=limit,
+        here=here,
     )
 
 

@@ -26,7 +26,7 @@ from cnstra.testing.crew import Crew, Hand
 from cnstra.testing.errors import LabError, UnassignedChange
 from cnstra.testing.faults import Doom, Failing, Faults
 from cnstra.testing.weather import Calm, Weather
-from cnstra.workers.calling import Call, Caller
+from cnstra.workers.calling import Call, Caller, Stay
 from cnstra.workers.settings import WorkerSettings
 
 T = TypeVar("T")
@@ -154,7 +154,7 @@ class Bench:
             return
         lost = view_of(call.context).unassigned()
         with self._seeded():
-            hop.event = self._caller.conclude(call, ended.returned, seconds=0.0, stay=self._stays(hop))
+            hop.event = self._caller.conclude(call, ended.returned, seconds=0.0, stay=self._stay(hop))
         if lost:
             raise UnassignedChange(
                 f"{', '.join(lost)}: changed in place and not assigned, so the change is lost; assign the value, "
@@ -186,8 +186,9 @@ class Bench:
                 "graph, or a retry without an end, goes on for ever. Lab(..., call_limit=) sets the limit"
             )
 
-    def _stays(self, hop: _Hop) -> bool:
-        return hop.hand.alive and hop.streak < self._settings.streak and self.weather.stays() and not hop.hand.alone
+    def _stay(self, hop: _Hop) -> Stay | None:
+        stays = hop.hand.alive and hop.streak < self._settings.streak and self.weather.stays() and not hop.hand.alone
+        return (lambda _, wanted: wanted) if stays else None
 
     @contextmanager
     def _seeded(self) -> Iterator[None]:
@@ -217,7 +218,7 @@ class Bench:
         if applied.verdict is Verdict.STALE:
             assert hop.call is not None
             with self._seeded():
-                hop.event = self._caller.take_in(hop.call, dict(applied.newest), seconds=0.0, stay=self._stays(hop))
+                hop.event = self._caller.take_in(hop.call, dict(applied.newest), seconds=0.0, stay=self._stay(hop))
             return
         self._held.remove(hop)
         self._hungry = True

@@ -89,6 +89,35 @@ def test_handlers_that_take_longer_than_a_moment_are_not_claimed_ahead(times: Ti
     assert holdings.room({SYNC}) == 8
 
 
+def test_as_many_calls_may_stay_as_there_are_threads_for(times: Times) -> None:
+    """What is held counts, and what was promised, until the work that it was promised to is settled."""
+    holdings = Holdings(threads=4, coroutines=10)
+    first, second = jobs(2)
+    holdings.take([first, second], waiting=True)
+    assert holdings.promise(first.work, 1, is_async=False) == 1
+    assert holdings.promise(second.work, 5, is_async=False) == 1
+    assert holdings.promise(second.work, 5, is_async=True) == 5
+    assert (holdings.room({SYNC}), holdings.room({ASYNC})) == (8 - 2 - 2, 10 - 5)
+    holdings.let_go([second.work])
+    assert holdings.room({SYNC}) == 8 - 1 - 1
+    holdings.let_go([first.work])
+    assert holdings.promise(first.work, 1, is_async=False) == 0, "it is not held any more"
+    assert holdings.room({SYNC}) == 8
+
+
+def test_quick_calls_stay_beyond_what_would_be_claimed(times: Times) -> None:
+    """They would be over before anybody else could have claimed them; but for a bound, and not where threads hang."""
+    holdings = Holdings(threads=4, coroutines=1)
+    call(holdings, times, jobs(300), 0.000_1)
+    holdings.take([job(1000)], waiting=True)
+    given = holdings.promise(job(1000).work, 10_000, is_async=False)
+    assert MOST_AHEAD < given < int(4 * 0.02 / 0.000_1)
+    assert holdings.room({SYNC}) == 0
+    holdings.overdue()
+    holdings.overdue()
+    assert holdings.promise(job(1000).work, 1, is_async=False) == 0
+
+
 def test_a_store_that_is_slow_is_given_no_more(times: Times) -> None:
     """By number: what is settled still is bounded, however quick the handlers are."""
     holdings = Holdings(threads=4, coroutines=1)
