@@ -46,6 +46,11 @@ _FACTS_SQL = (
 _UNINDEXED = re.compile(r"\bUNINDEXED\((\w+\.\w+)\)")
 _UNINDEXED_SQL = r"(\1 || '')"
 
+# A value that equals another one, and of which the planner does not know it. Where a row of something is looked up for a run's
+# row, it would else do so by the run alone, as equal to the run's own key, and pass over all other rows of the run.
+_APART = re.compile(r"\bAPART\((\w+\.\w+)\)")
+_APART_SQL = r"coalesce(\1, \1)"
+
 # What an activation has begun. The child of a plain chain has the number after its parent's; the index has all others.
 _CHILDREN = re.compile(r"\bCHILDREN\((\w+)\)")
 _CHILDREN_SQL = (
@@ -63,6 +68,7 @@ _MACROS = {
     _CLAIMED: _CLAIMED_SQL,
     _FACTS: _FACTS_SQL,
     _CHILDREN: _CHILDREN_SQL,
+    _APART: _APART_SQL,
 }
 
 # Arrays side by side, as rows. Postgres would carry out each ``unnest`` of ``from unnest(a, b, …)`` by itself, into a store

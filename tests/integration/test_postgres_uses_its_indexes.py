@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import psycopg
@@ -101,14 +101,28 @@ _ASKED: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def connection(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """A database in which there is much of everything, with statistics, as the store connects to it."""
+@contextmanager
+def connected(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A database of its own, as the store connects to it."""
     with fresh_database(servers.database_url, template=template_url) as url:
         settings = {name: value for name, value in connecting(url, PLANNING, STALLING).items() if name != "conninfo"}
         with psycopg.connect(url, **settings) as connection:
-            connection.execute(_FILL.encode())
             yield connection
+
+
+@pytest.fixture(scope="module")
+def connection(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A database in which there is much of everything, with statistics."""
+    with connected(servers, template_url) as connection:
+        connection.execute(_FILL.encode())
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def empty(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A database in which there was nothing yet when the plans were made."""
+    with connected(servers, template_url) as connection:
+        yield connection
 
 
 def plan(connection: psycopg.Connection[Any], explain: str, parameters: dict[str, Any] | None = None) -> str:
@@ -194,19 +208,54 @@ def test_every_index_names_statements_that_there_are(connection: psycopg.Connect
     assert {index for index, names in SERVED.items() if PEOPLES & set(names)} == {index for index, _ in _ASKED}
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        *("lock_runs", "load_activations", "load_heads", "update_runs", "update_activations", "report_progress"),
-        *("settle_ahead", "settle_ahead_with_contexts", "write_hops", "insert_run"),
-        *("load_groups", "load_members", "load_pending", "update_groups", "update_members", "fire", "abandon"),
-        *("load_letters", "known_letters", "load_expectations", "load_expectations_by_id", "delete_expectations"),
-        *("deliver", "take_letters", "load_posted", "find_posted", "find_expecting", "take_posted"),
-    ],
-)
+SETTLING = [
+    *("lock_runs", "load_activations", "load_heads", "update_runs", "update_activations", "report_progress"),
+    *("settle_ahead", "settle_ahead_with_contexts", "write_hops", "insert_run"),
+    *("load_groups", "load_members", "load_pending", "update_groups", "update_members", "fire", "abandon"),
+    *("load_letters", "known_letters", "load_expectations", "load_expectations_by_id", "delete_expectations"),
+    *("deliver", "take_letters", "load_posted", "find_posted", "find_expecting", "take_posted"),
+]
+CLAIMING = ["claim", "claim_with_limits", "claim_suspects", "claims_of_ids", "run_facts", "load_contexts"]
+
+
+@pytest.mark.parametrize("statement", SETTLING)
 def test_a_hop_reads_no_table_from_end_to_end(connection: psycopg.Connection[Any], statement: str) -> None:
     """Whatever their statistics say, the statements of a settlement reach each row by its key."""
     assert "Seq Scan" not in plan(connection, f"explain (generic_plan) {numbered(statements()[statement])}")
+
+
+@pytest.mark.parametrize("statement", SETTLING + CLAIMING)
+@pytest.mark.parametrize("state", ["empty", "connection"], ids=["of nothing", "of much"])
+def test_a_hop_reads_nothing_of_its_run_that_it_does_not_name(
+    request: pytest.FixtureRequest, state: str, statement: str
+) -> None:
+    """Each row by its whole key, so that the thousandth hop of a run costs what the first did. Read at once are the results
+    of a group, and what was sent under a key.
+    """
+    connection = request.getfixturevalue(state)
+    keys = dict(
+        connection.execute(
+            "select c.relname, array_agg(a.attname::text order by a.attnum) from pg_index i "
+            "join pg_class c on c.oid = i.indexrelid join pg_attribute a on a.attrelid = c.oid "
+            "where i.indisprimary and c.relnamespace = 'cnstra'::regnamespace group by 1"
+        ).fetchall()
+    )
+    keys["posted_pkey"].remove("number")
+    if statement == "fire":
+        keys["member_pkey"].remove("member")
+    explain = f"explain (generic_plan, format json) {numbered(statements()[statement])}"
+    [(shown,)] = connection.execute(explain.encode()).fetchall()
+    for scan in scans_of(shown[0]["Plan"]):
+        missing = [column for column in keys.get(scan["Index Name"], []) if column not in scan.get("Index Cond", "")]
+        assert not missing, f"{scan['Index Name']} without {missing}: {scan.get('Index Cond')}"
+
+
+def scans_of(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All scans of indexes in a plan."""
+    if "Index Name" in node:
+        yield node
+    for part in node.get("Plans", ()):
+        yield from scans_of(part)
 
 
 def test_what_hops_wrote_is_matched_by_a_hash(connection: psycopg.Connection[Any]) -> None:

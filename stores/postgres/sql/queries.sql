@@ -120,7 +120,7 @@ set status = 'running', epoch = a.epoch + 1, nonce = %(nonce)s, worker = %(worke
     started_at = CLOCK(),
     first_try_at = case when a.failures + a.crashes + a.conflicts > 0 then coalesce(a.first_try_at, CLOCK()) else CLOCK() end
 from candidate c
-join cnstra.run r on r.run_id = c.run_id
+join cnstra.run r on r.run_id = APART(c.run_id)
 where a.run_id = c.run_id and a.activation_id = c.activation_id
 returning CLAIMED(a), FACTS(r)
 
@@ -232,7 +232,10 @@ order by k.run_id, k.activation_id, s.ordinal, s.place
 select h.run_id, h.version, head.slot, abs(head.version::bigint), e.value::text
 from cnstra.context_head h
 cross join lateral jsonb_each_text(h.heads) head (slot, version)
-left join cnstra.context_entry e on e.run_id = h.run_id and e.version = head.version::bigint and e.slot = head.slot
+left join lateral (
+    select value from cnstra.context_entry
+    where run_id = h.run_id and version = head.version::bigint and slot = head.slot
+    offset 0) e on true
 where h.run_id = any(%(run_ids)s)
 
 -- == applying the machine's plans ==
@@ -481,7 +484,7 @@ going as (
     join cnstra.activation a on a.run_id = n.run_id and a.activation_id = n.activation_id and UNINDEXED(a.status) = 'running'
                             and a.epoch = n.epoch and a.nonce = n.nonce
     cross join moment m
-    where r.run_id = n.run_id and r.xmin = n.mark
+    where r.run_id = APART(n.run_id) and r.xmin = n.mark
     returning n.*, r.graph, case when r.pinned then r.graph_version else '' end as pin, coalesce(r.context_place, '') as place,
               r.priority, a.worker, m.now),
 finished as (
