@@ -162,7 +162,7 @@ class Committer:
 
     def _run(self, lane: _Lane) -> None:
         going = True
-        began = 0.0
+        began = float("-inf")  # not 0: the clock may have begun a moment ago, with the machine
         while going:
             pending = lane.pending.get()
             rings: list[Ring] = []
