@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
 from msgspec import Struct
@@ -35,6 +35,9 @@ MOST_SETTLING = 2_000
 
 MOST_BYTES_SETTLING = 128 * 1024 * 1024
 """Characters of what these emit and write."""
+
+MOST_DISOWNED = 10_000
+"""Claims that were given back before they came, and that are not to be called when they do: so many are remembered."""
 
 Key = tuple[int, int, int, int]
 
@@ -83,6 +86,7 @@ class Holdings:
         self._held: dict[Key, _Held] = {}
         self._waiting: dict[Key, Job] = {}  # for a thread, or the event loop
         self._waited: set[Key] = set()  # of these, what the last look at them found waiting
+        self._disowned: dict[Key, None] = {}  # the latest
         self._taken = {False: 0, True: 0}  # the room that is taken, by whether it is for async handlers
         self._promised = {False: 0, True: 0}  # room for what is to stay here of hops that are not settled yet
         self._settling = 0
@@ -139,15 +143,30 @@ class Holdings:
 
     # -- one claim's way -------------------------------------------------------------------------------------------
 
-    def take(self, jobs: Iterable[Job], *, waiting: bool) -> None:
-        """Claims have come; ``waiting`` for their calls, or for something before that."""
+    def take(self, jobs: Sequence[Job], *, waiting: bool) -> Sequence[Job]:
+        """Claims have come; ``waiting`` for their calls, or for something before that. Gives those that are held now: others
+        have what was disowned."""
         with self._lock:
+            if self._disowned:
+                jobs = [job for job in jobs if key_of(job.work.run_id, job.work.fence) not in self._disowned]
             for job in jobs:
                 key = key_of(job.work.run_id, job.work.fence)
                 self._held[key] = _Held(job.is_async)
                 self._taken[job.is_async] += 1
                 if waiting:
                     self._waiting[key] = job
+        return jobs
+
+    def disown(self, run_id: UUID, fence: Claimed) -> bool:
+        """A claim that is not here is about to be given back: from now on it is not taken. False where it has come meanwhile."""
+        key = key_of(run_id, fence)
+        with self._lock:
+            if key in self._held:
+                return False
+            self._disowned[key] = None
+            while len(self._disowned) > MOST_DISOWNED:
+                del self._disowned[next(iter(self._disowned))]
+            return True
 
     def wait(self, job: Job) -> None:
         """What its call needs has come: it waits for a thread, or for the event loop."""

@@ -84,6 +84,7 @@ class Hops:
         self.rung, self.nudge = self._claimer.rung, self._claimer.nudge
         self.look_for_suspects = self._claimer.look_for_suspects
         self.holds = self._holdings.holds
+        self.disown = self._holdings.disown
         self._reports = Reports(store, min(_REPORT_EVERY, settings.lease.total_seconds() / 3), self._report_refused)
         self._watch = Watch(
             clock or SystemClock(), settings.most_stuck, reported=self._reports.put, shut_changed=self.nudge
@@ -128,10 +129,8 @@ class Hops:
         """Hold claimed work, and send it to its call; by way of its values, where they are kept elsewhere."""
         here = [job for job in jobs if job.work.place is None]
         elsewhere = [job for job in jobs if job.work.place is not None] if len(here) < len(jobs) else []
-        self._holdings.take(here, waiting=True)
-        self._holdings.take(elsewhere, waiting=False)
-        self._send(here)
-        for job in elsewhere:
+        self._send(self._holdings.take(here, waiting=True))
+        for job in self._holdings.take(elsewhere, waiting=False):
             work = job.work
             self._keepers[work.place or ""].load(
                 work.snapshot.slots,

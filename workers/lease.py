@@ -49,6 +49,7 @@ class Lease:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._ending: Ending = lambda _: None
+        self._disown: Holds = lambda *_: True
 
     def worker(self) -> UUID:
         """The id of the present incarnation."""
@@ -91,9 +92,16 @@ class Lease:
                 if not self._stopped.wait(_WAIT):  # else the store was closed
                     _log.warning("worker %s could not take up yet what nobody knew: %s", info.worker, error)
 
-    def start(self, holds: Holds, renewed: Callable[[], None] = lambda: None, ending: Ending = lambda _: None) -> None:
+    def start(
+        self,
+        holds: Holds,
+        disown: Holds,
+        renewed: Callable[[], None] = lambda: None,
+        ending: Ending = lambda _: None,
+    ) -> None:
         """Renew, on a thread, three times a lease; tell of each time by ``renewed``, and by ``ending`` of runs that are
-        being ended while claims of theirs are held here."""
+        being ended while claims of theirs are held here. What ``disown`` agrees to is not called any more when it comes."""
+        self._disown = disown
         self._ending = ending
         self._thread = threading.Thread(target=self._run, args=(holds, renewed), name="cnstra-lease", daemon=True)
         self._thread.start()
@@ -130,11 +138,12 @@ class Lease:
 
     def _reconcile(self, held: list[HeldClaim], holds: Holds) -> None:
         """Tell of runs that are being ended. Give back claims that were not here at two renewals in a row: one that is on
-        its way here is left alone."""
+        its way here is left alone. One that comes later than that is not called: others may have it by then."""
         for run_id in sorted({claim.run_id for claim in held if claim.ending}):
             self._ending(run_id)
         missing = {(claim.run_id, claim.fence) for claim in held if not holds(claim.run_id, claim.fence)}
         stuck = sorted(missing & self._missing, key=lambda claim: (claim[0], claim[1].activation_id))
+        stuck = [claim for claim in stuck if self._disown(*claim)]
         self._missing = missing - set(stuck)
         if not stuck:
             return

@@ -68,7 +68,7 @@ class Worker:
         skills = self._hops.skills
         self._lease.register(skills.queues, skills.dendrites, self._hops.places, skills.compensations, skills.limits)
         self._hops.start()
-        self._lease.start(self._hops.holds, self._hops.renewed, self._hops.cancel)
+        self._lease.start(self._hops.holds, self._hops.disown, self._hops.renewed, self._hops.cancel)
         self._retention.start()
         self._supervisor.start()
         self._listener.start()

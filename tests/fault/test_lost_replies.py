@@ -122,3 +122,23 @@ def test_g9_a_retry_whose_reply_was_lost_begins_one_attempt(
     assert stage.row("select attempt from cnstra.runs")["attempt"] == 2
     assert stage.ledger.calls(run.id) == {1: 2}
     assert_sound(stage, run.id)
+
+
+def test_g4_a_claim_whose_reply_comes_after_it_was_given_back_is_not_called(stage: Stage) -> None:
+    """Its worker lives, and misses it at two renewals; others do the work, and no try is called twice."""
+    slow = stage.start(graphs.chain, lease=timedelta(seconds=1.5), look_every=timedelta(hours=1))
+    slow.arm(Fault(point="claim.done", action="block", activation=1))
+    run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    slow.reached("claim.done")
+    other = stage.start(graphs.chain)
+    stage.completed(run)
+
+    slow.release("claim.done")
+
+    after = stage.client(graphs.chain).submit(graphs.set_out.create_signal(20))
+    assert other.drain()
+    stage.completed(after)
+    assert slow.drain()
+    assert stage.ledger.calls(run.id) == {1: 1, 2: 1, 3: 1}
+    assert {entry.pid for entry in stage.ledger.entries(run.id)} == {other.pid}
+    assert_sound(stage, run.id)

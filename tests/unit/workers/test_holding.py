@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from cnstra.workers import holding
 from cnstra.workers.holding import MOST_AHEAD, MOST_BYTES_SETTLING, MOST_SETTLING, Holdings, Job
@@ -197,3 +198,31 @@ def test_who_waits_for_nothing_to_be_held_is_told(times: Times) -> None:
     letting.start()
     assert holdings.wait_for_none(60.0)
     letting.join()
+
+
+def test_a_claim_that_was_given_back_before_it_came_is_not_taken(times: Times) -> None:
+    """Others may have it by then. What had come is not to be given back; a later claim of the same work is another one."""
+    holdings = Holdings(threads=2, coroutines=1)
+    here, late, other = jobs(3)
+    holdings.take([here], waiting=True)
+    assert not holdings.disown(here.work.run_id, here.work.fence)
+
+    assert holdings.disown(late.work.run_id, late.work.fence)
+
+    assert holdings.take([late, other], waiting=True) == [other]
+    assert not holdings.begin(late)
+    assert not holdings.holds(late.work.run_id, late.work.fence)
+    assert holdings.room({SYNC}) == 2
+    again = replace(late, work=replace(late.work, fence=replace(late.work.fence, epoch=late.work.fence.epoch + 1)))
+    assert holdings.take([again], waiting=True) == [again]
+
+
+def test_only_so_many_claims_are_remembered_that_were_given_back(times: Times, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latest: what was given back long ago does not come any more."""
+    monkeypatch.setattr(holding, "MOST_DISOWNED", 2)
+    holdings = Holdings(threads=2, coroutines=1)
+    all_of_them = jobs(3)
+    for one in all_of_them:
+        holdings.disown(one.work.run_id, one.work.fence)
+
+    assert holdings.take(all_of_them, waiting=True) == all_of_them[:1]
