@@ -492,15 +492,17 @@ class Hops:
             keeper.start()
         self._claimer.start()
 
-    def stop(self, timeout: float) -> bool:
-        """Claim no more, give back what was not called, let running handlers end within ``timeout`` seconds.
-
-        Returns whether all of them did.
-        """
-        until = time.monotonic() + timeout
+    def close(self) -> None:
+        """Claim and keep no more, give back what was not called. Idempotent."""
         self._calling = False
         self._claimer.stop()
         self._threads.empty()  # given back: each thread may be in a handler until the time to drain is over
+
+    def stop(self, timeout: float) -> bool:
+        """The same, and let running handlers end within ``timeout`` seconds. Returns whether all of them did."""
+        until = time.monotonic() + timeout
+        if self._calling:
+            self.close()
         drained = self._holdings.wait_for_none(max(until - time.monotonic(), 0.0))
         for keeper in self._keepers.values():
             keeper.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
@@ -17,6 +18,8 @@ from cnstra.workers.retention import Retention
 from cnstra.workers.settings import WorkerSettings
 from cnstra.workers.supervisor import Supervisor
 from cnstra.workers.watching import Clock, SystemClock
+
+_log = logging.getLogger("cnstra.worker")
 
 
 class Listener(Protocol):
@@ -77,6 +80,8 @@ class Worker:
         """Drain within the time of the settings; whether every running handler ended in it."""
         until = time.monotonic() + self._settings.drain.total_seconds()
         self._listener.stop(5.0)
+        self._hops.close()
+        _log.info("draining: no more work is taken, what was not begun is given back")
         self._retention.stop()
         self._supervisor.stop()
         drained = self._hops.stop(max(until - time.monotonic(), 0.0))

@@ -24,6 +24,9 @@ from support.waiting import eventually
 APPS = Path(__file__).parent / "apps"
 """The folder with the graphs that the commands are given."""
 
+MODULES = {"PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))}
+"""For the environment of what imports ``support``."""
+
 _PATIENCE = 120.0  # seconds after which a command that has not ended has failed
 
 
@@ -141,6 +144,11 @@ class WorkerCommand:
     def ended(self) -> int:
         """Wait until it has ended; its exit code."""
         return self._process.wait(_PATIENCE)
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes; returns when nothing of it is left."""
+        self.send_to_group(signal.SIGKILL)
+        self._process.wait()
 
     def rest_of_output(self) -> str:
         """What else it printed, up to its end."""

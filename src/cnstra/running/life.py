@@ -85,7 +85,6 @@ class Life:
                 _collect_seldom()
                 self._ready()
                 self._stopping.wait()
-                _log.info("draining: no more work is taken, what was not begun is given back")
                 self.drained = self._worker.stop()
                 _log.info("drained" if self.drained else "not drained in time")
             else:

@@ -1,0 +1,54 @@
+"""Customers: runs that come one after the other, without a pause, while something happens to who carries them out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from cnstra import Run
+from support.waiting import eventually
+
+_AHEAD = 12
+"""So many are on their way at most: more would wait in line, and not meet what happens."""
+
+_ENDED = "select count(*) from cnstra.run where run_id = any(%s) and finished_at is not null"
+
+
+class Customers:
+    """``submit`` is called with 0, 1, 2 … as long as ``coming`` lasts; ``runs`` are what came of it."""
+
+    def __init__(self, database_url: str, submit: Callable[[int], Run]) -> None:
+        self.runs: list[Run] = []
+        self._database_url = database_url
+        self._submit = submit
+        self._enough = threading.Event()
+
+    @contextmanager
+    def coming(self) -> Iterator[None]:
+        """Let them come while the block lasts."""
+        thread = threading.Thread(target=self._come)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._enough.set()
+            thread.join()
+
+    def move_on(self, runs: int, patience: float) -> None:
+        """Wait until so many more have ended."""
+        with psycopg.connect(self._database_url, autocommit=True) as connection:
+            enough = self._ended(connection) + runs
+            eventually(lambda: self._ended(connection) >= enough, patience, what=f"{runs} more runs end")
+
+    def _come(self) -> None:
+        with psycopg.connect(self._database_url, autocommit=True) as connection:
+            while not self._enough.wait(0.01):
+                if len(self.runs) - self._ended(connection) < _AHEAD:
+                    self.runs.append(self._submit(len(self.runs)))
+
+    def _ended(self, connection: psycopg.Connection) -> int:
+        (ended,) = connection.execute(_ENDED, [[run.id for run in self.runs]]).fetchone() or (0,)
+        return int(ended)
