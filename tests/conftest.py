@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from cnstra.servers import HeldServers, hold
 from cnstra.testing.fresh import fresh_database, temporary_home
+from support.hosts import Network, servers_on, why_not
+from support.hosts.outpost import Outpost, outpost_on
 from support.partitions import partition
 from support.rabbitmq_server import RabbitMQ, running_rabbitmq
 
@@ -85,3 +88,27 @@ def rabbitmq_node() -> Iterator[RabbitMQ]:
     """A RabbitMQ for all tests of this process, one after another."""
     with running_rabbitmq() as node:
         yield node
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Network]:
+    """A network for hosts of the module's tests."""
+    missing = why_not()
+    if missing is not None:
+        pytest.skip(missing)
+    with Network() as network:
+        yield network
+
+
+@pytest.fixture(scope="module")
+def servers_for_hosts(no_servers_given: None, network: Network) -> Iterator[HeldServers]:
+    """Servers that the hosts of this network reach."""
+    with servers_on(network.address) as held:
+        yield held
+
+
+@pytest.fixture
+def outpost(network: Network, servers_for_hosts: HeldServers, tmp_path: Path) -> Iterator[Outpost]:
+    """Hosts of the test's own, an empty database with the schema, an empty broker."""
+    with outpost_on(network, servers_for_hosts, tmp_path) as outpost:
+        yield outpost

@@ -12,6 +12,7 @@ from importlib import resources
 import psycopg
 
 from cnstra.orchestrator.errors import SchemaError
+from cnstra.stores.postgres.pools import STALLING, connecting
 from cnstra.stores.postgres.statements import sql_text
 
 _FILE = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
@@ -32,7 +33,7 @@ def migrate(database_url: str) -> list[str]:
 
     Raises ``SchemaError`` when the database was made by a newer release, and the database's own errors.
     """
-    with psycopg.connect(database_url, autocommit=True) as connection, connection.transaction():
+    with psycopg.connect(database_url, **connecting(database_url, STALLING)) as connection, connection.transaction():
         connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
         connection.execute("create schema if not exists cnstra")
         connection.execute(

@@ -32,20 +32,20 @@ POOL: dict[str, Any] = {"timeout": 5.0, "reconnect_timeout": 10.0, "name": "cnst
 PLANNING = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off -c jit=off -c plan_cache_mode=force_generic_plan"
 
 # A process that is stopped inside a transaction keeps its locks: on a run, on its own lease, on the row that elects the
-# supervisor. The server ends such a transaction soon, so that others can go on; the process, if it ever does, repeats it.
-STALLING = "-c idle_in_transaction_session_timeout=3s"
+# supervisor. The server ends such a transaction soon, so that others can go on; the process, if it ever does, repeats it. The
+# second is for who was stopped, or cut off, before it had read what the server still has to say.
+STALLING = "-c idle_in_transaction_session_timeout=3s -c tcp_user_timeout=10s"
 
-# A server that vanishes without a word must not hold a thread for the quarter of an hour that TCP would wait.
-_NETWORK = {
-    "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}
+# A host that vanishes without a word leaves its sessions behind. The server learns of that soon, instead of keeping their
+# locks, and their places among its connections, for the two hours that TCP would.
+_VANISHING = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+
+SILENCE = 5
+"""Seconds after which a server that does not answer packets is taken for gone: a third of the usual lease, so that a worker
+whose connections lead nowhere any more finds new ones before it is taken for lost."""
 
 
-def connecting(database_url: str, *options: str) -> dict[str, Any]:
+def connecting(database_url: str, *options: str, silence: int = SILENCE) -> dict[str, Any]:
     """How to connect; what the URL itself says goes first. Raises ``ConfigurationError`` for one that is none."""
     try:
         given = conninfo_to_dict(database_url)
@@ -54,11 +54,23 @@ def connecting(database_url: str, *options: str) -> dict[str, Any]:
             "the database's URL cannot be used: it is to read postgresql://user:password@host:port/database; "
             "special characters in a password must be percent-encoded"
         ) from None
-    together = " ".join(str(part) for part in (*options, given.get("options")) if part)
-    defaults: dict[str, Any] = {"application_name": "cnstra", **_NETWORK}
+    together = " ".join(str(part) for part in (_VANISHING, *options, given.get("options")) if part)
+    defaults: dict[str, Any] = {"application_name": "cnstra", **_network(silence)}
     return {name: value for name, value in defaults.items() if name not in given} | {
         "autocommit": True,
         "options": together,
+    }
+
+
+def _network(silence: int) -> dict[str, int]:
+    """A server that vanishes without a word must not hold a thread for the quarter of an hour that TCP would wait: neither one
+    that has sent something, nor one that is to use a connection that lay idle meanwhile."""
+    return {
+        "connect_timeout": 5,
+        "keepalives_idle": silence - 2,
+        "keepalives_interval": 1,
+        "keepalives_count": 2,
+        "tcp_user_timeout": silence * 1_000,
     }
 
 

@@ -44,9 +44,8 @@ _BEGINNINGS = 5
 _PASSING = frozenset({"40001", "40P01", "57P01", "57P02"})
 """What may undo a transaction that did nothing wrong: serialization failures, deadlocks, a server that shuts down."""
 
-# A handler may be silent in its transaction for as long as it likes, so the server does not end one that is; but where
-# its host has vanished it learns of that soon, instead of keeping the locks for the two hours that TCP would.
-_VANISHING = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+_SILENCE = 10
+"""Seconds after which a server that takes no packets is taken for gone. It may be busy with what a handler copies to it."""
 
 
 class PostgresTransactions:
@@ -59,7 +58,8 @@ class PostgresTransactions:
         statements: Mapping[str, str],
         apply: Callable[[Sequence[RunEvent]], PostgresOperation[AppliedBatch]],
     ) -> None:
-        settings = connecting(database_url, _VANISHING)
+        # A handler may be silent in its transaction for as long as it likes: the server ends none that is.
+        settings = connecting(database_url, silence=_SILENCE)
         self._limit = limit
         self._pool = LazyPool(database_url, settings, limit)
         self._async_pool = LazyAsyncPool(database_url, settings, limit)

@@ -1,7 +1,9 @@
-"""Servers that a storm may stop, kill and flush, and a stage on them."""
+"""Servers that a storm may stop, kill and flush, and a stage on them; the seed of all storms."""
 
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,3 +24,10 @@ def stormy_stage(request: pytest.FixtureRequest, own_servers: HeldServers, tmp_p
         broker = RabbitMQBroker(request.getfixturevalue("rabbitmq_node"))
     with on_stage(own_servers.database_url, broker, tmp_path, own_servers.broker_url) as stage:
         yield stage
+
+
+@pytest.fixture(scope="session")
+def chaos_seed() -> int:
+    """The first storm's seed."""
+    given = os.environ.get("CNSTRA_CHAOS_SEED")
+    return int(given) if given else random.SystemRandom().randrange(1_000_000)

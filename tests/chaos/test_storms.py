@@ -7,7 +7,6 @@ fails names its own), ``CNSTRA_CHAOS_STORMS`` how many storms there are, ``CNSTR
 from __future__ import annotations
 
 import os
-import random
 
 import pytest
 
@@ -20,11 +19,6 @@ from support.wire import Wire
 
 _STORMS = int(os.environ.get("CNSTRA_CHAOS_STORMS", "5"))
 _RUNS = int(os.environ.get("CNSTRA_CHAOS_RUNS", "400"))
-
-
-def _first_seed() -> int:
-    given = os.environ.get("CNSTRA_CHAOS_SEED")
-    return int(given) if given else random.SystemRandom().randrange(1_000_000)
 
 
 def _storm(stage: Stage, servers: HeldServers, seed: int, *, runs: int, at_once: int, look_closely_at: int) -> None:
@@ -52,12 +46,6 @@ def test_g1_to_g7_hold_in_a_long_storm(
 ) -> None:
     """The same with hundreds of runs in each storm, and another seed each time."""
     _storm(stormy_stage, own_servers, chaos_seed + number, runs=_RUNS, at_once=10, look_closely_at=100)
-
-
-@pytest.fixture(scope="session")
-def chaos_seed() -> int:
-    """The first storm's seed."""
-    return _first_seed()
 
 
 @pytest.mark.chaos

@@ -240,7 +240,7 @@ class Storm:
         )
         assert sorted(row["number"] for row in found) == sorted(self._plans)
         for row in found:
-            assert _outcome(row) == _expected(self._plans[row["number"]]), self._stage.report(row["run_id"])
+            assert outcome_of(row) == expected_of(self._plans[row["number"]]), self._stage.report(row["run_id"])
         steps = sum(len(plan["fails"]) + 2 for plan in self._plans.values())
         voyages = {run.id for run in self._runs}
         assert len({entry.key for entry in self._stage.ledger.entries() if entry.run_id in voyages}) == steps
@@ -279,11 +279,13 @@ def assert_comes_to_an_end(stage: Stage, trip: Run) -> None:
             raise AssertionError(f"{other}\n{stage.report(trip.id)}")
 
 
-def _outcome(row: dict[str, Any]) -> dict[str, Any]:
+def outcome_of(row: dict[str, Any]) -> dict[str, Any]:
+    """What a voyage came to."""
     return {name: row[name] for name in ("status", "outputs", "context_version", "data", "outstanding", "done")}
 
 
-def _expected(plan: graphs.Plan) -> dict[str, Any]:
+def expected_of(plan: graphs.Plan) -> dict[str, Any]:
+    """What it has to come to, whatever died on its way."""
     width = len(plan["fails"])
     miles = plan["number"] * sum(range(width))
     return {
