@@ -18,6 +18,7 @@ from cnstra.testing.fresh import fresh_database, temporary_home
 from support.hosts import Network, servers_on, why_not
 from support.hosts.outpost import Outpost, outpost_on
 from support.partitions import partition
+from support.pgbouncer import PgBouncer, running_pgbouncer, through
 from support.rabbitmq_server import RabbitMQ, running_rabbitmq
 
 pytest_plugins = ["cnstra.testing.fixtures"]
@@ -71,9 +72,19 @@ def empty_database_url(servers: HeldServers) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def pgbouncer(servers: HeldServers) -> Iterator[PgBouncer]:
+    """One in front of the session's Postgres; each process of the session has its own."""
+    with running_pgbouncer(servers.database_url) as pooler:
+        yield pooler
+
+
 @pytest.fixture
-def database_url(cnstra_database_url: str) -> str:
+def database_url(request: pytest.FixtureRequest, cnstra_database_url: str) -> str:
     """A new database with the schema."""
+    if os.environ.get("CNSTRA_TESTS_POOLER") == "pgbouncer":  # much of the tests can be run so
+        pooler, patch = map(request.getfixturevalue, ("pgbouncer", "monkeypatch"))
+        return through(pooler, cnstra_database_url, patch)
     return cnstra_database_url
 
 

@@ -12,6 +12,7 @@ from importlib import resources
 import psycopg
 
 from cnstra.orchestrator.errors import SchemaError
+from cnstra.stores.postgres.addresses import address_of
 from cnstra.stores.postgres.pools import STALLING, connecting
 from cnstra.stores.postgres.statements import sql_text
 
@@ -33,7 +34,8 @@ def migrate(database_url: str) -> list[str]:
 
     Raises ``SchemaError`` when the database was made by a newer release, and the database's own errors.
     """
-    with psycopg.connect(database_url, **connecting(database_url, STALLING)) as connection, connection.transaction():
+    address = address_of(database_url)
+    with psycopg.connect(address.url, **connecting(address, STALLING)) as connection, connection.transaction():
         connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
         connection.execute("create schema if not exists cnstra")
         connection.execute(

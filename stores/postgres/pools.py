@@ -17,11 +17,10 @@ from uuid import UUID
 import psycopg
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from cnstra.orchestrator.errors import ConfigurationError
+from cnstra.stores.postgres.addresses import Address
 
 POOL: dict[str, Any] = {"timeout": 5.0, "reconnect_timeout": 10.0, "name": "cnstra"}
 """Seconds to wait for a connection, and to go on trying to make one."""
@@ -45,20 +44,13 @@ SILENCE = 5
 whose connections lead nowhere any more finds new ones before it is taken for lost."""
 
 
-def connecting(database_url: str, *options: str, silence: int = SILENCE) -> dict[str, Any]:
+def connecting(address: Address, *options: str, silence: int = SILENCE) -> dict[str, Any]:
     """How to connect; what the URL itself says goes first. Raises ``ConfigurationError`` for one that is none."""
-    try:
-        given = conninfo_to_dict(database_url)
-    except psycopg.Error:  # its text may quote the password
-        raise ConfigurationError(
-            "the database's URL cannot be used: it is to read postgresql://user:password@host:port/database; "
-            "special characters in a password must be percent-encoded"
-        ) from None
-    together = " ".join(str(part) for part in (_VANISHING, *options, given.get("options")) if part)
+    given = address.parts()
     defaults: dict[str, Any] = {"application_name": "cnstra", **_network(silence)}
     return {name: value for name, value in defaults.items() if name not in given} | {
         "autocommit": True,
-        "options": together,
+        **address.starting_with(_VANISHING, *options),
     }
 
 
@@ -97,8 +89,8 @@ async def _configure_async(connection: psycopg.AsyncConnection[Any]) -> None:
 class LazyPool:
     """A pool for threads, open from its first use on; ``connections`` of them at most."""
 
-    def __init__(self, database_url: str, connecting: Mapping[str, Any], connections: int) -> None:
-        self._url = database_url
+    def __init__(self, address: Address, connecting: Mapping[str, Any], connections: int) -> None:
+        self._url = address.url
         self._connecting = dict(connecting)
         self._connections = connections
         self._lock = threading.Lock()
@@ -142,8 +134,8 @@ def _close_in(process: int, pool: ConnectionPool[Any]) -> None:
 class LazyAsyncPool:
     """The same for one event loop, on which it is used and closed."""
 
-    def __init__(self, database_url: str, connecting: Mapping[str, Any], connections: int) -> None:
-        self._url = database_url
+    def __init__(self, address: Address, connecting: Mapping[str, Any], connections: int) -> None:
+        self._url = address.url
         self._connecting = dict(connecting)
         self._connections = connections
         self._lock = asyncio.Lock()

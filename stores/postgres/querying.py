@@ -5,7 +5,8 @@ The session is read-only against accidents, not against ill will: whoever has th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from cnstra.orchestrator.errors import QueryError
+from cnstra.stores.postgres.addresses import address_of
 from cnstra.stores.postgres.reaching import connect
 
 READ_ONLY = "-c default_transaction_read_only=on"
@@ -29,7 +31,7 @@ class Table:
 
 def query(database_url: str, text: str) -> Table:
     """The rows of a query; of several, those of the last. Raises ``QueryError``, and what ``reach`` raises."""
-    with connect(database_url, options=READ_ONLY) as connection, connection.cursor(row_factory=tuple_row) as cursor:
+    with _reading(database_url) as cursor:
         try:
             cursor.execute(text.encode())
             while cursor.nextset():
@@ -41,6 +43,23 @@ def query(database_url: str, text: str) -> Table:
             raise QueryError(f"{_primary(error)}; `cnstra sql` only reads") from None
         except psycopg.Error as error:
             raise QueryError(_primary(error)) from None
+
+
+@contextmanager
+def _reading(database_url: str) -> Iterator[psycopg.Cursor[Any]]:
+    """A cursor that reads. Where the session is a pooler's the transaction says so, and nothing of it stays there."""
+    with (
+        connect(database_url, options=READ_ONLY) as connection,
+        connection.cursor(row_factory=tuple_row) as cursor,
+    ):
+        if address_of(database_url).pooled:
+            cursor.execute("begin read only")
+            try:
+                yield cursor
+            finally:
+                connection.rollback()
+        else:
+            yield cursor
 
 
 def _primary(error: psycopg.Error) -> str:

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from cnstra.orchestrator.errors import ConfigurationError, StoreUnavailable
+from cnstra.stores.postgres.addresses import DECLARE, address_of
+from cnstra.stores.postgres.pools import PLANNING
 
 _CONNECT_WITHIN = 5  # seconds, unless the URL says otherwise
+_REFUSED = "unsupported startup parameter"  # how pgbouncer begins to refuse options that are sent at the start
 
 
 def reach(database_url: str) -> None:
-    """Connect once. Raises ``StoreUnavailable`` with the reason, ``ConfigurationError`` for a URL that is none."""
-    with connect(database_url):
+    """Connect once, as the pools do. Raises ``StoreUnavailable`` with the reason, ``ConfigurationError`` for a URL that cannot be
+    used, also where a pooler is in between that the URL does not tell of."""
+    with connect(database_url, options=PLANNING):
         pass
 
 
 def connect(database_url: str, *, options: str = "") -> psycopg.Connection:
-    """A connection of one's own, with autocommit; ``options`` are more settings for its session. Raises as ``reach``."""
-    try:
-        given = conninfo_to_dict(database_url)
-    except psycopg.Error as error:
-        raise ConfigurationError(f"the database's URL cannot be used: {_line(error)}") from None
-    settings = " ".join(str(part) for part in (given.get("options"), options) if part)
+    """A connection of one's own, with autocommit; ``options`` are settings of its session, where it has one. Raises as
+    ``reach``."""
+    address = address_of(database_url)
+    given = address.parts()
     try:
         return psycopg.connect(
-            database_url,
+            address.url,
             autocommit=True,
             connect_timeout=int(given.get("connect_timeout") or _CONNECT_WITHIN),
-            options=settings or None,
+            **address.starting_with(options),
         )
     except psycopg.OperationalError as error:
+        if not address.pooled and _REFUSED in str(error):
+            raise ConfigurationError(f"the database's URL cannot be used: {_line(error)}; {DECLARE}") from error
         raise StoreUnavailable(f"Postgres cannot be reached: {_line(error)}") from error
+
+
+def passes_a_pooler(database_url: str) -> bool:
+    """Whether something in between hands out connections: then who answers is not who was connected to. Raises as ``reach``."""
+    with connect(database_url) as connection:
+        row = connection.execute("select pg_backend_pid()").fetchone()
+        return row is not None and row[0] != connection.info.backend_pid
 
 
 def _line(error: psycopg.Error) -> str:

@@ -22,6 +22,7 @@ from cnstra.orchestrator.errors import DataRefused, StoreUnavailable, Transactio
 from cnstra.orchestrator.footholds import without_footholds
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.store import AppliedBatch, RunEvent, Work
+from cnstra.stores.postgres.addresses import Address
 from cnstra.stores.postgres.lent import LentAsyncConnection, LentConnection, lend
 from cnstra.stores.postgres.pools import LazyAsyncPool, LazyPool, connecting
 from cnstra.stores.postgres.transactions import (
@@ -53,16 +54,17 @@ class PostgresTransactions:
 
     def __init__(
         self,
-        database_url: str,
+        address: Address,
         limit: int,
         statements: Mapping[str, str],
         apply: Callable[[Sequence[RunEvent]], PostgresOperation[AppliedBatch]],
     ) -> None:
         # A handler may be silent in its transaction for as long as it likes: the server ends none that is.
-        settings = connecting(database_url, silence=_SILENCE)
+        settings = connecting(address, silence=_SILENCE)
         self._limit = limit
-        self._pool = LazyPool(database_url, settings, limit)
-        self._async_pool = LazyAsyncPool(database_url, settings, limit)
+        self._pool = LazyPool(address, settings, limit)
+        self._async_pool = LazyAsyncPool(address, settings, limit)
+        self.pooled = address.pooled
         self.statements = statements
         self.apply = apply
 
@@ -103,6 +105,7 @@ class PostgresStep:
     def __init__(self, transactions: PostgresTransactions, pool: Any, connection: AnyConnection, work: Work) -> None:
         self._transactions = transactions
         self._statements = transactions.statements
+        self._pooled = transactions.pooled
         self._pool = pool
         self._connection = connection
         self._work = work
@@ -196,12 +199,15 @@ class PostgresStep:
             raise self._lent.ended()
 
     async def commit(self) -> None:
-        """Commit the handler's statements and the settlement.
+        """Commit the handler's statements and the settlement. Of a session that is the pooler's, what the handler left there is
+        cleaned away before: afterwards it would be another's.
 
         Raises ``StoreUnavailable`` where it passes, or nobody knows whether it was committed; what the database says of the
         handler's own data comes as it is.
         """
         try:
+            if self._pooled:
+                await self._execute("clean_pooled_session")
             await _done(self._connection.commit())
         except psycopg.Error as error:
             await self.discard()
@@ -219,7 +225,7 @@ class PostgresStep:
             free = await _done(self._lent.quiet(_WAIT))
         if free and self._connection.pgconn.pipeline_status == PipelineStatus.OFF:
             with suppress(psycopg.Error):
-                await _done(self._connection.rollback())
+                await (self._execute("undo_step") if self._pooled else _done(self._connection.rollback()))
                 await self._give_back()
                 return
         await self.discard()
@@ -232,7 +238,8 @@ class PostgresStep:
 
     async def _give_back(self) -> None:
         try:
-            await self._execute("clean_session")
+            if not self._pooled:
+                await self._execute("clean_session")
         except psycopg.Error:
             await self.discard()
         else:

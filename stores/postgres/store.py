@@ -15,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from cnstra.orchestrator.errors import StoreUnavailable, SubmitError
 from cnstra.orchestrator.store import Operation
+from cnstra.stores.postgres.addresses import address_of
 from cnstra.stores.postgres.applying import Applying
 from cnstra.stores.postgres.claiming import Claiming
 from cnstra.stores.postgres.littering import Littering
@@ -65,13 +66,14 @@ class PostgresStore(PostgresOperations):
     """Runs in Postgres, for blocking callers. Threads share it; ``connections`` of them at most work at a time."""
 
     def __init__(self, database_url: str, *, connections: int = 6, clock: str = CLOCK) -> None:
-        self._url = database_url
+        self._address = address_of(database_url)
         self._statements = statements(clock)
-        self._pool = LazyPool(database_url, connecting(database_url, PLANNING, STALLING), connections)
+        self._settings = self._address.taken_along(PLANNING, STALLING)
+        self._pool = LazyPool(self._address, connecting(self._address, PLANNING, STALLING), connections)
 
     def run(self, operation: Operation[T], /) -> T:
         """Carry out an operation. Raises ``StoreUnavailable``, ``DataRefused``, ``SchemaError``."""
-        runner = TransactionRunner(self._pool.opened().connection, self._statements)
+        runner = TransactionRunner(self._pool.opened().connection, self._statements, self._settings)
         return runner.run(cast("PostgresOperation[T]", operation))
 
     def run_in(self, connection: psycopg.Connection[Any], operation: Operation[T], /) -> T:
@@ -92,7 +94,7 @@ class PostgresStore(PostgresOperations):
 
     def transactions(self, limit: int) -> PostgresTransactions:
         """Transactions that handlers take part in, ``limit`` of each colour at most at a time."""
-        return PostgresTransactions(self._url, limit, self._statements, self.apply)
+        return PostgresTransactions(self._address, limit, self._statements, self.apply)
 
     def close(self) -> None:
         """Let go of all connections. Idempotent."""
@@ -103,8 +105,9 @@ class AsyncPostgresStore(PostgresOperations):
     """Runs in Postgres, for async callers on one event loop."""
 
     def __init__(self, database_url: str, *, connections: int = 6, clock: str = CLOCK) -> None:
-        self._url = database_url
-        self._connecting = connecting(database_url, PLANNING, STALLING)
+        self._address = address_of(database_url)
+        self._connecting = connecting(self._address, PLANNING, STALLING)
+        self._settings = self._address.taken_along(PLANNING, STALLING)
         self._connections = connections
         self._statements = statements(clock)
         self._opened: AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]] | None = None
@@ -112,7 +115,7 @@ class AsyncPostgresStore(PostgresOperations):
     async def run(self, operation: Operation[T], /) -> T:
         """Carry out an operation. Raises ``StoreUnavailable``, ``DataRefused``, ``SchemaError``."""
         pool = await self._pool()
-        runner = AsyncTransactionRunner(pool.connection, self._statements)
+        runner = AsyncTransactionRunner(pool.connection, self._statements, self._settings)
         return await runner.run(cast("PostgresOperation[T]", operation))
 
     async def run_in(self, connection: psycopg.AsyncConnection[Any], operation: Operation[T], /) -> T:
@@ -132,7 +135,7 @@ class AsyncPostgresStore(PostgresOperations):
     async def _pool(self) -> AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]]:
         if self._opened is None:
             self._opened = AsyncConnectionPool(
-                self._url,
+                self._address.url,
                 min_size=0,
                 max_size=self._connections,
                 kwargs=self._connecting,

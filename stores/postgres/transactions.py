@@ -10,8 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast
@@ -21,6 +28,7 @@ from psycopg.rows import TupleRow, dict_row, tuple_row
 from psycopg_pool import PoolTimeout
 
 from cnstra.orchestrator.errors import CnstraError, DataRefused, SchemaError, StoreUnavailable
+from cnstra.stores.postgres.addresses import DECLARE
 from cnstra.stores.postgres.arrays import texts_of
 
 T = TypeVar("T")
@@ -105,6 +113,8 @@ def translated(error: BaseException, what: str) -> CnstraError:
         psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn | psycopg.errors.InvalidSchemaName,
     ):
         return SchemaError(f"{what}: the database has not the schema of this release; run `cnstra migrate`")
+    if isinstance(error, psycopg.errors.InvalidSqlStatementName | psycopg.errors.DuplicatePreparedStatement):
+        return StoreUnavailable(f"{what}: what was prepared in a session is not there, or not the same; {DECLARE}")
     return StoreUnavailable(f"{what}: {type(error).__name__}: {str(error).strip()}")
 
 
@@ -137,28 +147,48 @@ def pause(attempt: int) -> float:
 
 
 class TransactionRunner:
-    """Carries out operations, blocking, each on a connection that ``lend`` gives."""
+    """Carries out operations, blocking, each on a connection that ``lend`` gives.
+
+    Behind a pooler a transaction takes its ``settings`` along: with its begin, or, where it is one statement, before that in one
+    pipeline. So they cost no way there and back, and the pooler gives all of it the same server connection.
+    """
 
     def __init__(
         self,
         lend: Callable[[], AbstractContextManager[psycopg.Connection[TupleRow]]],
         statements: Mapping[str, str],
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self._lend = lend
         self._statements = statements
+        self._settings = None if settings is None else texts_of(settings)
 
     def run(self, operation: PostgresOperation[T], /) -> T:
         """The operation's result. Raises the database's error when it stays away, or refuses the data."""
         attempt = 0
         while True:
             try:
-                with self._lend() as connection, nullcontext() if operation.at_once else connection.transaction():
+                with self._lend() as connection, nullcontext() if operation.at_once else self._transaction(connection):
                     return self.steps(connection, operation, repeated=attempt > 0)
             except (psycopg.Error, InterferenceError, UnicodeError) as error:
                 if not again(error, attempt):
                     raise translated(error, operation.name) from error
             time.sleep(pause(attempt))
             attempt += 1
+
+    @contextmanager
+    def _taking_along(self, connection: psycopg.Connection[TupleRow]) -> Iterator[None]:
+        psycopg.ClientCursor(connection).execute(self._statements["begin_with_settings"], self._settings)
+        try:
+            yield
+        except BaseException:
+            with suppress(psycopg.Error):  # what undid the connection is on its way already
+                connection.rollback()
+            raise
+        connection.commit()
+
+    def _transaction(self, connection: psycopg.Connection[TupleRow]) -> AbstractContextManager[Any]:
+        return connection.transaction() if self._settings is None else self._taking_along(connection)
 
     def steps(
         self,
@@ -177,33 +207,61 @@ class TransactionRunner:
                 return cast("T", stop.value)
             kind = psycopg.ClientCursor if ask.as_dicts else psycopg.Cursor
             with kind(connection, row_factory=_row_factory(ask)) as cursor:
-                cursor.execute(self._statements[ask.statement], texts_of(ask.parameters), prepare=_prepared(ask))
+                if self._settings is not None and operation.at_once:
+                    with connection.pipeline():
+                        connection.execute(self._statements["take_along"], self._settings)
+                        cursor.execute(self._statements[ask.statement], texts_of(ask.parameters))
+                else:
+                    cursor.execute(self._statements[ask.statement], texts_of(ask.parameters), prepare=_prepared(ask))
                 rows = cursor.fetchall() if _has_rows(cursor) else []
 
 
 class AsyncTransactionRunner:
-    """Carries out operations, awaited, each on a connection that ``lend`` gives."""
+    """Carries out operations, awaited, each on a connection that ``lend`` gives.
+
+    Behind a pooler a transaction takes its ``settings`` along: with its begin, or, where it is one statement, before that in one
+    pipeline. So they cost no way there and back, and the pooler gives all of it the same server connection.
+    """
 
     def __init__(
         self,
         lend: Callable[[], AbstractAsyncContextManager[psycopg.AsyncConnection[TupleRow]]],
         statements: Mapping[str, str],
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self._lend = lend
         self._statements = statements
+        self._settings = None if settings is None else texts_of(settings)
 
     async def run(self, operation: PostgresOperation[T], /) -> T:
         """The operation's result. Raises the database's error when it stays away, or refuses the data."""
         attempt = 0
         while True:
             try:
-                async with self._lend() as connection, nullcontext() if operation.at_once else connection.transaction():
+                async with (
+                    self._lend() as connection,
+                    nullcontext() if operation.at_once else self._transaction(connection),
+                ):
                     return await self.steps(connection, operation, repeated=attempt > 0)
             except (psycopg.Error, InterferenceError, UnicodeError) as error:
                 if not again(error, attempt):
                     raise translated(error, operation.name) from error
             await asyncio.sleep(pause(attempt))
             attempt += 1
+
+    @asynccontextmanager
+    async def _taking_along(self, connection: psycopg.AsyncConnection[TupleRow]) -> AsyncIterator[None]:
+        await psycopg.AsyncClientCursor(connection).execute(self._statements["begin_with_settings"], self._settings)
+        try:
+            yield
+        except BaseException:
+            with suppress(psycopg.Error):
+                await connection.rollback()
+            raise
+        await connection.commit()
+
+    def _transaction(self, connection: psycopg.AsyncConnection[TupleRow]) -> AbstractAsyncContextManager[Any]:
+        return connection.transaction() if self._settings is None else self._taking_along(connection)
 
     async def steps(
         self,
@@ -222,5 +280,12 @@ class AsyncTransactionRunner:
                 return cast("T", stop.value)
             kind = psycopg.AsyncClientCursor if ask.as_dicts else psycopg.AsyncCursor
             async with kind(connection, row_factory=_row_factory(ask)) as cursor:
-                await cursor.execute(self._statements[ask.statement], texts_of(ask.parameters), prepare=_prepared(ask))
+                if self._settings is not None and operation.at_once:
+                    async with connection.pipeline():
+                        await connection.execute(self._statements["take_along"], self._settings)
+                        await cursor.execute(self._statements[ask.statement], texts_of(ask.parameters))
+                else:
+                    await cursor.execute(
+                        self._statements[ask.statement], texts_of(ask.parameters), prepare=_prepared(ask)
+                    )
                 rows = await cursor.fetchall() if _has_rows(cursor) else []

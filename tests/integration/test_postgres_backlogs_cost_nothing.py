@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from cnstra.servers import HeldServers
+from cnstra.stores.postgres.addresses import address_of
 from cnstra.stores.postgres.pools import PLANNING, STALLING, connecting
 from cnstra.stores.postgres.statements import statements
 from support.databases import fresh_database
@@ -100,11 +101,12 @@ analyze
 @contextmanager
 def _filled(servers: HeldServers, template_url: str, fill: str) -> Iterator[psycopg.Connection[Any]]:
     """A database with such a backlog, as the store connects to it."""
-    with fresh_database(servers.database_url, template=template_url) as url:
-        settings = {name: value for name, value in connecting(url, PLANNING, STALLING).items() if name != "conninfo"}
-        with psycopg.connect(url, **settings) as connection:
-            connection.execute(fill.encode())
-            yield connection
+    with (
+        fresh_database(servers.database_url, template=template_url) as url,
+        psycopg.connect(url, **connecting(address_of(url), PLANNING, STALLING)) as connection,
+    ):
+        connection.execute(fill.encode())
+        yield connection
 
 
 @pytest.fixture(scope="module")

@@ -194,10 +194,12 @@ def test_every_statement_fits_the_schema(database_url: str, name: str) -> None:
 
 def test_every_other_statement_is_of_a_transaction_and_is_carried_out(database_url: str) -> None:
     """They name nothing of the schema, so that there is nothing to prepare; in this order each of them is possible."""
-    order = ["begin_step", "begin_settling", "undo_settling", "clean_session"]
+    order = ["begin_step", "begin_settling", "undo_settling", "clean_session", "clean_pooled_session", "undo_step"]
+    order.append("begin_with_settings")
     assert set(statements()) - set(QUERIES) == {*order, "ahead"}  # the last is a part of others
 
     with psycopg.connect(database_url, autocommit=True) as connection, psycopg.ClientCursor(connection) as cursor:
         for name in order:
-            cursor.execute(statements()[name].encode(), {"name": "a name", "step": "a step"})
+            given = {"name": "a name", "step": "a step", "names": "{jit}", "values": "{off}"}
+            cursor.execute(statements()[name].encode(), given)
         connection.commit()

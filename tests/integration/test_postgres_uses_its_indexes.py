@@ -15,6 +15,7 @@ import pytest
 
 from cnstra.orchestrator.store import RunFilter
 from cnstra.servers import HeldServers
+from cnstra.stores.postgres.addresses import address_of
 from cnstra.stores.postgres.pools import PLANNING, STALLING, connecting
 from cnstra.stores.postgres.statements import statements
 from cnstra.stores.postgres.store import PostgresOperations
@@ -104,10 +105,11 @@ _ASKED: list[tuple[str, dict[str, Any]]] = [
 @contextmanager
 def connected(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A database of its own, as the store connects to it."""
-    with fresh_database(servers.database_url, template=template_url) as url:
-        settings = {name: value for name, value in connecting(url, PLANNING, STALLING).items() if name != "conninfo"}
-        with psycopg.connect(url, **settings) as connection:
-            yield connection
+    with (
+        fresh_database(servers.database_url, template=template_url) as url,
+        psycopg.connect(url, **connecting(address_of(url), PLANNING, STALLING)) as connection,
+    ):
+        yield connection
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from cnstra.servers import HeldServers
+from cnstra.stores.postgres.addresses import address_of
 from cnstra.stores.postgres.pools import PLANNING, STALLING, connecting
 from cnstra.stores.postgres.statements import statements
 from support.databases import fresh_database
@@ -48,12 +49,13 @@ def run_id() -> UUID:
 @pytest.fixture(scope="module")
 def connection(servers: HeldServers, template_url: str, run_id: UUID) -> Iterator[psycopg.Connection[Any]]:
     """One run with thousands of members, as the store connects to it."""
-    with fresh_database(servers.database_url, template=template_url) as url:
-        settings = {name: value for name, value in connecting(url, PLANNING, STALLING).items() if name != "conninfo"}
-        with psycopg.connect(url, **settings) as connection:
-            for statement in _FILL.split(";\n\n"):
-                connection.execute(statement.encode(), {"run_id": run_id} if "%(" in statement else None)
-            yield connection
+    with (
+        fresh_database(servers.database_url, template=template_url) as url,
+        psycopg.connect(url, **connecting(address_of(url), PLANNING, STALLING)) as connection,
+    ):
+        for statement in _FILL.split(";\n\n"):
+            connection.execute(statement.encode(), {"run_id": run_id} if "%(" in statement else None)
+        yield connection
 
 
 def pages(connection: psycopg.Connection[Any], query: str, parameters: dict[str, Any]) -> int:

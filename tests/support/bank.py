@@ -142,7 +142,11 @@ def _fails(sqlstate: str) -> str:
     return f"do $$ begin raise exception 'so it is' using errcode = '{sqlstate}'; end $$"
 
 
+_UNTIDY = "create temporary table untidy (x int); set search_path = pg_temp; select pg_advisory_lock(77)"
+
 STATEMENTS = {
+    "untidy": _UNTIDY,
+    "untidy, and fails": f"{_UNTIDY}; select 1/0",
     "serialization": _fails("40001"),
     "deadlock": _fails("40P01"),
     "COMMIT": "commit",

@@ -23,7 +23,8 @@ class LosesCommitReplies(Wire):
 
     def __init__(self, database_url: str) -> None:
         super().__init__(database_url)
-        self.url = urlsplit(self.url)._replace(query="sslmode=disable").geturl()  # to be read on its way
+        query = "&".join(filter(None, [urlsplit(database_url).query, "sslmode=disable"]))  # to be read on its way
+        self.url = urlsplit(self.url)._replace(query=query).geturl()
         self._armed = threading.Event()
         self._lost = threading.Event()
         self._committing: socket.socket | None = None

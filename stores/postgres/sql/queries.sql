@@ -61,6 +61,17 @@ join cnstra.run r on r.run_id = n.run_id
 -- The store's time.
 select CLOCK()
 
+-- name: begin_with_settings
+-- A transaction that cannot rest on its session, with its settings.
+begin;
+select set_config(s.name, s.value, true)
+from unnest(%(names)s::text[], %(values)s::text[]) s (name, value)
+
+-- name: take_along
+-- The settings of a transaction that is one statement: they go before it, and end with it.
+select set_config(s.name, s.value, true)
+from unnest(%(names)s::text[], %(values)s::text[]) s (name, value)
+
 -- == sending by key ==
 
 -- name: find_posted

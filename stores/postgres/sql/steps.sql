@@ -37,6 +37,17 @@ discard temporary;
 discard sequences;
 select pg_advisory_unlock_all()
 
+-- name: clean_pooled_session
+-- The same before the commit, where the session is a pooler's, and somebody else's from then on. A process that is stopped here
+-- holds the run's lock still.
+INCLUDE(clean_session, x);
+set local idle_in_transaction_session_timeout = '3s'
+
+-- name: undo_step
+-- Roll all of it back. What was set, opened or made is gone with it, but not a lock that the handler took in the session.
+rollback;
+select pg_advisory_unlock_all()
+
 -- name: cut_off_steps
 -- End the transactions of handlers whose worker has no lease any more: they can never commit, and hold locks that others
 -- wait for.

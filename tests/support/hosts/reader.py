@@ -11,6 +11,7 @@ import sys
 
 import psycopg
 
+from cnstra.stores.postgres.addresses import address_of
 from cnstra.stores.postgres.pools import PLANNING, STALLING, connecting
 
 _BYTES = 64 * 1024 * 1024
@@ -19,7 +20,7 @@ _BYTES = 64 * 1024 * 1024
 
 def main(run_id: str) -> None:
     url = os.environ["CNSTRA_DATABASE_URL"]
-    with psycopg.connect(url, **connecting(url, PLANNING, STALLING)) as connection, connection.transaction():
+    with psycopg.connect(url, **connecting(address_of(url), PLANNING, STALLING)) as connection, connection.transaction():
         connection.execute("select from cnstra.run where run_id = %s for update", [run_id])
         connection.pgconn.send_query(f"select repeat('x', {_BYTES})".encode())
         connection.pgconn.flush()
