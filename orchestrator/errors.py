@@ -88,6 +88,11 @@ class StoreUnavailable(CnstraError):
     """A store of runs or contexts cannot be reached, or does not answer in time; what was asked may have happened."""
 
 
+class AccessRefused(StoreUnavailable):
+    """The database's role may not do what was asked; nothing was done. Another try gives the same until somebody gives it the
+    right, or its user a role of those that ``cnstra migrate --roles`` makes."""
+
+
 class DataRefused(CnstraError):
     """The store of runs, or one of contexts, cannot hold what it was given; nothing was stored."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from cnstra.client import AsyncOrchestrator, AsyncRun, Orchestrator, Run
 from cnstra.orchestrator.context import Context
 from cnstra.orchestrator.errors import (
+    AccessRefused,
     BrokerAway,
     CnstraError,
     ConfigurationError,
@@ -67,6 +68,7 @@ from cnstra.orchestrator.watching import Change
 
 __all__ = [
     "CNS",
+    "AccessRefused",
     "AfferentPath",
     "AsyncOrchestrator",
     "AsyncRun",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from cnstra.orchestrator.errors import (
+    AccessRefused,
     BrokerAway,
     CnstraError,
     ConfigurationError,
@@ -47,7 +48,7 @@ MEANINGS = {
     Exit.USAGE: "the command line cannot be understood",
     Exit.NOT_COMPLETED: "the run that was waited for has not completed: it ended otherwise, or not in time",
     Exit.NOT_FOUND: "no such run is stored",
-    Exit.CONFIGURATION: "APP, a URL or the database's schema cannot be used; another try gives the same",
+    Exit.CONFIGURATION: "APP, a URL, the database's schema or its role cannot be used; another try gives the same",
     Exit.REFUSED: "bad input, or a run whose status forbids it: nothing was changed",
     Exit.AWAY: "a server cannot be reached; try again later",
     Exit.CUT_SHORT: "a worker ended before its handlers did; others take their work over",
@@ -56,7 +57,7 @@ MEANINGS = {
 
 _CODES: tuple[tuple[Exit, tuple[type[CnstraError], ...]], ...] = (
     (Exit.NOT_FOUND, (RunNotFound,)),
-    (Exit.CONFIGURATION, (ConfigurationError, GraphError, SchemaError)),
+    (Exit.CONFIGURATION, (ConfigurationError, GraphError, SchemaError, AccessRefused)),
     (
         Exit.REFUSED,
         (SubmitError, SendError, PayloadError, PolicyError, ContextError, RunStateError, DataRefused, QueryError),

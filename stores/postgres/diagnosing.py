@@ -74,6 +74,11 @@ class Diagnosing:
         return rows[0]
 
     @operation
+    def own_role(self, _repeated: bool) -> Steps[Row]:
+        rows: list[Row] = yield Ask("own_role", {}, as_dicts=True)
+        return rows[0]
+
+    @operation
     def health(self, _repeated: bool, overdue: timedelta) -> Steps[Health]:
         late = {"overdue": overdue}
         ages = yield Ask("supervisor_age", {})

@@ -1,7 +1,7 @@
-"""The schema: applying migrations, laying the views anew, and refusing a schema that does not fit.
+"""The schema: applying migrations, laying views and rights anew, and refusing a schema that does not fit.
 
 Migrations are append-only files ``NNNN_what.sql``, each applied once, in order, all in one transaction under a lock that
-ends with it. The views are laid over the old ones each time, as they hold no data.
+ends with it. The views are laid over the old ones each time, as they hold no data; so are the rights of roles.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import psycopg
 
 from cnstra.orchestrator.errors import SchemaError
 from cnstra.stores.postgres.addresses import address_of
+from cnstra.stores.postgres.granting import grant
 from cnstra.stores.postgres.pools import STALLING, connecting
 from cnstra.stores.postgres.statements import sql_text
 
@@ -29,8 +30,9 @@ def migrations() -> list[tuple[int, str]]:
     return found
 
 
-def migrate(database_url: str) -> list[str]:
-    """Bring the database's schema to this release's; the names of the migrations that it took.
+def migrate(database_url: str, *, roles: str | None = None) -> list[str]:
+    """Bring the database's schema to this release's; the names of the migrations that it took. ``roles`` is what the names of
+    group roles begin with that are to be made, if they are not there, and given their rights.
 
     Raises ``SchemaError`` when the database was made by a newer release, and the database's own errors.
     """
@@ -55,6 +57,7 @@ def migrate(database_url: str) -> list[str]:
             connection.execute(sql_text(f"migrations/{name}").encode())
             connection.execute("insert into cnstra.migration (number, name) values (%s, %s)", [number, name])
         connection.execute(sql_text("views.sql").encode())
+        grant(connection, roles)
         return [name for _, name in taken]
 
 

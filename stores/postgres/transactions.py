@@ -27,7 +27,7 @@ import psycopg
 from psycopg.rows import TupleRow, dict_row, tuple_row
 from psycopg_pool import PoolTimeout
 
-from cnstra.orchestrator.errors import CnstraError, DataRefused, SchemaError, StoreUnavailable
+from cnstra.orchestrator.errors import AccessRefused, CnstraError, DataRefused, SchemaError, StoreUnavailable
 from cnstra.stores.postgres.addresses import DECLARE
 from cnstra.stores.postgres.arrays import texts_of
 
@@ -113,6 +113,11 @@ def translated(error: BaseException, what: str) -> CnstraError:
         psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn | psycopg.errors.InvalidSchemaName,
     ):
         return SchemaError(f"{what}: the database has not the schema of this release; run `cnstra migrate`")
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return AccessRefused(
+            f"{what}: the database's role may not: {error.diag.message_primary}; give its user one of the roles that "
+            "`cnstra migrate --roles` makes"
+        )
     if isinstance(error, psycopg.errors.InvalidSqlStatementName | psycopg.errors.DuplicatePreparedStatement):
         return StoreUnavailable(f"{what}: what was prepared in a session is not there, or not the same; {DECLARE}")
     return StoreUnavailable(f"{what}: {type(error).__name__}: {str(error).strip()}")

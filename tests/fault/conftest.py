@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from cnstra.servers import HeldServers, hold
 from support.brokers import Broker, Kind, RabbitMQBroker, RedisBroker, fresh_broker, kind_of_broker
 from support.databases import fresh_database
 from support.folders import temporary_home
+from support.least_privilege import users_of
 from support.stage import Stage, on_stage
 
 
@@ -32,8 +34,14 @@ def broker(request: pytest.FixtureRequest, broker_kind: Kind, broker_url: str) -
 @pytest.fixture
 def stage(database_url: str, broker: Broker, broker_url: str, tmp_path: Path) -> Iterator[Stage]:
     """A database and a broker of the test's own, on the session's servers."""
-    with on_stage(database_url, broker, tmp_path, broker_url) as stage:
-        if os.environ.get("CNSTRA_TESTS_CONTEXTS") == "elsewhere":  # the whole suite can be run so
+    with ExitStack() as stack:
+        users = None
+        if os.environ.get("CNSTRA_TESTS_ROLES") == "least":  # the whole suite can be run so
+            users = stack.enter_context(users_of(database_url))
+        stage = stack.enter_context(on_stage(database_url, broker, tmp_path, broker_url))
+        if users is not None:
+            stage.workers_url, stage.clients_url = users.worker, users.client
+        if os.environ.get("CNSTRA_TESTS_CONTEXTS") == "elsewhere":  # so, too
             stage.contexts_url = broker_url
         yield stage
 

@@ -36,7 +36,7 @@ RUNS = 60
 @pytest.fixture
 def pooled_stage(stage: Stage, pgbouncer: PgBouncer) -> Stage:
     """Workers and clients are told of the pooler; the test's own questions go past it."""
-    stage.told_url = pgbouncer.url(stage.database_url)
+    stage.workers_url = stage.clients_url = pgbouncer.url(stage.database_url)
     return stage
 
 
@@ -108,7 +108,7 @@ def test_g2_steps_in_the_database_are_done_once_and_leave_nothing_in_the_poolers
     assert stage.row("select balance from account") == {"balance": 20}
     assert stage.row("select count(*) from booking") == {"count": 20}
     assert stage.rows("select 1 from pg_locks where locktype = 'advisory' and objid = 77") == []
-    with psycopg.connect(address_of(stage.told_url).url, autocommit=True, prepare_threshold=None) as connection:
+    with psycopg.connect(address_of(stage.clients_url).url, autocommit=True, prepare_threshold=None) as connection:
         for _ in range(2 * SERVER_CONNECTIONS):
             found = connection.execute(
                 "select current_setting('search_path'), to_regclass('pg_temp.untidy')"
@@ -122,7 +122,7 @@ def test_g1_the_async_client_submits_and_waits_through_it(pooled_stage: Stage) -
     stage.start(graphs.chain)
 
     async def submit_and_wait() -> list[str]:
-        async with AsyncOrchestrator(graphs.chain, database=stage.told_url, broker=stage.broker_url) as client:
+        async with AsyncOrchestrator(graphs.chain, database=stage.clients_url, broker=stage.broker_url) as client:
             runs = [await client.submit(graphs.set_out.create_signal(number)) for number in range(10)]
             return [(await run.wait(60)).status for run in runs]
 
@@ -152,8 +152,8 @@ def test_a_transaction_takes_the_settings_along_that_a_session_has(pooled_stage:
     with psycopg.connect(pooled_stage.database_url) as connection:
         usual = connection.execute(asks, names).fetchall()
     assert usual != settings(pooled_stage.database_url)[0]
-    assert settings(pooled_stage.told_url) == settings(pooled_stage.database_url)
-    with psycopg.connect(address_of(pooled_stage.told_url).url, prepare_threshold=None) as connection:
+    assert settings(pooled_stage.clients_url) == settings(pooled_stage.database_url)
+    with psycopg.connect(address_of(pooled_stage.clients_url).url, prepare_threshold=None) as connection:
         assert connection.execute(asks, names).fetchall() == usual
 
 
@@ -163,7 +163,7 @@ def test_nothing_is_prepared_by_a_name(pooled_stage: Stage) -> None:
     for number in range(20):
         client.submit(graphs.set_out.create_signal(number)).status()
 
-    with psycopg.connect(address_of(pooled_stage.told_url).url, prepare_threshold=None) as connection:
+    with psycopg.connect(address_of(pooled_stage.clients_url).url, prepare_threshold=None) as connection:
         assert connection.execute("select count(*) from pg_prepared_statements").fetchone() == (0,)
 
 

@@ -160,8 +160,8 @@ class Stage:
         self.contexts_url: str | None = None
         """A Redis that keeps the contexts of all runs, instead of the database; as seen by workers."""
         self.database_url = database_url
-        self.told_url = database_url
-        """How workers and clients reach the database; the test's own questions do not go this way."""
+        self.workers_url = self.clients_url = database_url
+        """How workers and clients reach the database, and as whom; the test's own questions do not go this way."""
         self.broker = broker
         self.broker_url = broker.url
         self.redis_url = redis_url
@@ -214,7 +214,7 @@ class Stage:
         worker = WorkerProcess(
             FaultyOrders(
                 app=_name_of(cns),
-                database_url=database_url or self.told_url,
+                database_url=database_url or self.workers_url,
                 broker_url=broker_url or self.broker_url,
                 ledger=self.ledger.path,
                 log=self._folder / f"worker-{len(self.workers) + 1}.log",
@@ -232,7 +232,7 @@ class Stage:
         self._doors.update(() if cns is None else doors_of(cns))
         client = Orchestrator(
             cns,
-            database=database_url or self.told_url,
+            database=database_url or self.clients_url,
             broker=self.broker_url,
             context=None if self.contexts_url is None else RedisBlobStore.from_url(self.redis_url),
         )

@@ -6,8 +6,10 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import psycopg
+import typer
 
 import cnstra
 from cnstra import servers
@@ -18,20 +20,49 @@ from cnstra.exits import Exit
 from cnstra.orchestrator.errors import ConfigurationError, SchemaError
 from cnstra.servers.home import Home
 from cnstra.stores.postgres import migrate as apply
+from cnstra.stores.postgres.granting import groups, script
 from cnstra.stores.postgres.reaching import reach
 
 
-def migrate(as_json: AsJson = False, database_url: DatabaseUrl = None) -> Exit:
+def migrate(
+    roles: Annotated[
+        str | None,
+        typer.Option(
+            "--roles",
+            envvar="CNSTRA_MIGRATE_ROLES",
+            metavar="PREFIX",
+            help="Make the roles PREFIX_worker, PREFIX_client and PREFIX_reader, and give them the rights that each needs.",
+        ),
+    ] = None,
+    print_roles: Annotated[
+        bool,
+        typer.Option(
+            "--print-roles",
+            envvar="CNSTRA_MIGRATE_PRINT_ROLES",
+            help="Print the SQL that --roles would carry out, for somebody who may, and do nothing.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+    database_url: DatabaseUrl = None,
+) -> Exit:
     """Bring the database's schema to this release's.
 
-    May be repeated. Workers of the release before go on while and after it runs. --json gives the names of the
-    migrations taken.
+    May be repeated. Workers of the release before go on while and after it runs. Roles that --roles has made get what is new by
+    each later migration, too. --json gives the names of the migrations taken, and of the roles asked for.
     """
-    taken = _migrated(places.database(database_url))
+    if print_roles:
+        if roles is None or as_json:
+            raise typer.BadParameter("--print-roles needs --roles PREFIX, and prints SQL alone")
+        say(script(roles).rstrip())
+        return Exit.DONE
+    made = [] if roles is None else list(groups(roles).values())
+    taken = _migrated(places.database(database_url), roles)
     if as_json:
-        say_json({"migrations": taken})
+        say_json({"migrations": taken} | ({"roles": made} if made else {}))
     else:
         say("\n".join(taken) or "nothing to do: the schema is that of this release")
+        if made:
+            say(f"roles: {', '.join(made)}")
     return Exit.DONE
 
 
@@ -82,10 +113,10 @@ def demo() -> Exit:
     os.execve(sys.executable, command, os.environ | {"PYTHONPATH": path})  # noqa: S606 - no shell is wanted
 
 
-def _migrated(database_url: str) -> list[str]:
+def _migrated(database_url: str, roles: str | None = None) -> list[str]:
     reach(database_url)
     try:
-        return apply(database_url)
+        return apply(database_url, roles=roles)
     except psycopg.Error as error:
         text = error.diag.message_primary or " ".join(str(error).split())
         raise SchemaError(f"the migration was undone: {text}") from error

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from cnstra.cli.printing import duration
 from cnstra.exits import line_of
-from cnstra.orchestrator.errors import BrokerAway, ConfigurationError, SchemaError, StoreUnavailable
+from cnstra.orchestrator.errors import AccessRefused, BrokerAway, ConfigurationError, SchemaError, StoreUnavailable
 from cnstra.stores.postgres import PostgresStore
 from cnstra.stores.postgres.addresses import DECLARE, address_of
 from cnstra.stores.postgres.diagnosing import Diagnosing, Health
@@ -108,7 +108,18 @@ def _database(url: str) -> Iterator[Finding]:
             yield _problem("schema", line_of(error))
             return
         yield _ok("schema", "fits this release")
-        yield from _health(store.run(Diagnosing().health(OVERDUE)))
+        role = store.run(Diagnosing().own_role())
+        yield _role(role)
+        try:
+            health = store.run(Diagnosing().health(OVERDUE))
+        except AccessRefused:
+            yield _warning(
+                "runs", f"not looked at: {role['name']} sees no tables; ask as a client, a worker or the owner"
+            )
+            return
+        yield from _health(health)
+    except AccessRefused as error:
+        yield _problem("role", line_of(error))
     except StoreUnavailable as error:
         yield _problem("database", line_of(error))
     finally:
@@ -134,6 +145,12 @@ def _server(facts: Mapping[str, Any], before: datetime, after: datetime) -> Iter
         yield _warning("clocks", f"{clocks}; run ids made here sort by it, so synchronise both")
     else:
         yield _ok("clocks", clocks)
+
+
+def _role(role: Mapping[str, Any]) -> Finding:
+    if role["owner"]:
+        return _ok("role", f"{role['name']} owns the schema, and may do everything there")
+    return _ok("role", f"{role['name']}, {' and '.join(role['groups']) or 'with rights of its own'}")
 
 
 def _pooler(url: str) -> Iterator[Finding]:

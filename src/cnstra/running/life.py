@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from cnstra.loading import load_context
 from cnstra.orchestrator.blobs import Blobs
-from cnstra.orchestrator.errors import ConfigurationError, StoreUnavailable
+from cnstra.orchestrator.errors import AccessRefused, ConfigurationError, StoreUnavailable
 from cnstra.orchestrator.graph import CNS
 from cnstra.orchestrator.ports import SystemEntropy
 from cnstra.running.orders import Orders
@@ -105,6 +105,8 @@ class Life:
             try:
                 reach(self._database_url)
                 self._worker.start()
+            except AccessRefused:
+                raise
             except StoreUnavailable as error:
                 if time.monotonic() > until:
                     raise

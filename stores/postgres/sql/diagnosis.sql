@@ -8,9 +8,9 @@ select * from cnstra.tries where run_id = %(run_id)s order by activation_id, try
 
 -- name: context_of_run
 -- A run's context as it is.
-select c.version, c.data, c.local, c.expires_at, not r.context_kept as expired, r.context_place
+select c.version, c.data, c.local, c.expires_at, c.expired, r.context_place
 from cnstra.context c
-join cnstra.run r on r.run_id = c.run_id
+join cnstra.runs r on r.run_id = c.run_id
 where c.run_id = %(run_id)s
 
 -- name: expectations_of_run
@@ -29,6 +29,27 @@ select current_setting('server_version') as version, current_setting('server_ver
        pg_is_in_recovery() as replica, current_setting('fsync') as fsync,
        current_setting('synchronous_commit') as synchronous_commit,
        current_setting('full_page_writes') as full_page_writes, clock_timestamp() as now
+
+-- name: own_role
+-- Who asks, whether the schema is theirs, and of which groups with rights they are a member.
+select current_user as name, pg_has_role(n.nspowner, 'usage') as owner,
+       array(select distinct r.rolname::text
+             from aclexplode(n.nspacl) g
+             join pg_roles r on r.oid = g.grantee and r.oid <> n.nspowner and r.rolname <> current_user
+             where pg_has_role(r.oid, 'usage')
+             order by 1) as groups
+from pg_namespace n
+where n.nspname = 'cnstra'
+
+-- name: prefixes_of_groups
+-- What the names of the groups begin with that have rights: all three of them are there.
+select regexp_replace(r.rolname, '_(worker|client|reader)$', '')
+from pg_namespace n
+cross join aclexplode(n.nspacl) g
+join pg_roles r on r.oid = g.grantee
+where n.nspname = 'cnstra' and g.privilege_type = 'USAGE' and r.rolname ~ '_(worker|client|reader)$' and not r.rolcanlogin
+group by 1
+having count(*) = 3
 
 -- name: workers_by_graph
 -- How many workers hold a lease, and when one was seen last.

@@ -1037,7 +1037,7 @@ select * from cnstra.runs where run_id = %(run_id)s
 
 -- name: run_status
 -- One run's status.
-select status from cnstra.run where run_id = %(run_id)s
+select status from cnstra.runs where run_id = %(run_id)s
 
 -- name: run_rows
 -- The newest runs that fit.

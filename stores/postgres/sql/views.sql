@@ -82,7 +82,8 @@ select r.run_id, coalesce(h.version, 0) as version,
        case when r.context_place is null then coalesce(d.local, '{}') end as local, h.updated_at,
        coalesce(h.expired_at, r.finished_at + (
            select make_interval(secs => min(extract(epoch from k.keep))::float8) from cnstra.retention k
-           where k.what = r.status or k.what = 'context' and r.status <> 'failed')) as expires_at
+           where k.what = r.status or k.what = 'context' and r.status <> 'failed')) as expires_at,
+       not r.context_kept as expired
 from cnstra.run r
 left join cnstra.context_head h on h.run_id = r.run_id
 left join lateral (
@@ -95,7 +96,7 @@ left join lateral (
     join cnstra.context_entry e
       on e.run_id = h.run_id and e.version = abs(head.version::bigint) and e.slot = head.slot) d on true
 union all
-select f.context_id, f.version, f.data, null, f.updated_at, f.expires_at
+select f.context_id, f.version, f.data, null, f.updated_at, f.expires_at, false
 from cnstra.free_context f
 where (f.expires_at is null or f.expires_at > clock_timestamp())
   and not exists (select from cnstra.run r where r.run_id = f.context_id);
