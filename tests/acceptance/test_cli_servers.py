@@ -146,6 +146,26 @@ def test_the_schema_of_a_newer_release_is_left_alone(database_url: str) -> None:
     assert "newer than this release's" in ended.complaint
 
 
+# -- files ---------------------------------------------------------------------------------------------------------
+
+
+def test_commands_and_workers_find_their_servers_in_files(start_worker, both: Servers, tmp_path: Path) -> None:
+    """As containers mount secrets: no environment and no list of processes shows them."""
+    files = {}
+    for variable, url in both.environment.items():
+        file = tmp_path / variable
+        file.write_text(f"{url}\n")
+        files[f"{variable}_FILE"] = str(file)
+    nothing = dict.fromkeys(both.environment, "")
+    start_worker("sagas:cns", environment=nothing | files).ready()
+
+    ended = cnstra("submit", "sagas:cns", "begin", '{"do": "pass"}', "--wait", environment=files)
+    refused = cnstra("runs", servers=both, environment=files)
+
+    assert ended.code == 0
+    assert (refused.code, refused.complaint.count("are set, and may differ")) == (5, 1)
+
+
 # -- doctor --------------------------------------------------------------------------------------------------------
 
 

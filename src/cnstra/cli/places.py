@@ -17,14 +17,16 @@ from cnstra.servers.home import Home
 
 def database(given: str | None) -> str:
     """The database's URL. Raises ``ConfigurationError`` when nobody said it and no development server runs."""
-    running = None if given else _running()
-    return settings.database_url(given or (running.database_url if running else None))
+    url = settings.said(settings.DATABASE_URL, given)
+    running = None if url else _running()
+    return url or settings.database_url(running.database_url if running else None)
 
 
 def broker(given: str | None) -> str:
     """The broker's URL. Raises ``ConfigurationError`` when nobody said it and no development server runs."""
-    running = None if given else _running()
-    return settings.broker_url(given or (running.broker_url if running else None))
+    url = settings.said(settings.BROKER_URL, given)
+    running = None if url else _running()
+    return url or settings.broker_url(running.broker_url if running else None)
 
 
 def contexts(given: Sequence[str] | None) -> tuple[BlobStore | None, str]:

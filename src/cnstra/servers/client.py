@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from cnstra import settings
 from cnstra.orchestrator.errors import ServersError
 from cnstra.servers import postgres, valkey
 from cnstra.servers.control import Message, Unreachable, ask, checked, remove_old_socket
@@ -26,7 +27,7 @@ from cnstra.servers.home import Home
 from cnstra.servers.locks import FileLock, alone, wait_for
 
 _SECONDS = 150.0  # for anything, on a slow machine: two servers that each use up their own deadlines
-_VARIABLES = {"postgres": "CNSTRA_DATABASE_URL", "valkey": "CNSTRA_BROKER_URL"}
+_VARIABLES = {"postgres": settings.DATABASE_URL, "valkey": settings.BROKER_URL}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -178,7 +179,7 @@ def _given(home: Home) -> dict[str, str]:
     """The servers that the environment names, by kind; without those that are ours, from an earlier `up`."""
     secrets = home.known_secrets() if home.path.exists() else None
     ours = () if secrets is None else (secrets.role, secrets.valkey)
-    found = {server: os.environ.get(name) for server, name in _VARIABLES.items()}
+    found = {server: settings.said(name) for server, name in _VARIABLES.items()}
     return {server: url for server, url in found.items() if url and not any(password in url for password in ours)}
 
 
