@@ -45,6 +45,9 @@ def test_a_broker_of_another_kind_is_refused_naming_those_there_are(url: str) ->
         "amqp://user:sesame@host/?heartbeat=often",
         "amqp://user:sesame@host/?client_properties={",
         "amqps://user:sesame@host/?ssl_options={'cafile':'/no/such/file'}",
+        "amqps://user:sesame@host/?ssl_ca_certs=/no/such/file",
+        "amqps://user:sesame@host/?ssl_keyfile=/no/such/file",
+        "amqp://user:sesame@host/?ssl_ca_certs=/no/such/file",
         "amqp://user:sesame@host/?namespace=a;amqp://user:sesame@other/?namespace=b",
     ],
 )

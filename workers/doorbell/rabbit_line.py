@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from pika import BlockingConnection, URLParameters
+from pika import BlockingConnection, SSLOptions, URLParameters
 from pika.exceptions import AMQPError
 
 from cnstra.orchestrator.errors import BrokerAway
@@ -34,6 +35,8 @@ _TAKEN_WITHIN = 2.0
 _HEARTBEAT = 15
 """Seconds after which a line that says nothing is looked at, unless the URL says otherwise."""
 
+_TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+
 _THREAD = "cnstra-rabbitmq"
 
 _log = logging.getLogger("cnstra.listener")
@@ -46,7 +49,7 @@ def servers_of(urls: Sequence[str], *, client_name: str) -> list[URLParameters]:
     """
     servers = []
     for one in urls:
-        server = URLParameters(one)
+        server = _server_of(one)
         if "heartbeat=" not in urlsplit(one).query:
             server.heartbeat = _HEARTBEAT
         server.client_properties = {"connection_name": client_name}
@@ -55,6 +58,28 @@ def servers_of(urls: Sequence[str], *, client_name: str) -> list[URLParameters]:
         server.blocked_connection_timeout = ANSWER_WITHIN
         servers.append(server)
     return servers
+
+
+def _server_of(url: str) -> URLParameters:
+    """With the files of TLS by the names that redis-py has for them; pika knows a dict of Python's in their place."""
+    place, _, options = url.partition("?")
+    files: dict[str, str] = {}
+    others: list[str] = []
+    for option in options.split("&") if options else []:
+        name, _, value = option.partition("=")
+        if name in _TLS_FILES:
+            files[name] = unquote(value)
+        else:
+            others.append(option)
+    server = URLParameters("?".join([place, "&".join(others)] if others else [place]))
+    if files:
+        if not place.startswith("amqps:") or ("ssl_keyfile" in files and "ssl_certfile" not in files):
+            raise ValueError("files of TLS that nothing is done with")
+        context = ssl.create_default_context(cafile=files.get("ssl_ca_certs"))
+        if "ssl_certfile" in files:
+            context.load_cert_chain(files["ssl_certfile"], files.get("ssl_keyfile"))
+        server.ssl_options = SSLOptions(context, server.host)
+    return server
 
 
 class Line:
