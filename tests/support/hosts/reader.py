@@ -20,7 +20,10 @@ _BYTES = 64 * 1024 * 1024
 
 def main(run_id: str) -> None:
     url = os.environ["CNSTRA_DATABASE_URL"]
-    with psycopg.connect(url, **connecting(address_of(url), PLANNING, STALLING)) as connection, connection.transaction():
+    with (
+        psycopg.connect(url, **connecting(address_of(url), PLANNING, STALLING)) as connection,
+        connection.transaction(),
+    ):
         connection.execute("select from cnstra.run where run_id = %s for update", [run_id])
         connection.pgconn.send_query(f"select repeat('x', {_BYTES})".encode())
         connection.pgconn.flush()
