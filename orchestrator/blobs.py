@@ -20,8 +20,17 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from cnstra.orchestrator.errors import CnstraError, ConfigurationError, ContextLost, DataRefused, StoreUnavailable
+from cnstra.orchestrator import sealing
+from cnstra.orchestrator.errors import (
+    CnstraError,
+    ConfigurationError,
+    ContextLost,
+    DataRefused,
+    SealError,
+    StoreUnavailable,
+)
 from cnstra.orchestrator.machine.records import Claimed
+from cnstra.orchestrator.sealing import Vault
 from cnstra.orchestrator.slots import Changes, Slot
 
 USUAL_PLACE: Final = "context"
@@ -95,19 +104,23 @@ class Blob:
     delta: Delta
 
 
-def blob_of(run_id: UUID, fence: Claimed, turn: int, changes: Changes) -> Blob | None:
-    """The blob of a hop's writes; None where it wrote no values, only removed some.
+def blob_of(run_id: UUID, fence: Claimed, turn: int, changes: Changes, vault: Vault | None = None) -> Blob | None:
+    """The blob of a hop's writes; None where it wrote no values, only removed some. With a ``vault`` what is put is sealed, so
+    that the digest in its key tells nothing either.
 
     ``turn`` counts the settlements that were made of one claim: each has a blob of its own. So a key stands for one
     settlement of one holder of one claim, and for one content; never for two.
 
-    Raises ``DataRefused`` for text that cannot be written as bytes.
+    Raises ``DataRefused`` for text that cannot be written as bytes, or not be sealed.
     """
     texts = {write.slot: write.text for write in changes.writes if write.text is not None}
     if not texts:
         return None
     removed = [write.slot for write in changes.writes if write.text is None]
-    given = ",".join(f"{_text(slot)}:{text}" for slot, text in texts.items())
+    kept = texts
+    if vault is not None:
+        kept = {slot: vault.seal(text, sealing.context(run_id, slot)) for slot, text in texts.items()}
+    given = ",".join(f"{_text(slot)}:{text}" for slot, text in kept.items())
     try:
         data = f'{{"cnstra":1,"set":{{{given}}},"removed":{_text(removed)}}}'.encode()
     except UnicodeEncodeError as error:
@@ -135,12 +148,22 @@ def keys_of(slots: Mapping[str, Slot]) -> set[str]:
     return {key_of(slot.text) for slot in slots.values() if slot.text is not None}
 
 
-def _read(key: str, data: Any) -> Delta:
-    """What a blob holds. Raises ``ValueError`` when its content is not what was put."""
+def _read(key: str, data: Any, vault: Vault | None) -> Delta:
+    """What a blob holds. Raises ``ValueError`` when its content is not what was put, ``SealError`` for what cannot be opened."""
     content = bytes(data)
     if _digest(content) != key.rpartition("-")[2]:
         raise ValueError("holds other bytes than were put")
-    return {slot: _text(value) for slot, value in json.loads(content)["set"].items()}
+    run_id = UUID(key.partition("/")[0])
+    return {slot: _opened(_text(value), run_id, slot, vault) for slot, value in json.loads(content)["set"].items()}
+
+
+def _opened(text: str, run_id: UUID, slot: str, vault: Vault | None) -> str:
+    bound = sealing.context(run_id, slot)
+    if vault is not None:
+        return vault.open(text, bound)
+    if sealing.is_sealed(text):
+        raise sealing.not_opened(sealing.label_of(text) or "", str(bound))
+    return text
 
 
 def _digest(data: bytes) -> str:
@@ -166,13 +189,17 @@ class Fetched:
     place: str
     deltas: Mapping[str, Delta] = field(default_factory=dict)
     lost: Mapping[str, str] = field(default_factory=dict)
+    unopened: Mapping[str, SealError] = field(default_factory=dict)
 
     def values(self, slots: Mapping[str, Slot], where: str) -> dict[str, Slot]:
-        """The slots with their values in the place of references. Raises ``ContextLost``; ``where`` names whose they are."""
+        """The slots with their values in the place of references. Raises ``ContextLost``, or ``SealError`` for what is sealed and
+        cannot be opened; ``where`` names whose they are."""
         return {name: slot if slot.text is None else self._value(name, slot, where) for name, slot in slots.items()}
 
     def _value(self, name: str, slot: Slot, where: str) -> Slot:
         key = key_of(cast("str", slot.text))
+        if key in self.unopened:
+            raise self.unopened[key].at(where)
         text = self.deltas.get(key, {}).get(name)
         if text is None:
             problem = self.lost.get(key, f"has no slot {name!r}")
@@ -186,11 +213,14 @@ class Fetched:
 class Blobs:
     """A store's blobs, through a cache. Blobs never change, so what is cached is right for as long as it is kept.
 
-    ``cache_bytes`` bounds the cache.
+    ``vault`` is for values that are sealed. ``cache_bytes`` bounds the cache.
     """
 
-    def __init__(self, store: Any, place: str = USUAL_PLACE, *, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self, store: Any, place: str = USUAL_PLACE, *, vault: Vault | None = None, cache_bytes: int = CACHE_BYTES
+    ) -> None:
         self.place = checked_place(place)
+        self.vault = vault
         self.store = checked(store)
         self._cache_bytes = cache_bytes
         self._cached: OrderedDict[str, tuple[Delta, int]] = OrderedDict()
@@ -224,6 +254,7 @@ class Blobs:
             if (known := self.cached([key])) is not None:
                 deltas |= known.deltas
         lost: dict[str, str] = {}
+        unopened: dict[str, SealError] = {}
         missing = [key for key in wanted if key not in deltas]
         for start in range(0, len(missing), _MOST_AT_ONCE):
             page = missing[start : start + _MOST_AT_ONCE]
@@ -232,12 +263,14 @@ class Blobs:
                     lost[key] = "is gone"
                     continue
                 try:
-                    deltas[key] = _read(key, data)
+                    deltas[key] = _read(key, data, self.vault)
+                except SealError as error:
+                    unopened[key] = error
                 except ValueError as error:
                     lost[key] = str(error)
                 else:
                     self._remember(key, deltas[key], _weight(data, deltas[key]))
-        return Fetched(self.place, deltas, lost)
+        return Fetched(self.place, deltas, lost, unopened)
 
     def _get(self, keys: Sequence[str]) -> list[bytes | None]:
         many = getattr(self.store, "get_many", None)

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 
 from msgspec.structs import replace
 
-from cnstra.orchestrator import values
+from cnstra.orchestrator import sealing, values
 from cnstra.orchestrator.errors import PayloadError, SubmitError
 from cnstra.orchestrator.graph import CNS, Signal
 from cnstra.orchestrator.ports import Entropy
@@ -63,7 +63,9 @@ def _signal(cns: CNS, run_id: uuid.UUID, original: Original) -> Signal[Any]:
             f"run {run_id} began with collateral {name!r}, which CNS {graph!r} has no more; submit another"
         )
     try:
-        return collateral.create_signal(collateral.payload.decode(values.load(original.payload)))
+        value = values.load(original.payload)
+        sealing.refuse_sealed(value, f"run {run_id}, its entry payload")
+        return collateral.create_signal(collateral.payload.decode(value))
     except PayloadError as error:
         raise SubmitError(
             f"run {run_id} cannot be cloned: its entry payload does not fit collateral {name!r} any more: {error}"

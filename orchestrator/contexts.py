@@ -1,5 +1,4 @@
-"""The port of a context store: one value that outlives whoever works on it, how it is written as bytes, and the store in
-memory.
+"""The port of a context store: one value that outlives whoever works on it; and the store in memory.
 
 Anything with ``get()`` and ``set(value)`` is a context store. The stores that come with CNStra count versions, too, so that
 two writers can tell that they met. All of it is for sync callers; this file knows no server.
@@ -26,6 +25,7 @@ from types import NoneType
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from cnstra.orchestrator import values
+from cnstra.orchestrator.codecs import Codec, JsonCodec, decoded, encoded
 from cnstra.orchestrator.errors import ContextConflict, ContextError
 from cnstra.orchestrator.values import MAX_VALUE_BYTES
 
@@ -77,76 +77,6 @@ class VersionedContextStore(ContextStore, Protocol):
     def delete(self) -> None:
         """Remove the value. That is a write: the version goes up."""
         ...
-
-
-# -- values as bytes -----------------------------------------------------------------------------------------------
-
-
-class Codec(Protocol):
-    """Writes values as bytes, and reads them again. It is never given None, which is no value."""
-
-    def encode(self, value: Any, /) -> bytes:
-        """The value as bytes. Whatever it raises refuses the value."""
-        ...
-
-    def decode(self, data: bytes, /) -> Any:
-        """The value of what ``encode`` gave; a new one with every call."""
-        ...
-
-
-class JsonCodec:
-    """Exactly JSON, as UTF-8: what every store uses that is given no codec."""
-
-    __slots__ = ()
-
-    def encode(self, value: Any, /) -> bytes:
-        """Raises ``ContextError``, naming the path and the type of what is not exactly JSON."""
-        return values.dump(value, where="the value", error=ContextError).encode()
-
-    def decode(self, data: bytes, /) -> Any:
-        return values.load(data)
-
-
-JSON: Final = JsonCodec()
-
-
-def encoded(codec: Codec, value: Any, where: str) -> bytes:
-    """A value as bytes; ``where`` names the store in errors.
-
-    Raises ``ContextError`` when the codec refuses the value, and when it comes to more than ``MAX_VALUE_BYTES``.
-    """
-    if type(codec) is JsonCodec:
-        return values.dump(value, where=where, error=ContextError).encode()
-    try:
-        data = codec.encode(value)
-    except Exception as error:
-        raise ContextError(
-            f"{where}: its codec {_name(codec)} refused a {type(value).__name__}, with {type(error).__name__}; "
-            "nothing was written"
-        ) from error
-    if type(data) is not bytes:
-        raise ContextError(f"{where}: its codec {_name(codec)} made a {type(data).__name__}; encode is to return bytes")
-    if len(data) > MAX_VALUE_BYTES:
-        raise ContextError(
-            f"{where}: is {len(data):,} bytes, above the limit of {MAX_VALUE_BYTES:,}; "
-            "store it elsewhere and keep a reference to it"
-        )
-    return data
-
-
-def decoded(codec: Codec, data: bytes, where: str) -> Any:
-    """The value of stored bytes. Raises ``ContextError`` when the codec cannot read them."""
-    try:
-        return codec.decode(data)
-    except Exception as error:
-        raise ContextError(
-            f"{where}: its codec {_name(codec)} cannot read what is stored, {len(data):,} bytes "
-            f"({type(error).__name__}); was it written with another codec?"
-        ) from error
-
-
-def _name(codec: Codec) -> str:
-    return type(codec).__qualname__
 
 
 # -- writers that meet ---------------------------------------------------------------------------------------------

@@ -40,6 +40,18 @@ class ContextLost(CnstraError):
     """A part of a context is gone from the user's own store that kept it, or is not what was put there."""
 
 
+class SealError(CnstraError):
+    """Something that is sealed cannot be opened: it was changed, belongs elsewhere, or the key under its id is another one."""
+
+    def at(self, where: str) -> SealError:
+        """The same, with the place where it was found."""
+        return type(self)(f"{where}: {self}")
+
+
+class KeyMissing(SealError):
+    """Something was sealed with a key that is not at hand here."""
+
+
 class ContextConflict(CnstraError):
     """Somebody else wrote what was read of a context, and was to be written: another activation, or another writer."""
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from msgspec.structs import replace
 
-from cnstra.orchestrator import slots, values
+from cnstra.orchestrator import sealing, slots, values
 from cnstra.orchestrator.blobs import USUAL_PLACE, Blobs, Fetched, keys_of
 from cnstra.orchestrator.choosing import ChoiceOptions, OpenChoiceOptions, cancellable, choice_of
 from cnstra.orchestrator.cloning import CloneOptions, clone_of
@@ -268,14 +268,17 @@ class Flows:
             context = None
         return RunResult(
             status=row["status"],
-            outputs=tuple(self._signal(output["collateral"], output["payload"]) for output in row["outputs"]),
+            outputs=tuple(
+                self._signal(f"run {run_id}", output["collateral"], output["payload"]) for output in row["outputs"]
+            ),
             context=context,
             error=row["error"],
             error_type=row["error_type"],
         )
 
-    def _signal(self, name: str, payload: Any) -> Signal[Any]:
+    def _signal(self, run: str, name: str, payload: Any) -> Signal[Any]:
         known = self._cns.collateral(name) if self._cns is not None else None
+        sealing.refuse_sealed(payload, f"{run}, an output on {name!r}")
         return Signal(known, known.payload.decode(payload)) if known else Signal(Collateral(name, Any), payload)
 
     def context(self, run_id: uuid.UUID, version: int | None) -> Flow[Any]:
@@ -290,7 +293,7 @@ class Flows:
         if snapshot.place is not None:
             [slots_at] = yield from self._values(run_id, snapshot.place, [snapshot.slots])
             snapshot = Snapshot(version=snapshot.version, slots=slots_at)
-        value = shared_value(snapshot)
+        value = shared_value(snapshot, f"context of run {run_id}")
         declared = self._cns.context_payload if self._cns is not None else None
         return value if value is None or declared is None else declared.decode(value)
 
@@ -572,9 +575,16 @@ def _first_of(counts: Mapping[str, int], limit: int | None) -> Generator[tuple[s
         yield status, taken
 
 
-def shared_value(snapshot: Snapshot) -> Any:
-    """The shared value that a snapshot's slots come to."""
+def shared_value(snapshot: Snapshot, where: str | None = None) -> Any:
+    """The shared value that a snapshot's slots come to.
+
+    With ``where``, which names it, raises ``KeyMissing`` where something of it is sealed, and nobody has opened that.
+    """
     keys, otherwise = slots.shape(snapshot.slots)
+    if where is not None:
+        for text in (*keys.values(), otherwise or ""):
+            if sealing.is_sealed(text):
+                raise sealing.not_opened(sealing.label_of(text) or "", where)
     if keys:
         return {key: values.load(text) for key, text in keys.items()}
     return None if otherwise is None else values.load(otherwise)

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from msgspec import Struct, field
 
+from cnstra.orchestrator.errors import SealError
 from cnstra.orchestrator.machine.events import Event
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.machine.records import Activation, Claimed, Failure, Output, Run, Target
@@ -158,7 +159,8 @@ class Work(Struct, frozen=True, kw_only=True, gc=False):
     attempt: what policies are asked with. ``policy`` is the run's own, as data. ``place`` is where its context is kept.
     ``undo`` says that the compensation is to be called, ``emitted`` what the call that it undoes had emitted. ``deadline`` is
     the run's. ``progress`` is the text of what the activation's handler reported last, in whichever try. With a ``foothold``
-    its end may be settled without another look at the run.
+    its end may be settled without another look at the run. ``unopened`` is why something of it, which is sealed, could not be
+    opened here; it cannot be called then.
     """
 
     run_id: UUID
@@ -183,6 +185,7 @@ class Work(Struct, frozen=True, kw_only=True, gc=False):
     emitted: tuple[Output, ...] = ()
     progress: str | None = None
     foothold: Foothold | None = None
+    unopened: SealError | None = None
 
     @property
     def activation_id(self) -> int:
@@ -213,12 +216,13 @@ class RunEvent(Struct, frozen=True, kw_only=True, gc=False):
 
 class Applied(Struct, frozen=True, kw_only=True, gc=False):
     """What became of one event. ``newest`` are the stale slots' newest values, ``kept`` the successors that the
-    settling worker holds now, ``problem`` is why a hop was refused."""
+    settling worker holds now, ``problem`` is why a hop was refused, ``unopened`` why the newest values could not be opened."""
 
     verdict: Verdict
     newest: Mapping[str, Slot] = field(default_factory=dict)
     kept: tuple[Work, ...] = ()
     problem: Failure | None = None
+    unopened: SealError | None = None
 
 
 class AppliedBatch(Struct, frozen=True, kw_only=True, gc=False):
@@ -435,6 +439,18 @@ class Operations(Protocol):
 
     def original(self, run_id: UUID) -> Operation[Original | None]:
         """What a run was submitted with."""
+        ...
+
+    def entries(self, submissions: Sequence[Submission]) -> Operation[list[tuple[UUID, str, str] | None]]:
+        """The runs that these ids and idempotency keys stand for already: each one's id, entry collateral and payload."""
+        ...
+
+    def letter(self, run_id: UUID, idempotency_key: str) -> Operation[tuple[str, str] | None]:
+        """The collateral and the payload of what was sent to a run under an idempotency key."""
+        ...
+
+    def posted(self, graph: str, key: str, idempotency_key: str) -> Operation[tuple[str, str] | None]:
+        """The same of what was sent by key."""
         ...
 
     # workers

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from cnstra.orchestrator import slots, values
+from cnstra.orchestrator import sealing, slots, values
 from cnstra.orchestrator.errors import ContextError
 from cnstra.orchestrator.slots import Changes, OnStale, Slot, SlotWrite, Snapshot
 
@@ -59,9 +59,15 @@ class View:
 
     def _copy(self, held: _Held) -> Any:
         if not held.copied:
-            held.value = None if held.text is None else values.load(held.text)
+            held.value = self._load(held)
             held.copied = True
         return held.value
+
+    def _load(self, held: _Held) -> Any:
+        value = None if held.text is None else values.load(held.text)
+        if type(value) is dict and values.SEALED in value:  # another worker has a codec, and this one has none
+            sealing.refuse_sealed(value, f"context of {self.where}")
+        return value
 
     def write(self, slot: str, text: str | None) -> None:
         held = self.held.setdefault(slot, _Held(0, None))
@@ -78,7 +84,7 @@ class View:
             held.functions.append(function)
 
     def _apply(self, slot: str, held: _Held, function: Callable[[Any], Any]) -> None:
-        current = None if held.text is None else values.load(held.text)
+        current = self._load(held)
         held.text = values.dump(function(current), where=partial(self.name, slot), error=ContextError)
         held.written, held.copied, held.value = True, False, None
         self._keep_mapping(slot, held)

@@ -1,7 +1,7 @@
 """Where runs and contexts are kept: adapters that carry out what the orchestrator decided.
 
-The context stores are imported from here. Each is loaded when it is first asked for, so that nobody pays for a driver that
-he does not use.
+The context stores and the codecs are imported from here. Each is loaded when it is first asked for, so that nobody pays for a
+driver that he does not use.
 """
 
 from __future__ import annotations
@@ -15,18 +15,29 @@ if __name__ != "cnstra.stores":
 
 if TYPE_CHECKING:
     from cnstra.orchestrator.contexts import InMemoryContextStore as InMemoryContextStore
+    from cnstra.stores.codecs.compressed import CompressedCodec as CompressedCodec
+    from cnstra.stores.codecs.encrypted import EncryptedCodec as EncryptedCodec
     from cnstra.stores.contexts.in_postgres import PostgresContextStore as PostgresContextStore
     from cnstra.stores.contexts.in_redis import RedisContextStore as RedisContextStore
     from cnstra.stores.reactive.contexts import ReactiveContextStore as ReactiveContextStore
 
 _PLACES = {
+    "CompressedCodec": "cnstra.stores.codecs.compressed",
+    "EncryptedCodec": "cnstra.stores.codecs.encrypted",
     "InMemoryContextStore": "cnstra.orchestrator.contexts",
     "PostgresContextStore": "cnstra.stores.contexts.in_postgres",
     "ReactiveContextStore": "cnstra.stores.reactive.contexts",
     "RedisContextStore": "cnstra.stores.contexts.in_redis",
 }
 
-__all__ = ["InMemoryContextStore", "PostgresContextStore", "ReactiveContextStore", "RedisContextStore"]
+__all__ = [
+    "CompressedCodec",
+    "EncryptedCodec",
+    "InMemoryContextStore",
+    "PostgresContextStore",
+    "ReactiveContextStore",
+    "RedisContextStore",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -38,6 +38,7 @@ from cnstra.orchestrator.retry import (
 )
 from cnstra.orchestrator.retry import Failure as Raised
 from cnstra.orchestrator.run_context import Identity, RunContext, view_of
+from cnstra.orchestrator.sealing import NOTE
 from cnstra.orchestrator.slots import OnStale, Slot
 from cnstra.orchestrator.store import Work
 
@@ -102,6 +103,8 @@ class Caller:
         dendrite = self._cns.dendrite(work.neuron, work.collateral)
         if dendrite is None:
             raise LookupError(f"{work}: claimed, and not in the graph")
+        if work.unopened is not None:
+            return self.given_up(work, work.unopened)
         if work.crashes >= self._poison_limit:
             return self.failed(
                 work,
@@ -349,6 +352,8 @@ def _message(error: BaseException) -> str:
 
 def _text(text: str, longest: int) -> str:
     text = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    if text.startswith(NOTE):  # it is none that was sealed
+        text = f" {text}"
     return text if len(text) <= longest else f"{text[: longest // 2]}\n…\n{text[-longest // 2 :]}"
 
 

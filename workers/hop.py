@@ -23,16 +23,24 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from cnstra.orchestrator.blobs import Blobs, blob_of, referring
-from cnstra.orchestrator.errors import CnstraError, ContextLost, DataRefused, MaxDurationExceeded, StoreUnavailable
+from cnstra.orchestrator.errors import (
+    CnstraError,
+    ContextLost,
+    DataRefused,
+    KeyMissing,
+    MaxDurationExceeded,
+    SealError,
+    StoreUnavailable,
+)
 from cnstra.orchestrator.graph import CNS, Signal
-from cnstra.orchestrator.machine.events import FailedTry, Returned, Succeeded
+from cnstra.orchestrator.machine.events import FailedTry, GaveWay, Returned, Succeeded
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.machine.records import BlobRef, Failure, Target
 from cnstra.orchestrator.ports import Bell, Entropy
 from cnstra.orchestrator.run_context import lifeline_of, view_of
 from cnstra.orchestrator.slots import Slot, Snapshot
 from cnstra.orchestrator.store import Applied, Report, Store, Work
-from cnstra.workers.calling import Call, Caller, Stay
+from cnstra.workers.calling import Call, Caller, Stay, failure_of
 from cnstra.workers.claiming import Claimer, Skills
 from cnstra.workers.committing import Committer, Settlement
 from cnstra.workers.coroutines import Coroutines
@@ -48,6 +56,8 @@ _log = logging.getLogger("cnstra.worker")
 
 _PLAIN = (Signal, NoneType, list)  # what handlers return most, and what nobody awaits: to ask each takes a while
 _REPORT_EVERY = 1.0  # seconds between two writes of progress, unless the lease is renewed more often
+_WARN_AGAIN = 60.0  # seconds between two warnings of keys that are missing
+_FOR_ANOTHER = 5.0  # seconds before work may be claimed again that is sealed with a key which this worker does not have
 
 
 class Hops:
@@ -106,6 +116,7 @@ class Hops:
         }
         self.places = tuple(self._keepers)
         self._calling = True
+        self._warns_of_keys_at = 0.0
         self._loop_hangs = False  # async handlers cannot even begin: one of them holds the event loop up
 
     # -- 1. the doorbell, and 2. the claim: see ``Claimer`` ---------------------------------------------------------
@@ -144,9 +155,11 @@ class Hops:
         work = job.work
         if isinstance(found, StoreUnavailable):
             self._give_back(job, backoff=self._keepers[work.place or ""].pause)
+        elif isinstance(found, KeyMissing):
+            self._leave_to_another(job, found)
         elif not self._calling:
             self._give_back(job)
-        elif isinstance(found, ContextLost):
+        elif isinstance(found, ContextLost | SealError):
             self._context_lost(Settlement(work=work, event=Returned(fence=work.fence)), found)
         else:
             snapshot = Snapshot(version=work.snapshot.version, slots=found)
@@ -236,6 +249,9 @@ class Hops:
             return None
         if not self._calling:
             self._give_back(job)
+            return None
+        if isinstance(job.work.unopened, KeyMissing):
+            self._leave_to_another(job, job.work.unopened)
             return None
         try:
             begun = self._caller.begin(job.work)
@@ -354,7 +370,7 @@ class Hops:
             kept(settlement)
             return
         try:
-            blob = blob_of(work.run_id, work.fence, settlement.turn, event.changes)
+            blob = blob_of(work.run_id, work.fence, settlement.turn, event.changes, keeper.vault)
         except DataRefused as refusal:
             refused(refusal)
             return
@@ -398,7 +414,9 @@ class Hops:
         work, settlement = settlement.work, replace(settlement, wasted=settlement.put_by)
 
         def found(newest: Found) -> None:
-            if isinstance(newest, StoreUnavailable | ContextLost):
+            if isinstance(newest, KeyMissing):
+                self._give_way(settlement, newest)
+            elif isinstance(newest, StoreUnavailable | ContextLost | SealError):
                 self._context_lost(settlement, newest)
             else:
                 self._threads.put([lambda: self._settle(self._take_in(settlement, newest))])
@@ -406,7 +424,9 @@ class Hops:
         self._load_newest(work, applied, found)
 
     def _load_newest(self, work: Work, applied: Applied, found: Callable[[Found], None]) -> None:
-        if work.place is None:
+        if applied.unopened is not None:
+            found(applied.unopened)
+        elif work.place is None:
             found(dict(applied.newest))
         else:
             self._keepers[work.place].load(
@@ -425,6 +445,14 @@ class Hops:
         """Nothing can be made of a part that is gone: the activation has failed, and waits for the blob and a retry."""
         _log.error("%s", error)
         self._settle(replace(settlement, event=self._caller.given_up(settlement.work, error), call=None))
+
+    def _give_way(self, settlement: Settlement, error: KeyMissing) -> None:
+        """What others wrote is sealed with a key that is not here: somebody who has it calls the handler again."""
+        _log.warning("%s", error)
+        event = GaveWay(
+            fence=settlement.work.fence, failure=failure_of(error), backoff=_FOR_ANOTHER, wasted=settlement.put_by
+        )
+        self._settle(replace(settlement, event=event, call=None))
 
     def _refused(self, settlement: Settlement, error: DataRefused) -> None:
         """The store cannot hold what the hop wrote: that is the hop's own failed try."""
@@ -455,6 +483,15 @@ class Hops:
         self._holdings.let_go(works)
         if self.skills.limits and any(work.neuron in self.skills.limits for work in works):
             self.nudge()
+
+    def _leave_to_another(self, job: Job, error: KeyMissing) -> None:
+        """Work of which something is sealed with a key that is not here: it has not failed."""
+        now = time.monotonic()
+        level = logging.WARNING if now >= self._warns_of_keys_at else logging.INFO  # there may be thousands of them
+        if level == logging.WARNING:
+            self._warns_of_keys_at = now + _WARN_AGAIN
+        _log.log(level, "%s; it goes back, for a worker that has the key", error)
+        self._give_back(job, backoff=_FOR_ANOTHER)
 
     def _give_back(self, job: Job, *, backoff: float | None = None) -> None:
         self._committer.put(Settlement(work=job.work, event=Returned(fence=job.work.fence, backoff=backoff)))
@@ -576,7 +613,7 @@ class _Ways:
         future: Future[Mapping[str, Slot]] = Future()
 
         def found(newest: Found) -> None:
-            if isinstance(newest, StoreUnavailable | ContextLost):
+            if isinstance(newest, StoreUnavailable | ContextLost | SealError):
                 future.set_exception(newest)
             else:
                 future.set_result(newest)

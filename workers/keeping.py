@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from cnstra.orchestrator.blobs import Blob, Blobs, Fetched, keys_of
-from cnstra.orchestrator.errors import CnstraError, ContextLost, DataRefused, StoreUnavailable
+from cnstra.orchestrator.errors import CnstraError, ContextLost, DataRefused, SealError, StoreUnavailable
 from cnstra.orchestrator.slots import Slot
 from cnstra.orchestrator.store import Store
 from cnstra.workers.doorbell.outage import Outage
@@ -31,7 +31,7 @@ _LONGEST_PAUSE = 5.0
 _LONG = 5.0  # seconds to wait for an answer, before no more is asked
 _LITTER = 500  # blobs that are deleted at once
 
-Found = dict[str, Slot] | ContextLost | StoreUnavailable
+Found = dict[str, Slot] | ContextLost | SealError | StoreUnavailable
 """Slots with their values; or why they have none."""
 Wait = Callable[[], None]
 
@@ -54,6 +54,7 @@ class Keeper:
 
     def __init__(self, blobs: Blobs, *, litter_after: timedelta, back: Callable[[], None]) -> None:
         self.place = blobs.place
+        self.vault = blobs.vault
         self.pause = _SHORTEST_PAUSE
         """Seconds after which it makes sense to try again, while the store is away."""
         self._blobs = blobs
@@ -281,7 +282,7 @@ def _answer(want: _Want, fetched: Fetched) -> None:
     found: Found
     try:
         found = fetched.values(want.slots, want.where)
-    except ContextLost as lost:
+    except (ContextLost, SealError) as lost:
         found = lost
     try:
         want.found(found)

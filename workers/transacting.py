@@ -24,6 +24,7 @@ from cnstra.orchestrator.errors import (
     ConfigurationError,
     ContextConflict,
     DataRefused,
+    KeyMissing,
     StoreUnavailable,
     TransactionError,
 )
@@ -242,7 +243,7 @@ class Transacting:
         """It could not be settled, or not be committed; after a lost reply, nobody knows: the next settlement will."""
         if (by_hand := self._by_hand(step, call, ways)) is not None:
             ended = by_hand
-        elif isinstance(error, StoreUnavailable):
+        elif isinstance(error, StoreUnavailable | KeyMissing):
             return self._again(call.work, error, settlement.put_by)
         elif isinstance(error, DataRefused):
             return ways.refused(settlement, call, error)

@@ -19,10 +19,13 @@ from cnstra import settings
 from cnstra.orchestrator.blobs import USUAL_PLACE, Blobs, BlobStore
 from cnstra.orchestrator.choosing import ChoiceOptions, OpenChoiceOptions
 from cnstra.orchestrator.cloning import CloneOptions
+from cnstra.orchestrator.codecs import Codec
 from cnstra.orchestrator.flows import Flows, RunResult, Written, drive, drive_async
 from cnstra.orchestrator.graph import CNS, Signal
 from cnstra.orchestrator.ports import Bell, Ring, SystemEntropy
 from cnstra.orchestrator.retention import KeepOptions
+from cnstra.orchestrator.sealed_store import sealed_async_store, sealed_store
+from cnstra.orchestrator.sealing import Vault
 from cnstra.orchestrator.store import Operation
 from cnstra.orchestrator.submitting import ListOptions, ManyOptions, SubmitOptions, run_uuid
 from cnstra.orchestrator.watching import Change, Watch
@@ -295,6 +298,9 @@ class Orchestrator:
     keep their contexts there, for good, and their workers need it, too (``cnstra worker --context``). ``context_name`` is
     what that store is called among several.
 
+    ``codec`` seals what is stored of runs, such as an ``EncryptedCodec``: payloads, outputs, contexts, progress, errors. Their
+    workers need it, too (``cnstra worker --codec``). What was stored without one is read as it is.
+
     Raises ``ConfigurationError`` when a URL is missing or cannot be used, or the store lacks a method.
     """
 
@@ -306,9 +312,11 @@ class Orchestrator:
         broker: str | None = None,
         context: BlobStore | None = None,
         context_name: str = USUAL_PLACE,
+        codec: Codec | None = None,
     ) -> None:
-        blobs = None if context is None else Blobs(context, context_name)
-        self._store = PostgresStore(settings.database_url(database))
+        vault = None if codec is None else Vault(codec)
+        blobs = None if context is None else Blobs(context, context_name, vault=vault)
+        self._store = sealed_store(PostgresStore(settings.database_url(database)), vault)
         self._bell = DramatiqBell(settings.broker_url(broker))
         self._flows = Flows(cns, self._store, _BlockingWorld(self._store, self._bell), SystemEntropy(), blobs)
 
@@ -423,7 +431,8 @@ class Orchestrator:
 class AsyncOrchestrator:
     """Submits runs of a graph and asks about them; for callers on one event loop. As ``Orchestrator``, awaited.
 
-    The store that ``context`` names is a sync one here, too: it is called in threads.
+    The store that ``context`` names is a sync one here, too: it is called in threads. The ``codec`` is called
+    on the event loop.
     """
 
     def __init__(
@@ -434,9 +443,11 @@ class AsyncOrchestrator:
         broker: str | None = None,
         context: BlobStore | None = None,
         context_name: str = USUAL_PLACE,
+        codec: Codec | None = None,
     ) -> None:
-        blobs = None if context is None else Blobs(context, context_name)
-        self._store = AsyncPostgresStore(settings.database_url(database))
+        vault = None if codec is None else Vault(codec)
+        blobs = None if context is None else Blobs(context, context_name, vault=vault)
+        self._store = sealed_async_store(AsyncPostgresStore(settings.database_url(database)), vault)
         self._bell = DramatiqBell(settings.broker_url(broker))
         self._flows = Flows(cns, self._store, _AsyncWorld(self._store, self._bell), SystemEntropy(), blobs)
 

@@ -1,5 +1,5 @@
-"""Loading an APP: ``module:attribute`` of a CNS, found from the current folder; and a store of contexts, named likewise or
-by its URL.
+"""Loading an APP: ``module:attribute`` of a CNS, found from the current folder; a codec, named likewise; and a store of
+contexts, named likewise or by its URL.
 
 Owns what is said when that cannot be done: which part is wrong, and what there is instead.
 """
@@ -15,8 +15,10 @@ from types import ModuleType
 
 from cnstra.exits import line_of
 from cnstra.orchestrator.blobs import USUAL_PLACE, Blobs
+from cnstra.orchestrator.codecs import Codec, checked
 from cnstra.orchestrator.errors import CnstraError, ConfigurationError
 from cnstra.orchestrator.graph import CNS
+from cnstra.orchestrator.sealing import Vault
 from cnstra.stores.blobs import RedisBlobStore
 
 
@@ -33,18 +35,30 @@ def load(app: str) -> CNS:
     return cns
 
 
-def load_context(given: str) -> Blobs:
-    """The store of contexts that ``[NAME=]STORE`` means: ``module:attribute`` of one, or the URL of a Redis.
+def load_codec(given: str) -> Codec:
+    """The codec that ``module:attribute`` names.
+
+    Raises ``ConfigurationError`` when there is none, or it cannot be one.
+    """
+    _, codec = _found("--codec", given, usual="codec", instead=lambda _: "name a codec that stands in it")
+    if isinstance(codec, type):
+        raise ConfigurationError(f"--codec {given!r}: it is a class; name an object of it")
+    return checked(codec)
+
+
+def load_context(given: str, vault: Vault | None = None) -> Blobs:
+    """The store of contexts that ``[NAME=]STORE`` means: ``module:attribute`` of one, or the URL of a Redis. ``vault`` is for
+    values that are sealed.
 
     Raises ``ConfigurationError`` when there is none, or it cannot be one.
     """
     place, where = named_context(given)
     if _URL.match(where):
-        return Blobs(RedisBlobStore.from_url(where), place)
+        return Blobs(RedisBlobStore.from_url(where), place, vault=vault)
     _, store = _found("--context", where, usual="contexts", instead=lambda _: "name a store that stands in it")
     if isinstance(store, type):
         raise ConfigurationError(f"--context {where!r}: it is a class; name an object of it")
-    return Blobs(store, place)
+    return Blobs(store, place, vault=vault)
 
 
 def named_context(given: str) -> tuple[str, str]:

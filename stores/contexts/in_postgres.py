@@ -19,8 +19,10 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTimeout
 
-from cnstra.orchestrator.contexts import JSON, Codec, JsonCodec, Versioned, decoded, encoded
+from cnstra.orchestrator.codecs import JSON, Codec, JsonCodec, decoded, encoded
+from cnstra.orchestrator.contexts import Versioned
 from cnstra.orchestrator.errors import ConfigurationError, ContextError
+from cnstra.orchestrator.sealing import Vault
 from cnstra.stores.contexts.lifetimes import REMEMBERED, Ttl, lifetime
 from cnstra.stores.contexts.served import ServedContextStore
 from cnstra.stores.postgres.contexts import ContextKeeping, Kept, Place, Writing
@@ -40,9 +42,9 @@ class PostgresContextStore(ServedContextStore):
     kept when the user commits it, and gone when not. Where none is open, one is begun, as by any statement of the user's; but
     in autocommit mode, and on a pool, each call is a transaction of its own.
 
-    ``run_id`` is a run's, and then this is that run's own shared context: JSON, and as long there as the run. Any other
-    UUID names a context of its own; ``ttl`` (seconds or a timedelta, begun anew with every write; None: for ever) and
-    ``codec`` are for such ones.
+    ``run_id`` is a run's, and then this is that run's own shared context: JSON, and as long there as the run; ``codec`` is
+    then the one of ``Orchestrator(codec=)``, which seals it value by value. Any other UUID names a context of its own; ``ttl``
+    (seconds or a timedelta, begun anew with every write; None: for ever) is for such ones.
 
     Every method raises ``StoreUnavailable`` when Postgres does not answer (a write may then have happened), ``SchemaError``
     where the database wants ``cnstra migrate``, and ``RunNotFound`` when a run that this store has seen is gone.
@@ -50,7 +52,7 @@ class PostgresContextStore(ServedContextStore):
     Raises ``ConfigurationError`` for a connection, an id or a ttl that cannot be used.
     """
 
-    __slots__ = ("__weakref__", "_codec", "_id", "_own_codec", "_source", "_ttl", "_was_run", "_where")
+    __slots__ = ("__weakref__", "_codec", "_id", "_own_codec", "_source", "_ttl", "_vault", "_was_run", "_where")
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class PostgresContextStore(ServedContextStore):
         self._ttl = lifetime(ttl, self._where)
         self._own_codec = codec is not None and type(codec) is not JsonCodec
         self._codec: Codec = JSON if codec is None else codec
+        self._vault = Vault(codec) if self._own_codec else None
         self._was_run = False
 
     @property
@@ -80,10 +83,12 @@ class PostgresContextStore(ServedContextStore):
 
     def _value(self, kept: Kept) -> Any:
         """What was read. Text was written without a codec, bytes with one: the same way leads back."""
+        if kept.of_run:
+            return kept.value
         if (kept.sealed if not self._own_codec else kept.value) is not None:
             how = "without a codec" if self._own_codec else "with a codec of its own"
             raise ContextError(f"{self._where}: what is stored was written {how}; give the store the same to read it")
-        return kept.value if kept.sealed is None else decoded(self._codec, kept.sealed, self._where)
+        return kept.value if kept.sealed is None else decoded(self._codec, kept.sealed, self._where, self._id.bytes)
 
     def _read(self, *, wanted: bool) -> Kept:
         kept = self._run(_OPERATIONS.read(self._place(), wanted), repeatable=True)
@@ -91,10 +96,11 @@ class PostgresContextStore(ServedContextStore):
         return kept
 
     def _write(self, value: Any, expected: int | None) -> bool:
-        data = None if value is None else encoded(self._codec, value, self._where)
+        data = None if value is None else encoded(self._codec, value, self._where, self._id.bytes)
         writing = Writing(
             text=None if data is None or self._own_codec else data.decode(),
             sealed=data if self._own_codec else None,
+            value=value if self._own_codec else None,
             expected=expected,
             # That a value was deleted needs to be known only as long as somebody may hold the version before.
             lives=REMEMBERED if self._ttl is None and data is None else self._ttl,
@@ -104,8 +110,7 @@ class PostgresContextStore(ServedContextStore):
         return wrote.written
 
     def _place(self) -> Place:
-        freely = self._own_codec or self._ttl is not None
-        return Place(context_id=self._id, was_run=self._was_run, freely=freely)
+        return Place(context_id=self._id, was_run=self._was_run, freely=self._ttl is not None, vault=self._vault)
 
     # -- transactions ----------------------------------------------------------------------------------------------
 

@@ -17,7 +17,8 @@ import redis
 import redis.asyncio
 from redis.client import NEVER_DECODE, Pipeline
 
-from cnstra.orchestrator.contexts import JSON, Codec, Versioned, decoded, encoded
+from cnstra.orchestrator.codecs import JSON, Codec, decoded, encoded
+from cnstra.orchestrator.contexts import Versioned
 from cnstra.orchestrator.errors import ConfigurationError, ContextError, StoreUnavailable
 from cnstra.stores.contexts.lifetimes import REMEMBERED, Ttl, lifetime
 from cnstra.stores.contexts.served import ServedContextStore
@@ -71,12 +72,12 @@ class RedisContextStore(ServedContextStore):
         version, data = self._ask(self._retrying, b"read")
         number = self._number(version)
         return Versioned(
-            value=None if data is None else decoded(self._codec, data, self._where),
+            value=None if data is None else decoded(self._codec, data, self._where, self._key),
             version=number,
         )
 
     def _write(self, value: Any, expected: int | None) -> bool:
-        data = [] if value is None else [encoded(self._codec, value, self._where)]
+        data = [] if value is None else [encoded(self._codec, value, self._where, self._key)]
         # That a value was deleted needs to be known only as long as somebody may hold the version before.
         lives = REMEMBERED if self._ttl is None and not data else self._ttl
         milliseconds = b"" if lives is None else b"%d" % max(lives // timedelta(milliseconds=1), 1)

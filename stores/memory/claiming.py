@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from cnstra.orchestrator.machine.folding import BLOCKED_LIMITED, BLOCKED_SUSPECT, CLAIMABLE, unblocked
 from cnstra.orchestrator.machine.records import Claimed
 from cnstra.orchestrator.machine.states import ACTIVATION_MOVES, ActivationMove, ActivationStatus, move
+from cnstra.orchestrator.sealing import place_of
 from cnstra.orchestrator.store import READMITTED_AT_ONCE, ClaimRequest, Claims, HeldClaim, Report, Work, WorkerInfo
 from cnstra.stores.memory.limits import within
 from cnstra.stores.memory.operations import operation
@@ -114,10 +115,12 @@ def knows(state: State, worker: WorkerInfo | ClaimRequest, row: ActivationRow) -
 
 
 def reaches(state: State, worker: WorkerInfo | ClaimRequest, row: ActivationRow) -> bool:
-    """Whether a worker has the graph's version to which the run is pinned, if it is, and the store of its context."""
+    """Whether a worker has the graph's version to which the run is pinned, if it is, the store of its context, and what opens
+    the payload, where that is sealed."""
     submission = state.runs[row.run_id].submission
+    place = place_of(submission.place or "", row.target.payload)
     return (not submission.pinned or submission.graph_version == worker.graph_version) and (
-        submission.place is None or submission.place in worker.places
+        not place or place in worker.places
     )
 
 

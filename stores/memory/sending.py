@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from cnstra.orchestrator.batches import rings_of, same_payload
 from cnstra.orchestrator.machine.events import Sent
 from cnstra.orchestrator.ports import Ring
@@ -12,7 +14,18 @@ from cnstra.stores.memory.state import PostedRow, State
 
 
 class Sending:
-    """The operation of clients that send by key."""
+    """The operation of clients that send by key, and what was sent before."""
+
+    @operation
+    def posted(self, state: State, graph: str, key: str, idempotency_key: str) -> tuple[str, str] | None:
+        asked = (graph, key, idempotency_key)
+        rows = (row for row in state.posted.values() if (row.graph, row.key, row.idempotency_key) == asked)
+        return next(((row.collateral, row.payload) for row in rows), None)
+
+    @operation
+    def letter(self, state: State, run_id: UUID, idempotency_key: str) -> tuple[str, str] | None:
+        sent = (row.letter.sent for row in state.letters.get(run_id, ()))
+        return next(((one.collateral, one.payload) for one in sent if one.idempotency_key == idempotency_key), None)
 
     @operation
     def post(self, state: State, posting: Posting) -> Posted:

@@ -51,6 +51,16 @@ class Submitting:
         ready = [ready for run_id, one in begun.items() for ready in _keep(state, run_id, one, now)]
         return accepted, rings_of(ready)
 
+    @operation
+    def entries(self, state: State, submissions: Sequence[Submission]) -> list[tuple[UUID, str, str] | None]:
+        return [_entry(state, submission) for submission in submissions]
+
+
+def _entry(state: State, submission: Submission) -> tuple[UUID, str, str] | None:
+    key = (submission.graph, submission.idempotency_key or "")
+    row = state.runs.get(state.keys.get(key, submission.run_id))
+    return None if row is None else (row.run.run_id, row.submission.collateral, row.submission.payload)
+
 
 def _begin(submission: Submission, now: datetime) -> _Begun:
     run, activations = begin(

@@ -14,6 +14,7 @@ from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT
 from cnstra.orchestrator.machine.records import Run
 from cnstra.orchestrator.machine.states import ENDED, ActivationStatus, RunStatus
 from cnstra.orchestrator.ports import Ring
+from cnstra.orchestrator.sealing import place_of
 from cnstra.orchestrator.store import Findings, LostClaim, WorkerInfo
 from cnstra.stores.memory.claiming import UNKNOWN, fence_of, forget_lost, knows, reaches, serves, turn
 from cnstra.stores.memory.limits import Neuron, in_use, is_limited, limit_of, neuron_of
@@ -150,13 +151,14 @@ def _waiting_since(state: State, before: datetime, limit: int) -> list[Activatio
     """Activations that have been claimable for long: the first so many of each queue, version and place that a live
     worker serves."""
     workers = [lease.info for lease in state.live_workers()]
-    queues: dict[tuple[str, str, str, str | None], list[ActivationRow]] = {}
+    queues: dict[tuple[str, str, str, str], list[ActivationRow]] = {}
     for row in sorted(state.with_status(ActivationStatus.READY), key=lambda row: turn(state, row)):
         waits = row.activation.blocked is None and _available_at(row) < before
         if waits and any(serves(state, worker, row) and reaches(state, worker, row) for worker in workers):
             submission = state.runs[row.run_id].submission
             pin = submission.graph_version if submission.pinned else ""
-            queues.setdefault((submission.graph, row.activation.queue, pin, submission.place), []).append(row)
+            place = place_of(submission.place or "", row.target.payload)
+            queues.setdefault((submission.graph, row.activation.queue, pin, place), []).append(row)
     return [row for of_queue in queues.values() for row in of_queue[:limit]]
 
 

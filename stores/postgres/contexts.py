@@ -18,6 +18,8 @@ from cnstra.orchestrator import values
 from cnstra.orchestrator.errors import ContextError, ContextExpired, RunNotFound
 from cnstra.orchestrator.flows import shared_value
 from cnstra.orchestrator.run_context import Identity, RunContext, view_of
+from cnstra.orchestrator.sealed import opened_snapshot, sealed_changes
+from cnstra.orchestrator.sealing import Vault
 from cnstra.orchestrator.slots import EMPTY, OnStale, resolve
 from cnstra.stores.postgres import rows as shapes
 from cnstra.stores.postgres.transactions import Ask, Rows, Steps, operation
@@ -26,12 +28,13 @@ from cnstra.stores.postgres.transactions import Ask, Rows, Steps, operation
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Whose context is asked for. ``was_run``: the id was seen to be a run's. ``freely``: with what only contexts have that
-    are no run's, a codec or a lifetime.
+    are no run's, a lifetime. ``vault`` is what seals the context of a run.
     """
 
     context_id: UUID
     was_run: bool
     freely: bool
+    vault: Vault | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +49,13 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writing:
-    """A write: JSON's ``text``, or what another codec ``sealed``; neither is a deletion. ``expected`` is the version that
-    must be the present one; ``lives`` is for contexts that are no run's.
+    """A write: JSON's ``text``, or what another codec ``sealed`` of a ``value``; neither is a deletion. ``expected`` is the
+    version that must be the present one; ``lives`` is for contexts that are no run's.
     """
 
     text: str | None = None
     sealed: bytes | None = None
+    value: Any = None
     expected: int | None = None
     lives: timedelta | None = None
 
@@ -89,7 +93,7 @@ class ContextKeeping:
         runs = yield Ask("lock_context", {"run_id": place.context_id})
         _check(place, runs, writes=True)
         if runs:
-            written = yield from _write_to_run(place.context_id, runs[0][0], writing)
+            written = yield from _write_to_run(place, runs[0][0], writing)
             return Wrote(written=written, of_run=True)
         rows = yield Ask(
             "change_free_context" if writing.expected else "make_free_context",
@@ -107,8 +111,8 @@ class ContextKeeping:
 def _check(place: Place, runs: Rows, *, writes: bool = False) -> None:
     if runs and place.freely:
         raise ContextError(
-            f"context {place.context_id} in Postgres is a run's own: it is JSON, and lives as long as the run; "
-            "give codec= and ttl= only for a UUID that is no run's"
+            f"context {place.context_id} in Postgres is a run's own, and lives as long as the run; "
+            "give ttl= only for a UUID that is no run's"
         )
     if place.was_run and not runs:  # it must not go on as a context of its own
         raise RunNotFound(f"run {place.context_id} is not stored any more, and neither is its context")
@@ -134,17 +138,21 @@ def _read_of_run(place: Place, version: int, wanted: bool) -> Steps[Kept]:
         return Kept(version=version, of_run=True)
     # It may have been written since the run was looked at: what is read here has the version that is read with it.
     snapshot = shapes.snapshots_of(rows)[place.context_id]
-    return Kept(version=snapshot.version, of_run=True, value=shared_value(snapshot))
+    if place.vault is not None:
+        snapshot = opened_snapshot(place.vault, place.context_id, snapshot)
+    value = shared_value(snapshot, f"context of run {place.context_id}")
+    return Kept(version=snapshot.version, of_run=True, value=value)
 
 
-def _write_to_run(run_id: UUID, version: int, writing: Writing) -> Steps[bool]:
+def _write_to_run(place: Place, version: int, writing: Writing) -> Steps[bool]:
+    run_id = place.context_id
     if writing.expected is not None and writing.expected != version:
         return False
     found = yield Ask("load_heads", {"run_ids": [run_id]})
     heads = found[0][1] if found else {}
     if not isinstance(heads, Mapping):  # the user's connection may leave JSON as text
         heads = values.load(heads)
-    entries = _entries(run_id, writing.text, heads)
+    entries = _entries(place, writing, heads)
     [(now,)] = yield Ask("clock", {})
     yield Ask(
         "insert_outside_entries",
@@ -165,9 +173,12 @@ def _write_to_run(run_id: UUID, version: int, writing: Writing) -> Steps[bool]:
     return True
 
 
-def _entries(run_id: UUID, text: str | None, heads: Mapping[str, int]) -> tuple[tuple[str, str | None], ...]:
+def _entries(place: Place, writing: Writing, heads: Mapping[str, int]) -> tuple[tuple[str, str | None], ...]:
     """What setting the whole value comes to, slot by slot: as if an activation that overwrites had done it."""
-    identity = Identity(run_id=str(run_id), activation_id=0, neuron="from outside", attempt=1, try_number=1)
+    identity = Identity(run_id=str(place.context_id), activation_id=0, neuron="from outside", attempt=1, try_number=1)
     context = RunContext[Any, Any](EMPTY, identity)
-    context.set(None if text is None else values.load(text))
-    return resolve(view_of(context).changes(OnStale.OVERWRITE), heads, read=0).entries
+    context.set(writing.value if writing.text is None else values.load(writing.text))
+    changes = view_of(context).changes(OnStale.OVERWRITE)
+    if place.vault is not None:
+        changes = sealed_changes(place.vault, place.context_id, changes)
+    return resolve(changes, heads, read=0).entries

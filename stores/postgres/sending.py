@@ -17,7 +17,17 @@ from cnstra.stores.postgres.transactions import Ask, InterferenceError, Steps, o
 
 
 class Sending:
-    """The operation of clients that send by key."""
+    """The operation of clients that send by key, and what was sent before."""
+
+    @operation
+    def posted(self, _repeated: bool, graph: str, key: str, idempotency_key: str) -> Steps[tuple[str, str] | None]:
+        rows = yield Ask("posted_signal", {"graph": graph, "key": key, "idempotency_key": idempotency_key})
+        return rows[0] if rows else None
+
+    @operation
+    def letter(self, _repeated: bool, run_id: UUID, idempotency_key: str) -> Steps[tuple[str, str] | None]:
+        rows = yield Ask("letter", {"run_id": run_id, "idempotency_key": idempotency_key})
+        return rows[0] if rows else None
 
     @operation
     def post(self, _repeated: bool, posting: Posting) -> Steps[Posted]:

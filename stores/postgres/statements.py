@@ -60,7 +60,15 @@ _CHILDREN_SQL = (
     r"and parent_activation_id <> activation_id - 1)"
 )
 
+# What a payload needs of a worker, behind the place of its context: nothing, or that it can open what is sealed, by the label of
+# the envelope; as ``sealing.place_of`` has it.
+_NEEDS = re.compile(r"\bNEEDS\((\w+\.\w+)\)")
+_NEEDS_SQL = (
+    r"""case when starts_with(\1, '{"$sealed":"') then chr(31) || split_part(substr(\1, 13, 65), ':', 1) else '' end"""
+)
+
 _MACROS = {
+    _NEEDS: _NEEDS_SQL,
     _SKILL: _SKILL_SQL,
     _UNBLOCKED: _UNBLOCKED_SQL,
     _UNINDEXED: _UNINDEXED_SQL,

@@ -24,6 +24,7 @@ from cnstra.stores.postgres.transactions import Ask, InterferenceError, Postgres
 Taken = dict[UUID, Accepted]
 Created = list[tuple[UUID, NewActivation]]
 Submitted = tuple[list[Accepted], tuple[Ring, ...]]
+Entry = tuple[UUID, str, str]
 
 
 class Submitting:
@@ -32,6 +33,9 @@ class Submitting:
     def submit(self, submissions: Sequence[Submission]) -> PostgresOperation[Submitted]:
         alone = len(submissions) == 1 and submissions[0].idempotency_key is None and not submissions[0].timed
         return PostgresOperation("submit", lambda _repeated: _submit(submissions), at_once=alone)
+
+    def entries(self, submissions: Sequence[Submission]) -> PostgresOperation[list[Entry | None]]:
+        return PostgresOperation("entries", lambda _repeated: _entries(submissions))
 
 
 def _submit(submissions: Sequence[Submission]) -> Steps[Submitted]:
@@ -51,6 +55,19 @@ def _submit(submissions: Sequence[Submission]) -> Steps[Submitted]:
         for run_id, activation in created
         if activation.status is ActivationStatus.READY
     )
+
+
+def _entries(submissions: Sequence[Submission]) -> Steps[list[Entry | None]]:
+    keyed = [one for one in submissions if one.idempotency_key is not None]
+    of_keys: dict[str, Entry] = {}
+    if keyed:  # those of a batch are of one graph
+        asked = {"graphs": [one.graph for one in keyed], "keys": [one.idempotency_key for one in keyed]}
+        of_keys = {
+            key: (run_id, collateral, text) for key, run_id, collateral, text in (yield Ask("entries_of_keys", asked))
+        }
+    rows = yield Ask("entries_of_ids", {"run_ids": [one.run_id for one in submissions]})
+    of_ids = {run_id: (run_id, collateral, text) for run_id, collateral, text in rows}
+    return [of_keys.get(one.idempotency_key or "") or of_ids.get(one.run_id) for one in submissions]
 
 
 def _first(submission: Submission, taken: Taken) -> Accepted:

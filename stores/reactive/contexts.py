@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from cnstra.orchestrator import values
-from cnstra.orchestrator.contexts import Codec, JsonCodec, Versioned, decoded, encoded, updated, version_asked
+from cnstra.orchestrator.codecs import Codec, JsonCodec, decoded, encoded
+from cnstra.orchestrator.contexts import Versioned, updated, version_asked
 from cnstra.orchestrator.errors import ContextError, ReactiveError
 from cnstra.stores.reactive.collection import Collection
 
@@ -98,7 +99,7 @@ class ReactiveContextStore:
         if value is None:
             return None
         if self._codec is not None:
-            return encoded(self._codec, value, self._where)
+            return encoded(self._codec, value, self._where, self._run_id.encode())
         text = values.dump(value, where=self._where, error=ContextError)
         try:
             return _copied(values.load(text))
@@ -108,7 +109,7 @@ class ReactiveContextStore:
     def _opened(self, data: Any) -> Any:
         if data is None:
             return None
-        return _copied(data) if self._codec is None else decoded(self._codec, data, self._where)
+        return _copied(data) if self._codec is None else decoded(self._codec, data, self._where, self._run_id.encode())
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of run {self._run_id}, at version {self.version}>"

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from cnstra import CNS, collateral, neuron
+from cnstra.orchestrator.codecs import JsonCodec
 from cnstra.orchestrator.contexts import (
     MOST_RACES,
     ContextStore,
-    JsonCodec,
     Versioned,
     VersionedContextStore,
     updated,
@@ -24,10 +24,10 @@ from cnstra.orchestrator.values import MAX_VALUE_BYTES
 from support.context_stores import HOMES, LOCAL, Broken, Home, Money, Zipped, at_once
 from support.waiting import eventually
 
-_SERVERS = {"redis": "broker_url", "redis, decoding": "broker_url"}
+_SERVERS = dict.fromkeys(("redis", "redis, decoding", "redis, sealed"), "broker_url")
 
 
-_RUNS = "a run's own"  # lives as long as its run, and is JSON
+_RUNS = ("a run's own", "a run's own, sealed")  # live as long as their run, and are JSON
 
 
 def home_of(kind: str, request: pytest.FixtureRequest) -> Home:
@@ -43,14 +43,14 @@ def home(request: pytest.FixtureRequest) -> Iterator[Home]:
         yield found
 
 
-@pytest.fixture(params=[kind for kind in [*LOCAL, *HOMES] if kind != _RUNS])
+@pytest.fixture(params=[kind for kind in [*LOCAL, *HOMES] if kind not in _RUNS and "sealed" not in kind])
 def codec_home(request: pytest.FixtureRequest) -> Iterator[Home]:
     """Of each kind that takes codecs."""
     with closing(home_of(request.param, request)) as found:
         yield found
 
 
-@pytest.fixture(params=[kind for kind in HOMES if kind != _RUNS])
+@pytest.fixture(params=[kind for kind in HOMES if kind not in _RUNS])
 def mortal(request: pytest.FixtureRequest) -> Iterator[Home]:
     """Of each kind that expires."""
     with closing(home_of(request.param, request)) as found:

@@ -19,7 +19,7 @@ from cnstra.orchestrator.slots import OnStale
 from cnstra.orchestrator.store import Portion
 from cnstra.stores import PostgresContextStore
 from cnstra.stores.postgres.contexts import ContextKeeping, Place
-from support.context_stores import Zipped
+from support.context_stores import Money, Zipped
 from support.waiting import eventually
 from support.worlds import PostgresWorld, Threads, failed, hop, succeeded, target
 
@@ -233,13 +233,10 @@ def test_the_context_of_a_run_that_has_ended_can_be_mended(
     assert world.status(run_id) == "completed"
 
 
-@pytest.mark.parametrize("options", [{"codec": Zipped()}, {"ttl": 60}])
-def test_a_runs_own_context_takes_neither_codec_nor_ttl(
-    world: PostgresWorld, connection: psycopg.Connection[Any], options: dict[str, Any]
-) -> None:
+def test_a_runs_own_context_takes_no_ttl(world: PostgresWorld, connection: psycopg.Connection[Any]) -> None:
     """Every use says so, and nothing is written."""
     run_id = world.submit("stock")
-    store = PostgresContextStore(connection, run_id, **options)
+    store = PostgresContextStore(connection, run_id, ttl=60)
     uses = [
         lambda: store.get(),
         lambda: store.version,
@@ -253,6 +250,20 @@ def test_a_runs_own_context_takes_neither_codec_nor_ttl(
             use()
     assert world.row(run_id)["context_version"] == 0
     assert rows(connection, "select * from cnstra.free_context") == []
+
+
+def test_a_runs_own_context_is_json_whatever_the_codec_could_take(
+    world: PostgresWorld, connection: psycopg.Connection[Any]
+) -> None:
+    """Its run's handlers are given it; nothing is written of what they could not be."""
+    run_id = world.submit("stock")
+    store = PostgresContextStore(connection, run_id, codec=Zipped())
+    with pytest.raises(ContextError, match=r"key 'price'.*Money, which is not exactly JSON"):
+        store.set({"price": Money(3)})
+    assert world.row(run_id)["context_version"] == 0
+    store.set({"price": 3})
+    assert PostgresContextStore(connection, run_id, codec=Zipped()).get() == {"price": 3}
+    assert "$sealed" in str(rows(connection, "select value from cnstra.context_entry"))
 
 
 def test_a_context_does_not_go_on_without_its_run(world: PostgresWorld, connection: psycopg.Connection[Any]) -> None:

@@ -14,6 +14,7 @@ from cnstra.orchestrator.blobs import Blobs, blob_of, referring
 from cnstra.orchestrator.errors import ContextExpired, ContextLost, RunNotFound
 from cnstra.orchestrator.flows import Flows, RunResult, drive
 from cnstra.orchestrator.machine.events import Succeeded
+from cnstra.orchestrator.machine.records import BlobRef
 from cnstra.orchestrator.ports import SystemEntropy
 from cnstra.orchestrator.retention import FINAL_STATUSES
 from cnstra.orchestrator.slots import EMPTY
@@ -87,7 +88,8 @@ class Kept:
         blob = blob_of(work.run_id, work.fence, 0, event.event.changes)
         assert blob is not None
         self.blobs.put(blob)
-        return replace(event, event=replace(event.event, changes=referring(event.event.changes, blob)))
+        changes, reference = referring(event.event.changes, blob), BlobRef(place=self.place, key=blob.key)
+        return replace(event, event=replace(event.event, changes=changes, blob=reference))
 
     def flows(self, operation: str = "", happens: Callable[[], object] = lambda: None) -> Flows:
         store: Any = Between(self.world.store, operation, happens)

@@ -82,6 +82,7 @@ def test_g15_what_a_handler_gives_that_cannot_be_kept_is_its_own_failed_try(
     assert stage.completed(client.submit(graphs.typed.create_signal(1))).status == "completed"
 
 
+@pytest.mark.beneath_the_seal
 @pytest.mark.parametrize("how", ["as an output", "as half a character", "in the context"])
 def test_g15_one_bad_row_among_two_hundred_is_found_and_the_others_commit(stage: Stage, how: str) -> None:
     """Were the door not there, Postgres would refuse the whole batch: it is halved until the culprit stands alone."""

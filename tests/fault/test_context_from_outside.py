@@ -16,6 +16,7 @@ _HOPS = 20
 _TIMES = 10
 
 
+@pytest.mark.beneath_the_seal
 @pytest.mark.parametrize("die", [False, True], ids=["workers that live", "a worker that is killed"])
 def test_g6_g7_updates_from_outside_among_the_hops_of_two_workers(stage: Stage, die: bool) -> None:
     """Lanes on two workers write, and a store outside counts up in the same value, over and over.

@@ -329,6 +329,7 @@ def _first_step_done(stage: Stage) -> tuple[Run, str]:
     return run, key_of(entry["text"])
 
 
+@pytest.mark.beneath_the_seal
 @pytest.mark.parametrize("spoilt", [None, b'{"cnstra":1,"set":{"s:steps":7},"removed":[]}', b"", b"\xff"])
 def test_a_blob_that_is_gone_or_spoilt_fails_the_run_until_it_is_restored(
     elsewhere: Stage, spoilt: bytes | None

@@ -90,6 +90,7 @@ def test_g1_a_submit_whose_reply_was_lost_is_one_run(stage: Stage, proxy: LosesC
     assert stage.rows("select run_id from cnstra.run") == [{"run_id": run.id}]
 
 
+@pytest.mark.beneath_the_seal
 @pytest.mark.parametrize("fails", [1, 2], ids=["which goes on", "which has failed before it is asked for again"])
 def test_g9_a_retry_whose_reply_was_lost_begins_one_attempt(
     stage: Stage, proxy: LosesCommitReplies, monkeypatch: pytest.MonkeyPatch, fails: int

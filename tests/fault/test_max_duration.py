@@ -14,6 +14,7 @@ from support.stage import PATIENCE, Stage
 from support.waiting import eventually
 
 
+@pytest.mark.beneath_the_seal
 def test_an_async_handler_that_takes_too_long_is_a_failed_try(stage: Stage) -> None:
     """Its policy is asked, the next try comes, and the error in the tries names the limit and the activation."""
     stage.start(graphs.endless)
@@ -57,6 +58,7 @@ def test_a_handler_that_will_not_be_cancelled_has_failed_all_the_same(stage: Sta
 _STUCK = Fault(point="call.stuck", action="block")
 
 
+@pytest.mark.beneath_the_seal
 @pytest.mark.parametrize("begin", [graphs.stick, graphs.stick_late], ids=["in its body", "in its generator"])
 def test_g3_a_sync_handler_that_takes_too_long_loses_its_result(stage: Stage, begin: Collateral[int]) -> None:
     """A thread cannot be interrupted: its claim is given up, the retry commits, and what comes back late is dropped."""
@@ -106,6 +108,7 @@ def test_a_stuck_thread_is_replaced_and_the_worker_goes_on(stage: Stage) -> None
     assert worker.drain()
 
 
+@pytest.mark.beneath_the_seal
 def test_a_sync_handler_that_takes_too_long_every_time_has_failed(stage: Stage) -> None:
     """Its policy gives up after two tries, each of which was called once."""
     worker = stage.start(graphs.endless, _STUCK, _STUCK, threads=1)
@@ -135,6 +138,7 @@ def test_a_stuck_handler_can_see_that_it_is_not_wanted(stage: Stage) -> None:
     assert "came back, cancelled: True" in worker.log()
 
 
+@pytest.mark.beneath_the_seal
 def test_the_async_part_that_a_sync_handler_returned_is_cancelled(stage: Stage) -> None:
     """As that of an async handler: its try has failed, its thread is free."""
     stage.start(graphs.endless, threads=1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from cnstra import Run
 from support import graphs
 from support.commands import Servers, cnstra
@@ -55,6 +57,7 @@ def _assert_told(stage: Stage, run: Run) -> None:
     assert str(run.id) in found["message"]
 
 
+@pytest.mark.beneath_the_seal
 def test_a_handler_that_kills_five_workers_is_poisoned(stage: Stage) -> None:
     """Then it is not called a sixth time; each of the five is on record as a lost worker. The run can be retried."""
     run = stage.client(graphs.deadly).submit(graphs.kill_me.create_signal(_LIMIT))

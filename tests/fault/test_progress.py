@@ -16,6 +16,7 @@ from support.waiting import eventually
 BOTH = pytest.mark.parametrize("begin", [graphs.import_rows, graphs.import_rows_async], ids=["sync", "async"])
 
 
+@pytest.mark.beneath_the_seal
 @BOTH
 def test_progress_shows_while_the_handler_runs_and_survives_its_worker(stage: Stage, begin: Collateral[int]) -> None:
     """The next try goes on from what the last one reported: no row is worked through twice."""
@@ -39,6 +40,7 @@ def test_progress_shows_while_the_handler_runs_and_survives_its_worker(stage: St
     assert_sound(stage, run.id)
 
 
+@pytest.mark.beneath_the_seal
 @BOTH
 def test_g3_a_zombies_progress_is_refused_by_the_fence(stage: Stage, begin: Collateral[int]) -> None:
     """Stopped past its lease, it comes back and reports: that of the one who took over stays."""

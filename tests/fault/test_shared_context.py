@@ -18,6 +18,7 @@ _LANES = 4
 _HOPS = int(os.environ.get("CNSTRA_TESTS_RELAY_HOPS", "200"))
 
 
+@pytest.mark.beneath_the_seal
 def test_g5_g6_g7_thousands_of_writes_from_two_workers_at_once(stage: Stage) -> None:
     """Lanes on two workers update one key, read and write a second one, and keep a third of their own, hop after hop.
 

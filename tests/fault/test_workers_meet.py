@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
+import pytest
 
 from cnstra import Run
 from cnstra.orchestrator.ports import Ring, door
@@ -132,6 +133,7 @@ def test_g2_two_workers_settle_the_same_runs_in_opposite_order(stage: Stage) -> 
         assert deadlocks.fetchone() == (0,)
 
 
+@pytest.mark.beneath_the_seal
 def test_g4_many_workers_share_many_runs_and_call_every_step_once(stage: Stage) -> None:
     """Three workers on two queues each, runs from four clients at once: no step is called twice, none is forgotten."""
     for queues in (("fork", "left"), ("left", "right"), ("right", "fork")):

@@ -11,7 +11,7 @@ import multiprocessing
 import threading
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -24,6 +24,7 @@ from cnstra.stores import InMemoryContextStore, PostgresContextStore, ReactiveCo
 from cnstra.stores.postgres import PostgresStore
 from cnstra.stores.reactive import Collection
 from support.clocks import ManualClock
+from support.seals import CODEC
 from support.worlds import World
 
 _processes = multiprocessing.get_context("forkserver")
@@ -107,6 +108,33 @@ class OnRedis(Home):
         self.client.close()
 
 
+class Sealed(Home):
+    """A context of another home, in stores with a codec that seals; a test's own codec takes its place."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self.is_shared = home.is_shared
+
+    def open(self, **options: Any) -> VersionedContextStore:
+        return self._home.open(**{"codec": CODEC, **options})
+
+    def another(self) -> Home:
+        return Sealed(self._home.another())
+
+    def expire(self) -> None:
+        self._home.expire()
+
+    def lifetime(self) -> float | None:
+        return self._home.lifetime()
+
+    @property
+    def address(self) -> Address:
+        return replace(self._home.address, sealed=True)
+
+    def close(self) -> None:
+        self._home.close()
+
+
 class InPostgres(Home):
     """A context in Postgres, over a pool or over a connection in autocommit mode: a free-standing one, or a run's."""
 
@@ -171,12 +199,17 @@ HOMES: dict[str, Callable[[str], Home]] = {
     "postgres": InPostgres,
     "postgres, one connection": lambda url: InPostgres(url, pooled=False),
     "a run's own": lambda url: InPostgres(url, of_run=True),
+    "redis, sealed": lambda url: Sealed(OnRedis(url)),
+    "postgres, sealed": lambda url: Sealed(InPostgres(url)),
+    "a run's own, sealed": lambda url: Sealed(InPostgres(url, of_run=True)),
 }
 """Homes on servers, by name; each from its server's URL."""
 
 LOCAL: dict[str, Callable[[], Home]] = {
     "memory": in_memory,
     "reactive": in_a_collection,
+    "memory, sealed": lambda: Sealed(in_memory()),
+    "reactive, sealed": lambda: Sealed(in_a_collection()),
 }
 """Homes in this process, by name."""
 
@@ -231,13 +264,15 @@ class Address:
     kind: Literal["redis", "postgres"]
     url: str
     name: str
+    sealed: bool = False
 
     def home(self) -> Home:
-        return (
+        home = (
             OnRedis(self.url, session=self.name)
             if self.kind == "redis"
             else InPostgres(self.url, context_id=UUID(self.name))
         )
+        return Sealed(home) if self.sealed else home
 
 
 def at_once(home: Home, work: Callable[[VersionedContextStore], Any], writers: int) -> list[Any]:

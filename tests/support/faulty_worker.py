@@ -24,6 +24,7 @@ from cnstra.loading import load_context
 from cnstra.orchestrator.blobs import Blob, Blobs
 from cnstra.orchestrator.machine.events import FailedTry, Succeeded
 from cnstra.orchestrator.ports import Ring, SystemEntropy
+from cnstra.orchestrator.sealed_store import sealed_store
 from cnstra.orchestrator.store import (
     AppliedBatch,
     ClaimRequest,
@@ -44,7 +45,7 @@ from cnstra.workers.calling import Call, Caller, Stay
 from cnstra.workers.doorbell import DramatiqBell, DramatiqListener
 from cnstra.workers.settings import WorkerSettings
 from cnstra.workers.worker import Worker
-from support import ledger
+from support import ledger, seals
 from support.points import Fault, points
 
 T = TypeVar("T")
@@ -197,7 +198,7 @@ class WatchedBlobs(Blobs):
 
 def _watched_blobs(given: str) -> WatchedBlobs:
     blobs = load_context(given)
-    return WatchedBlobs(blobs.store, blobs.place)
+    return WatchedBlobs(blobs.store, blobs.place, vault=seals.vault())
 
 
 def _hear(rung: Callable[[str, Iterable[tuple[UUID, int]]], None]) -> Callable[[str, Any], None]:
@@ -215,7 +216,7 @@ def put_together(orders: FaultyOrders) -> Worker:
     hop.Caller = WatchedCaller  # type: ignore[attr-defined]
     return Worker(
         cast("CNS", found(orders.app)),
-        WatchedStore(orders.database_url),
+        sealed_store(WatchedStore(orders.database_url), seals.vault()),
         WatchedBell(orders.broker_url),
         lambda queues, rung: DramatiqListener(orders.broker_url, queues, _hear(rung)),
         orders.settings,

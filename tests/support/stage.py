@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 from cnstra import CNS, Orchestrator, Run, RunResult
 from cnstra.orchestrator.ports import door
 from cnstra.stores.blobs import RedisBlobStore
+from support import seals
 from support.brokers import Broker
 from support.faulty_worker import FaultyOrders, main, settings
 from support.ledger import Ledger
@@ -235,6 +236,7 @@ class Stage:
             database=database_url or self.clients_url,
             broker=self.broker_url,
             context=None if self.contexts_url is None else RedisBlobStore.from_url(self.redis_url),
+            codec=seals.CODEC if seals.is_wanted() else None,
         )
         self._clients.append(client)
         return client

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -43,6 +43,8 @@ from cnstra.orchestrator.machine.events import (
 from cnstra.orchestrator.machine.records import Claimed, Compensable, Failure, Late, Output, Target
 from cnstra.orchestrator.ports import uuid7
 from cnstra.orchestrator.run_context import Identity, RunContext, view_of
+from cnstra.orchestrator.sealed_store import SealedStore, sealed_store
+from cnstra.orchestrator.sealing import Vault
 from cnstra.orchestrator.slots import OnStale
 from cnstra.orchestrator.store import (
     Accepted,
@@ -60,7 +62,8 @@ from cnstra.orchestrator.store import (
 from cnstra.stores.memory import MemoryStore
 from cnstra.stores.postgres import PostgresStore
 from cnstra.stores.postgres.statements import statements
-from cnstra.stores.postgres.transactions import PostgresOperation, TransactionRunner
+from cnstra.stores.postgres.transactions import TransactionRunner
+from support import seals
 from support.clocks import DATABASE_CLOCK, DatabaseClock, ManualClock
 from support.waiting import eventually
 
@@ -529,10 +532,10 @@ class Worker:
 class MemoryWorld(World):
     """The store in memory. Operations that meet wait for its lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sealed: bool = False) -> None:
         clock = ManualClock()
         self.memory = MemoryStore(clock.now)
-        super().__init__(self.memory, clock)
+        super().__init__(sealed_store(self.memory, Vault(seals.CODEC) if sealed else seals.vault()), clock)
 
     def groups(self, run_id: UUID) -> dict[int, Counted]:
         state = self.memory._state
@@ -565,7 +568,7 @@ class PostgresWorld(World):
         self.database_url = database_url
         self.database_clock = DatabaseClock(database_url)
         self.postgres = PostgresStore(database_url, clock=DATABASE_CLOCK)
-        super().__init__(self.postgres, self.database_clock)
+        super().__init__(sealed_store(self.postgres, seals.vault()), self.database_clock)
 
     def groups(self, run_id: UUID) -> dict[int, Counted]:
         query = (
@@ -611,7 +614,17 @@ class PostgresWorld(World):
         """Carry an operation out in a transaction that commits at the end of the block: until then it holds its locks."""
         runner = TransactionRunner(self.connect, statements(DATABASE_CLOCK))
         with self.connect() as connection, connection.transaction():
-            yield runner.steps(connection, cast("PostgresOperation[T]", operation))
+            yield self._steps(runner, connection, operation)
+
+    def _steps(
+        self, runner: TransactionRunner, connection: Any, operation: Operation[T], *, repeated: bool = False
+    ) -> T:
+        """What an operation comes to in one transaction, where it is sealed, too."""
+
+        def run(one: Any) -> Any:
+            return runner.steps(connection, one, repeated=repeated)
+
+        return self.store._carried_out(operation, run) if isinstance(self.store, SealedStore) else run(operation)
 
     @contextmanager
     def in_line(self, run_id: UUID, *operations: Operation[T]) -> Iterator[Threads]:
@@ -628,7 +641,7 @@ class PostgresWorld(World):
         self.store.run(operation)
         runner = TransactionRunner(self.connect, statements(DATABASE_CLOCK))
         with self.connect() as connection:
-            return runner.steps(connection, cast("PostgresOperation[T]", operation), repeated=True)
+            return self._steps(runner, connection, operation, repeated=True)
 
     def close(self) -> None:
         self.store.close()

@@ -13,8 +13,15 @@ import psycopg
 import redis
 from psycopg_pool import ConnectionPool
 
-from cnstra.orchestrator.contexts import Codec, ContextStore, Versioned, VersionedContextStore
-from cnstra.stores import InMemoryContextStore, PostgresContextStore, RedisContextStore
+from cnstra.orchestrator.codecs import Codec
+from cnstra.orchestrator.contexts import ContextStore, Versioned, VersionedContextStore
+from cnstra.stores import (
+    CompressedCodec,
+    EncryptedCodec,
+    InMemoryContextStore,
+    PostgresContextStore,
+    RedisContextStore,
+)
 
 
 class Notebook:
@@ -57,6 +64,10 @@ def every_store(
         InMemoryContextStore({"a": 1}, codec=codec),
         RedisContextStore(client, "session-123"),
         RedisContextStore(client, run_id, ttl=timedelta(hours=1), prefix="app:", codec=Bytes()),
+        RedisContextStore(
+            client, run_id, codec=EncryptedCodec({"k1": b""}, inner=CompressedCodec(codec), current="k1")
+        ),
+        PostgresContextStore(pool, run_id, codec=EncryptedCodec.from_file("keys")),
         RedisContextStore(client, "session-123", None),
         PostgresContextStore(connection, run_id),
         PostgresContextStore(pool, str(run_id), codec=codec, ttl=60.5),

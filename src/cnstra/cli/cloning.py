@@ -8,7 +8,7 @@ import typer
 
 from cnstra.cli import places
 from cnstra.cli.ages import limit
-from cnstra.cli.options import App, AsJson, BrokerUrl, DatabaseUrl, RunId
+from cnstra.cli.options import App, AsJson, BrokerUrl, DatabaseUrl, RunId, SealingCodec
 from cnstra.cli.printing import say, say_json
 from cnstra.cli.submitting import tags_of
 from cnstra.client import Orchestrator
@@ -45,6 +45,7 @@ def clone(
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
     broker_url: BrokerUrl = None,
+    codec: SealingCodec = None,
 ) -> Exit:
     """Start a new run from the same signal as an old one.
 
@@ -61,7 +62,7 @@ def clone(
         options["deadline"] = None if deadline == _NONE else limit(deadline)
     database, broker = places.database(database_url), places.broker(broker_url)
     reach(database)
-    with Orchestrator(cns, database=database, broker=broker) as orchestrator:
+    with Orchestrator(cns, database=database, broker=broker, codec=places.codec(codec)) as orchestrator:
         original = orchestrator.get_run(run)
         cloned = original.clone(**options)
         if as_json:

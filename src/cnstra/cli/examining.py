@@ -16,6 +16,7 @@ from typing import Any, Literal
 from cnstra.cli.printing import duration
 from cnstra.exits import line_of
 from cnstra.orchestrator.errors import AccessRefused, BrokerAway, ConfigurationError, SchemaError, StoreUnavailable
+from cnstra.orchestrator.sealing import needed
 from cnstra.stores.postgres import PostgresStore
 from cnstra.stores.postgres.addresses import DECLARE, address_of
 from cnstra.stores.postgres.diagnosing import Diagnosing, Health
@@ -194,7 +195,9 @@ def _health(health: Health) -> Iterator[Finding]:
 def _stuck(health: Health, alive: Mapping[str, int]) -> Iterator[Finding]:
     for row in health.unknown_work:
         pinned = f" in version {row['pin']}" if row["pin"] else ""
-        reach = f" and the store of contexts {row['place']!r} (--context)" if row["place"] else ""
+        place, label = needed(row["place"])
+        reach = f" and the store of contexts {place!r} (--context)" if place else ""
+        reach += "" if label is None else f" and a codec{f' with key {label!r}' if label else ''} (--codec)"
         yield _problem(
             "runs",
             f"{row['activations']} of neuron {row['neuron']} on {row['collateral']} of graph {row['graph']}{pinned} are "

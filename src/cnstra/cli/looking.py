@@ -12,15 +12,18 @@ import typer
 
 from cnstra.cli import places
 from cnstra.cli.ages import moment
-from cnstra.cli.options import AsJson, Contexts, DatabaseUrl, RunId
+from cnstra.cli.options import AsJson, Contexts, DatabaseUrl, RunId, SealingCodec
 from cnstra.cli.printing import note, say, say_json, table
 from cnstra.cli.story import told
 from cnstra.exits import Exit, line_of
 from cnstra.loading import load_context
 from cnstra.orchestrator.blobs import USUAL_PLACE, Blobs, keys_of
-from cnstra.orchestrator.errors import ContextLost, StoreUnavailable
+from cnstra.orchestrator.errors import ContextLost, SealError, StoreUnavailable
 from cnstra.orchestrator.flows import not_found, whole
 from cnstra.orchestrator.machine.states import RunStatus
+from cnstra.orchestrator.sealed_rows import Rows
+from cnstra.orchestrator.sealed_store import sealed_store
+from cnstra.orchestrator.sealing import Vault
 from cnstra.orchestrator.slots import Snapshot
 from cnstra.orchestrator.store import RunFilter
 from cnstra.orchestrator.submitting import run_uuid, tag_filter
@@ -54,6 +57,7 @@ def runs(
     limit: Annotated[int, typer.Option(envvar="CNSTRA_RUNS_LIMIT", min=1, metavar="N", help="Only so many.")] = 100,
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
+    codec: SealingCodec = None,
 ) -> Exit:
     """List runs, the newest first.
 
@@ -67,7 +71,8 @@ def runs(
         since=None if since is None else moment(since, datetime.now(UTC)),
         limit=limit,
     )
-    with _store(database_url) as store:
+    vault = places.vault(codec)
+    with _store(database_url, vault) as store:
         found = store.run(store.run_rows(which))
     if as_json:
         say_json(found)
@@ -78,20 +83,30 @@ def runs(
     return Exit.DONE
 
 
-def show(run: RunId, as_json: AsJson = False, database_url: DatabaseUrl = None, context: Contexts = None) -> Exit:
+def show(
+    run: RunId,
+    as_json: AsJson = False,
+    database_url: DatabaseUrl = None,
+    context: Contexts = None,
+    codec: SealingCodec = None,
+) -> Exit:
     """Tell everything about one run.
 
     How it stands and why, what is left to do, what it waits for, how far its scatters are, each try's error, its context:
-    where a store of your own keeps that, with --context.
+    where a store of your own keeps that, with --context. What is sealed is shown as it is, or, with --codec, opened.
 
     --json gives the columns of the view cnstra.runs, with lists activations, expectations and scatters of those of the views
     of these names.
     """
     run_id = run_uuid(run)
-    with _store(database_url) as store:
+    vault = places.vault(codec)
+    with _store(database_url, vault) as store:
         story = store.run(Diagnosing().story(run_id))
+        if story is not None and vault is not None:
+            story = _opened(story, vault)
         if story is not None and not as_json and story.context["context_place"] is not None:
-            story = replace(story, context=_elsewhere(store, story, [load_context(given) for given in context or ()]))
+            stores = [load_context(given, vault) for given in context or ()]
+            story = replace(story, context=_elsewhere(store, story, stores))
     if story is None:
         raise not_found(run_id)
     if as_json:
@@ -120,17 +135,29 @@ def _elsewhere(store: PostgresStore, story: Story, given: list[Blobs]) -> Row:
         return story.context
     try:
         found = blobs.fetch(keys_of(snapshot.slots)).values(snapshot.slots, f"run {run_id}")
-    except (ContextLost, StoreUnavailable) as error:
+    except (ContextLost, SealError, StoreUnavailable) as error:
         return {**story.context, "note": line_of(error)}
     shared, local = whole(Snapshot(version=snapshot.version, slots=found))
     return {**story.context, "version": snapshot.version, "data": shared, "local": local}
 
 
+def _opened(story: Story, vault: Vault) -> Story:
+    """What is sealed of a run, as far as it can be opened."""
+    rows, run_id = Rows(vault), story.run["run_id"]
+    return replace(
+        story,
+        run=rows.run(story.run),
+        activations=list(map(rows.activation, story.activations)),
+        tries=list(map(rows.tried, story.tries)),
+        context=rows.context(story.context, run_id),
+    )
+
+
 @contextmanager
-def _store(given: str | None) -> Iterator[PostgresStore]:
+def _store(given: str | None, vault: Vault | None) -> Iterator[PostgresStore]:
     database_url = places.database(given)
     reach(database_url)
-    store = PostgresStore(database_url, connections=1)
+    store = sealed_store(PostgresStore(database_url, connections=1), vault)
     try:
         store.run(store.check_schema())
         yield store

@@ -41,6 +41,15 @@ Contexts = Annotated[
         "in the variable with spaces between.",
     ),
 ]
+SealingCodec = Annotated[
+    str | None,
+    typer.Option(
+        "--codec",
+        envvar="CNSTRA_CODEC",
+        metavar="CODEC",
+        help="What seals the data of runs, and opens it: module:attribute of a codec, found from the current folder.",
+    ),
+]
 HomeFolder = Annotated[
     str | None,
     typer.Option(

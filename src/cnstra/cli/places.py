@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from functools import cache
 
 from cnstra import settings
-from cnstra.loading import load_context
+from cnstra.loading import load_codec, load_context
 from cnstra.orchestrator.blobs import USUAL_PLACE, BlobStore
+from cnstra.orchestrator.codecs import Codec
+from cnstra.orchestrator.sealing import Vault
 from cnstra.servers import Servers, hold
 from cnstra.servers.home import Home
 
@@ -35,6 +37,16 @@ def contexts(given: Sequence[str] | None) -> tuple[BlobStore | None, str]:
         return None, USUAL_PLACE
     blobs = load_context(given[0])
     return blobs.store, blobs.place
+
+
+def codec(given: str | None) -> Codec | None:
+    """What opens and seals the data of runs, if anything does. Raises ``ConfigurationError``."""
+    return None if given is None else load_codec(given)
+
+
+def vault(given: str | None) -> Vault | None:
+    """The same, for who reads the store by himself."""
+    return None if given is None else Vault(load_codec(given))
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cnstra.cli import places
-from cnstra.cli.options import AsJson, BrokerUrl, DatabaseUrl
+from cnstra.cli.options import AsJson, BrokerUrl, DatabaseUrl, SealingCodec
 from cnstra.cli.printing import note, say, say_json
 from cnstra.cli.signals import signal_of, unchecked_signal_of
 from cnstra.client import Orchestrator
@@ -56,6 +56,7 @@ def send(
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
     broker_url: BrokerUrl = None,
+    codec: SealingCodec = None,
 ) -> Exit:
     """Send a signal to a run that waits for it, or will.
 
@@ -71,7 +72,7 @@ def send(
     signal = unchecked_signal_of(name, text, SendError) if cns is None else signal_of(cns, name, text, SendError)
     database, broker = places.database(database_url), places.broker(broker_url)
     reach(database)
-    with Orchestrator(cns, database=database, broker=broker) as orchestrator:
+    with Orchestrator(cns, database=database, broker=broker, codec=places.codec(codec)) as orchestrator:
         if key is not None:
             taker = orchestrator.send(signal, key=key, idempotency_key=idempotency_key)
         else:

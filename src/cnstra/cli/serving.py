@@ -8,7 +8,7 @@ import typer
 
 from cnstra.cli import places
 from cnstra.cli.debugging import debugging
-from cnstra.cli.options import App, BrokerUrl, Contexts, DatabaseUrl
+from cnstra.cli.options import App, BrokerUrl, Contexts, DatabaseUrl, SealingCodec
 from cnstra.exits import Exit
 from cnstra.running import Orders, run
 from cnstra.workers.settings import WorkerSettings
@@ -87,6 +87,7 @@ def worker(
     database_url: DatabaseUrl = None,
     broker_url: BrokerUrl = None,
     context: Contexts = None,
+    codec: SealingCodec = None,
 ) -> Exit:
     """Carry out the runs of a graph, until told to stop.
 
@@ -106,6 +107,7 @@ def worker(
         log_level=log_level,
         log_format=log_format,
         contexts=tuple(context or ()),
+        codec=codec,
         debug=debugging(),
     )
     return run(orders)

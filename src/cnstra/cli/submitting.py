@@ -9,7 +9,7 @@ import typer
 
 from cnstra.cli import places
 from cnstra.cli.ages import limit
-from cnstra.cli.options import App, AsJson, BrokerUrl, Contexts, DatabaseUrl
+from cnstra.cli.options import App, AsJson, BrokerUrl, Contexts, DatabaseUrl, SealingCodec
 from cnstra.cli.printing import compact, note, say, say_json
 from cnstra.cli.signals import signal_of
 from cnstra.client import Orchestrator, Run, until_ended
@@ -62,6 +62,7 @@ def submit(
     database_url: DatabaseUrl = None,
     broker_url: BrokerUrl = None,
     context: Contexts = None,
+    codec: SealingCodec = None,
 ) -> Exit:
     """Start a run.
 
@@ -74,7 +75,10 @@ def submit(
     database, broker = places.database(database_url), places.broker(broker_url)
     reach(database)
     store, name = places.contexts(context)
-    with Orchestrator(cns, database=database, broker=broker, context=store, context_name=name) as orchestrator:
+    seals = places.codec(codec)
+    with Orchestrator(
+        cns, database=database, broker=broker, context=store, context_name=name, codec=seals
+    ) as orchestrator:
         run = orchestrator.submit(signal, idempotency_key=idempotency_key, priority=priority, tags=tags, deadline=until)
         if not wait:
             say_json({"run_id": run.id, "status": run.status()}) if as_json else say(str(run.id))

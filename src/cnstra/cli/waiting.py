@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from cnstra.cli.printing import when
 from cnstra.cli.wording import called
+from cnstra.orchestrator.sealing import envelope_of
 from cnstra.stores.postgres.diagnosing import Row, Story
 
 _ENDED = ("completed", "failed", "compensated", "cancelled")
@@ -81,7 +82,9 @@ def advice(story: Story) -> str:
     if run["blocked"] == "unknown":
         place = run.get("context_place")
         store = f" --context {place}=STORE" if place is not None else ""
-        return f"it goes on as soon as a worker is up with {run['graph']}: cnstra worker APP{store}"
+        ready = (activation for activation in story.activations if activation["status"] == "ready")
+        codec = " --codec CODEC" if any(envelope_of(one["payload"]) is not None for one in ready) else ""
+        return f"it goes on as soon as a worker is up with {run['graph']}: cnstra worker APP{store}{codec}"
     if run["status"] in ("cancelled", "compensated"):
         return f"to do all of it again, as a new run: cnstra clone APP {run['run_id']}"
     return ""

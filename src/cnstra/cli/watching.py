@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from cnstra.cli import places
-from cnstra.cli.options import AsJson, BrokerUrl, Contexts, DatabaseUrl, RunId
+from cnstra.cli.options import AsJson, BrokerUrl, Contexts, DatabaseUrl, RunId, SealingCodec
 from cnstra.cli.printing import say, say_json, when
 from cnstra.client import Orchestrator
 from cnstra.exits import Exit
+from cnstra.orchestrator.sealing import envelope_of
 from cnstra.orchestrator.watching import Change
 from cnstra.stores.postgres.reaching import reach
 
@@ -29,6 +30,7 @@ def watch(
     database_url: DatabaseUrl = None,
     broker_url: BrokerUrl = None,
     context: Contexts = None,
+    codec: SealingCodec = None,
 ) -> Exit:
     """Follow a run until it has ended.
 
@@ -39,7 +41,11 @@ def watch(
     reach(database)
     store, name = places.contexts(context)
     with Orchestrator(
-        database=database, broker=places.broker(broker_url), context=store, context_name=name
+        database=database,
+        broker=places.broker(broker_url),
+        context=store,
+        context_name=name,
+        codec=places.codec(codec),
     ) as orchestrator:
         status = ""
         for change in orchestrator.watch(run, after=after):
@@ -56,7 +62,8 @@ def _tell(change: Change, before: str) -> None:
     written = change.written
     if written is not None:
         who = "from outside" if written.neuron is None else f"{written.neuron}, activation {written.activation_id}"
-        keys = [*written.written] if isinstance(written.written, dict) else ["the value"] if written.written else []
+        by_key = isinstance(written.written, dict) and envelope_of(written.written) is None
+        keys = [*written.written] if by_key else ["the value"] if written.written else []
         parts = [f"wrote {', '.join(keys)}"] if keys else []
         parts += [f"removed {', '.join(written.removed)}"] if written.removed else []
         say(f"{when(written.at)} version {written.version}: {who} {' and '.join(parts) or 'wrote its local context'}")

@@ -15,11 +15,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from cnstra.loading import load_context
+from cnstra.loading import load_codec, load_context
 from cnstra.orchestrator.blobs import Blobs
 from cnstra.orchestrator.errors import AccessRefused, ConfigurationError, StoreUnavailable
 from cnstra.orchestrator.graph import CNS
 from cnstra.orchestrator.ports import SystemEntropy
+from cnstra.orchestrator.sealed_store import sealed_store
+from cnstra.orchestrator.sealing import Vault
 from cnstra.running.orders import Orders
 from cnstra.stores.postgres import PostgresStore
 from cnstra.stores.postgres.reaching import reach
@@ -48,7 +50,8 @@ class Life:
         self._cns = cns
         self._database_url = orders.database_url
         self._ready = ready
-        self._store = PostgresStore(orders.database_url)
+        vault = None if orders.codec is None else Vault(load_codec(orders.codec))
+        self._store = sealed_store(PostgresStore(orders.database_url), vault)
         self._bell = DramatiqBell(broker_url)
         self._worker = Worker(
             cns,
@@ -57,7 +60,7 @@ class Life:
             listen or (lambda queues, rung: DramatiqListener(broker_url, queues, rung)),
             orders.settings(),
             SystemEntropy(),
-            _contexts(orders.contexts),
+            _contexts(orders.contexts, vault),
         )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cnstra-life", daemon=True)
@@ -129,8 +132,8 @@ def _collect_seldom() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def _contexts(given: Sequence[str]) -> list[Blobs]:
-    found = [load_context(one) for one in given]
+def _contexts(given: Sequence[str], vault: Vault | None) -> list[Blobs]:
+    found = [load_context(one, vault) for one in given]
     for place, count in Counter(blobs.place for blobs in found).items():
         if count > 1:
             raise ConfigurationError(f"--context: {count} stores are named {place!r}; give names: --context NAME=STORE")

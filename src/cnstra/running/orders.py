@@ -21,7 +21,7 @@ NOW = b"now"
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Orders:
     """One worker: which graph, which servers, how much. ``lease`` and ``drain`` are seconds; ``contexts`` are stores as
-    ``load_context`` takes them.
+    ``load_context`` takes them, ``codec`` is one as ``load_codec`` does.
     """
 
     app: str
@@ -36,6 +36,7 @@ class Orders:
     log_level: str
     log_format: Form = "text"
     contexts: tuple[str, ...] = ()
+    codec: str | None = None
     transactions: int | None = None
     debug: bool = False
 

@@ -50,6 +50,7 @@ def dramatiq_broker(
     lease: float = 15.0,
     drain: float = 25.0,
     contexts: Sequence[str] = (),
+    codec: str | None = None,
 ) -> Broker:
     """A broker whose processes, under ``dramatiq module:broker``, serve a graph. Nothing connects before they boot.
 
@@ -64,6 +65,7 @@ def dramatiq_broker(
         lease: seconds after which a process that is not heard of is taken for lost.
         drain: seconds that running handlers have to end when dramatiq stops the process.
         contexts: stores that keep contexts, each as ``cnstra worker --context`` takes it.
+        codec: what seals the data of runs, as ``cnstra worker --codec`` takes it: ``module:attribute``.
 
     Raises:
         ConfigurationError: a URL is missing or cannot be used, a queue is none of the graph's, or a number is too small.
@@ -80,6 +82,7 @@ def dramatiq_broker(
         drain=drain,
         log_level="",  # dramatiq sets the logs up
         contexts=tuple(contexts),
+        codec=codec,
         transactions=transactions,
     )
     orders.settings()

@@ -17,6 +17,7 @@ import pytest
 from typing_extensions import Unpack
 
 from cnstra.client import Orchestrator
+from cnstra.orchestrator.codecs import Codec
 from cnstra.orchestrator.stimulation import CNS
 from cnstra.servers import HeldServers, hold
 from cnstra.testing import fresh
@@ -77,9 +78,9 @@ def cnstra_broker_url(cnstra_servers: HeldServers, pytestconfig: pytest.Config) 
 
 
 class OpenOrchestrator(Protocol):
-    """Opens a client of a graph on the servers of the test; it is closed when the test ends."""
+    """Opens a client of a graph on the servers of the test; it is closed when the test ends. ``codec`` is what seals its data."""
 
-    def __call__(self, cns: CNS | None = None) -> Orchestrator: ...
+    def __call__(self, cns: CNS | None = None, *, codec: Codec | None = None) -> Orchestrator: ...
 
 
 @pytest.fixture
@@ -87,8 +88,8 @@ def cnstra_orchestrator(cnstra_database_url: str, cnstra_broker_url: str) -> Ite
     """Makes clients: ``cnstra_orchestrator(cns)``."""
     with ExitStack() as stack:
 
-        def open_one(cns: CNS | None = None) -> Orchestrator:
-            client = Orchestrator(cns, database=cnstra_database_url, broker=cnstra_broker_url)
+        def open_one(cns: CNS | None = None, *, codec: Codec | None = None) -> Orchestrator:
+            client = Orchestrator(cns, database=cnstra_database_url, broker=cnstra_broker_url, codec=codec)
             return stack.enter_context(client)
 
         yield open_one
@@ -96,10 +97,12 @@ def cnstra_orchestrator(cnstra_database_url: str, cnstra_broker_url: str) -> Ite
 
 class StartWorker(Protocol):
     """Starts a worker of a graph in this process, on the servers of the test; it drains when the test ends, or when what this
-    gives is called. ``services`` take the place of the graph's own.
+    gives is called. ``services`` take the place of the graph's own, ``codec`` is what seals the data of runs.
     """
 
-    def __call__(self, cns: CNS, *, services: Any = OWN, **options: Unpack[WorkerOptions]) -> StopWorker: ...
+    def __call__(
+        self, cns: CNS, *, services: Any = OWN, codec: Codec | None = None, **options: Unpack[WorkerOptions]
+    ) -> StopWorker: ...
 
 
 class StopWorker(Protocol):
@@ -113,10 +116,12 @@ def cnstra_worker(cnstra_database_url: str, cnstra_broker_url: str) -> Iterator[
     """Starts workers: ``cnstra_worker(cns, threads=2)``; see ``WorkerOptions``."""
     with ExitStack() as stack:
 
-        def start(cns: CNS, *, services: Any = OWN, **options: Unpack[WorkerOptions]) -> StopWorker:
+        def start(
+            cns: CNS, *, services: Any = OWN, codec: Codec | None = None, **options: Unpack[WorkerOptions]
+        ) -> StopWorker:
             worker = stack.enter_context(ExitStack())  # its close may be called early, and does nothing the second time
             graph = with_services(cns, services)
-            worker.enter_context(serving(graph, cnstra_database_url, cnstra_broker_url, **options))
+            worker.enter_context(serving(graph, cnstra_database_url, cnstra_broker_url, codec=codec, **options))
             return worker.close
 
         yield start

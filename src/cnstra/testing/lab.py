@@ -19,9 +19,12 @@ from typing_extensions import Unpack
 
 from cnstra.client import AsyncOrchestrator, Orchestrator
 from cnstra.orchestrator.choosing import ChoiceOptions, OpenChoiceOptions
+from cnstra.orchestrator.codecs import Codec
 from cnstra.orchestrator.flows import Flows
 from cnstra.orchestrator.graph import Signal
 from cnstra.orchestrator.retention import RULES
+from cnstra.orchestrator.sealed_store import sealed_store
+from cnstra.orchestrator.sealing import Vault
 from cnstra.orchestrator.stimulation import CNS
 from cnstra.orchestrator.submitting import ListOptions, ManyOptions, SubmitOptions
 from cnstra.stores.memory import MemoryStore
@@ -49,6 +52,7 @@ class _Controls(ABC):
         cns: CNS,
         *,
         services: Any = OWN,
+        codec: Codec | None = None,
         seed: int | None = None,
         start: datetime | None = None,
         lease: timedelta = timedelta(seconds=15),
@@ -60,7 +64,7 @@ class _Controls(ABC):
         self._cns = with_services(cns, services)
         self._clock = LabClock(start)
         self._entropy = LabEntropy(random.SystemRandom() if seed is None else random.Random(seed), self._clock)
-        self._memory = MemoryStore(self._clock.now)
+        self._memory = sealed_store(MemoryStore(self._clock.now), None if codec is None else Vault(codec))
         self._memory.run(self._memory.set_retention(dict.fromkeys(RULES)))
         crew = Crew(self._cns, self._memory, self._clock, self._entropy, settings)
         chance = random.Random(f"policies {seed}")
@@ -162,7 +166,8 @@ class Lab(_Controls, Orchestrator):
     ``services`` take the place of the graph's own. ``seed`` is that of ids and of the jitter of backoffs; without one, ids are
     new in each lab, so that several may share what remembers idempotency keys, and all else is the same. The clock stands at
     ``start``, an aware datetime, by default now, until ``advance`` or ``wait`` moves it. ``lease``, ``crash_backoff`` and
-    ``poison_limit`` are those of workers. ``call_limit`` ends a graph that never comes to rest.
+    ``poison_limit`` are those of workers. ``codec`` seals its data, as that of an ``Orchestrator``. ``call_limit`` ends a graph
+    that never comes to rest.
 
     Handlers are called in the test's own thread, async ones on an event loop of the lab; where a loop runs already, that is for
     ``AsyncLab``. Use it in a ``with``, or ``close`` it. Not to be shared by threads.

@@ -10,7 +10,10 @@ from typing import TypedDict
 from typing_extensions import Unpack
 
 from cnstra.orchestrator.blobs import Blobs
+from cnstra.orchestrator.codecs import Codec
 from cnstra.orchestrator.ports import SystemEntropy
+from cnstra.orchestrator.sealed_store import sealed_store
+from cnstra.orchestrator.sealing import Vault
 from cnstra.orchestrator.stimulation import CNS
 from cnstra.stores.postgres import PostgresStore
 from cnstra.workers.doorbell import DramatiqBell, DramatiqListener
@@ -47,11 +50,15 @@ def serving(
     broker_url: str,
     *,
     contexts: Sequence[Blobs] = (),
+    codec: Codec | None = None,
     **options: Unpack[WorkerOptions],
 ) -> Iterator[Worker]:
-    """A worker that serves the graph until the block ends; it drains then."""
+    """A worker that serves the graph until the block ends; it drains then. ``codec`` is what the data of runs is sealed with."""
     settings = WorkerSettings(**({"drain": _DRAIN} | options))
-    store = PostgresStore(database_url)
+    vault = None if codec is None else Vault(codec)
+    if vault is not None:
+        contexts = [Blobs(blobs.store, blobs.place, vault=vault) for blobs in contexts]
+    store = sealed_store(PostgresStore(database_url), vault)
     bell = DramatiqBell(broker_url)
     worker = Worker(
         cns,

@@ -5,6 +5,7 @@
 -- by its key is not to read a partial index instead. DOOR(a) is where its doorbell is, CLAIMED(a) what is answered of a claim, FACTS(r) of its
 -- run. Arrays side by side, ``from unnest(a, b) n (x, y)``, are sent as a select list. INCLUDE(statement, prefix) is another statement as
 -- a part of this one; ``ahead`` is nothing but a part.
+-- NEEDS(n.payload) is what a payload needs of a worker that is to open it.
 
 -- == submitting ==
 
@@ -57,6 +58,19 @@ from unnest(%(run_ids)s::uuid[], %(graphs)s::text[], %(collaterals)s::text[], %(
      n (run_id, graph, collateral, payload)
 join cnstra.run r on r.run_id = n.run_id
 
+-- name: entries_of_keys
+-- The runs that hold these keys, and the signals that started them.
+select k.key, s.run_id, r.entry_collateral, r.entry_payload::text
+from unnest(%(graphs)s::text[], %(keys)s::text[]) k (graph, key)
+join cnstra.submission_key s on s.graph = k.graph and s.key = k.key
+join cnstra.run r on r.run_id = s.run_id
+
+-- name: entries_of_ids
+-- The signals that started these runs.
+select r.run_id, r.entry_collateral, r.entry_payload::text
+from cnstra.run r
+where r.run_id = any(%(run_ids)s)
+
 -- name: clock
 -- The store's time.
 select CLOCK()
@@ -79,6 +93,18 @@ from unnest(%(names)s::text[], %(values)s::text[]) s (name, value)
 select p.collateral = %(collateral)s and p.payload = %(payload)s::jsonb, p.run_id
 from cnstra.posted p
 where p.graph = %(graph)s and p.key = %(key)s and p.idempotency_key = %(idempotency_key)s
+
+-- name: posted_signal
+-- What was sent by this key under an idempotency key.
+select p.collateral, p.payload::text
+from cnstra.posted p
+where p.graph = %(graph)s and p.key = %(key)s and p.idempotency_key = %(idempotency_key)s
+
+-- name: letter
+-- What was sent to a run under an idempotency key.
+select l.collateral, l.payload::text
+from cnstra.letter l
+where l.run_id = %(run_id)s and l.idempotency_key = %(idempotency_key)s
 
 -- name: find_expecting
 -- The oldest run that expects a signal by this key.
@@ -447,7 +473,8 @@ insert into cnstra.activation (run_id, activation_id, parent_activation_id, ordi
                                created_at, available_at, first_try_at, started_at, finished_at, compensable, origin,
                                path, group_id, gathers, limited)
 select n.run_id, n.activation_id, n.parent, n.ordinal, r.graph, case when r.pinned then r.graph_version else '' end,
-       coalesce(r.context_place, ''), n.neuron, n.dendrite, n.collateral, n.payload::jsonb, n.queue, r.priority, n.attempt, n.status, n.blocked,
+       coalesce(r.context_place, '') || NEEDS(n.payload), n.neuron, n.dendrite, n.collateral, n.payload::jsonb, n.queue, r.priority,
+       n.attempt, n.status, n.blocked,
        case when n.status = 'running' then 1 else 0 end, n.nonce, n.worker,
        case when n.status = 'running' then 1 else 0 end, coalesce(%(now)s::timestamptz, (select CLOCK())),
        coalesce(n.available_at, %(now)s::timestamptz, (select CLOCK())),
@@ -496,7 +523,8 @@ going as (
                             and a.epoch = n.epoch and a.nonce = n.nonce
     cross join moment m
     where r.run_id = APART(n.run_id) and r.xmin = n.mark
-    returning n.*, r.graph, case when r.pinned then r.graph_version else '' end as pin, coalesce(r.context_place, '') as place,
+    returning n.*, r.graph, case when r.pinned then r.graph_version else '' end as pin,
+              coalesce(r.context_place, '') || NEEDS(n.payload) as place,
               r.priority, a.worker, m.now),
 finished as (
     update cnstra.activation a
@@ -539,7 +567,7 @@ select run_id, now, pg_current_xact_id()::xid::text from going
 -- name: deliver
 -- Give activations that waited the signals that have come for them.
 update cnstra.activation a
-set payload = n.payload::jsonb
+set payload = n.payload::jsonb, place = a.place || NEEDS(n.payload)
 from unnest(%(run_ids)s::uuid[], %(activation_ids)s::int[], %(payloads)s::text[]) n (run_id, activation_id, payload)
 where a.run_id = n.run_id and a.activation_id = n.activation_id
 
@@ -621,15 +649,17 @@ where m.run_id = n.run_id and m.group_id = n.group_id and m.member = n.member
 
 -- name: fire
 -- The results of groups that have ended, in the order of the scatter, to the gathers that are called with them: a member that
--- gave none is left out, and one that has failed is put in its place where that is wanted.
+-- gave none is left out, and one that has failed is put in its place where that is wanted. Who opens one opens them all.
 update cnstra.activation a
-set payload = (
+set (payload, place) = (
     select coalesce(jsonb_agg(
                case when not n.failures then m.results -> n.collateral
                     when m.failure is null then jsonb_build_object('result', m.results -> n.collateral)
                     else jsonb_build_object('failure', m.failure || jsonb_build_object(
                              'index', m.member, 'payload', m.payload, 'collateral', s.collateral)) end
-               order by m.member), '[]')
+               order by m.member), '[]'),
+           a.place || coalesce(chr(31) || max(split_part(
+               coalesce(m.results -> n.collateral ->> '$sealed', m.payload ->> '$sealed'), ':', 1)), '')
     from cnstra.member m
     join cnstra.scatter s on s.run_id = m.run_id and s.group_id = m.group_id
     where m.run_id = n.run_id and m.group_id = n.group_id

@@ -22,7 +22,7 @@ def activation(number: int, status: str, **more: Any) -> dict[str, Any]:
         "status": status, "tries": 1, "queue": "default", "worker": None, "error": None, "error_type": None,
         "available_at": THEN, "started_at": THEN, "finished_at": None, "context_version_read": 0,
         "context_version_written": None, "undo": False, "group_id": None, "member": None, "gathers_group_id": None,
-        "handled": False, "progress": None,
+        "handled": False, "progress": None, "payload": None,
     }  # fmt: skip
     return row | more
 

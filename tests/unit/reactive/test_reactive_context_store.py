@@ -11,7 +11,8 @@ from uuid import UUID
 import pytest
 
 from cnstra import ContextError, ReactiveError
-from cnstra.orchestrator.contexts import ContextStore, JsonCodec, Versioned, VersionedContextStore
+from cnstra.orchestrator.codecs import JsonCodec
+from cnstra.orchestrator.contexts import ContextStore, Versioned, VersionedContextStore
 from cnstra.stores import ReactiveContextStore
 from cnstra.stores.reactive import Collection, ContextRecord, Database, DerivedSetIndex, ManualScheduler
 

@@ -32,6 +32,7 @@ from cnstra import (
 )
 from cnstra.orchestrator.machine.records import Target
 from cnstra.orchestrator.store import Submission
+from cnstra.stores import CompressedCodec
 from cnstra.testing import AsyncLab, AsyncLabRun, Lab, LabError, LabRun, UnassignedChange
 from cnstra.testing.clock import LabClock
 from support.shop import REMINDED_AFTER, Bank, Order, cns, order_placed, payment, remind, reserve, stock
@@ -698,3 +699,26 @@ def test_two_labs_of_one_graph_know_nothing_of_each_other() -> None:
         run = other.submit(order_placed.create_signal(ORDER))
         assert run.wait().status == "completed"
         assert one.list_runs() == []
+
+
+def test_a_lab_seals_its_data_and_shows_nothing_of_that() -> None:
+    """A codec has to take all that a run stores; who uses the lab notices only what the codec does."""
+
+    class Counting(CompressedCodec):
+        sealed = 0
+
+        def wrap(self, data: bytes, bound: bytes) -> bytes:
+            self.sealed += 1
+            return super().wrap(data, bound)
+
+    codec = Counting()
+    with Lab(cns, services=Bank(), codec=codec) as lab:
+        run = lab.submit(order_placed.create_signal(Order("o-17", 10)), idempotency_key="o-17")
+        again = lab.submit(order_placed.create_signal(Order("o-17", 10)), idempotency_key="o-17")
+        sealed = run.wait()
+        run.clone().wait()
+    with Lab(cns, services=Bank()) as lab:
+        plain = lab.submit(order_placed.create_signal(Order("o-17", 10))).wait()
+    assert run.id == again.id
+    assert (sealed.status, sealed.outputs, sealed.context) == (plain.status, plain.outputs, plain.context)
+    assert codec.sealed > 5
