@@ -19,12 +19,14 @@ from cnstra.orchestrator.blobs import USUAL_PLACE, Blobs, Fetched, keys_of
 from cnstra.orchestrator.choosing import ChoiceOptions, OpenChoiceOptions, cancellable, choice_of
 from cnstra.orchestrator.cloning import CloneOptions, clone_of
 from cnstra.orchestrator.errors import (
+    CnstraError,
     ConfigurationError,
     ContextError,
     ContextExpired,
     ContextLost,
     RunNotFound,
     RunStateError,
+    SealError,
     SendError,
     StoreUnavailable,
     SubmitError,
@@ -38,7 +40,7 @@ from cnstra.orchestrator.ports import Entropy, Ring
 from cnstra.orchestrator.retention import RULES, KeepOptions, age, prunable, rules_of
 from cnstra.orchestrator.sending import checked_key, sendable, sending_key
 from cnstra.orchestrator.slots import Slot, Snapshot
-from cnstra.orchestrator.store import Operation, Operations, Portion, Posting, RunEvent, Submission
+from cnstra.orchestrator.store import Look, Operation, Operations, Portion, Posting, RunEvent, Sightings, Submission
 from cnstra.orchestrator.submitting import (
     ListOptions,
     ManyOptions,
@@ -156,6 +158,11 @@ class Flows:
         self._entropy = entropy
         self._blobs = blobs
         self._checked = False
+
+    @property
+    def world(self) -> World:
+        """Where these flows run."""
+        return self._world
 
     def _run(self, operation: Any) -> Flow[Any]:
         if not self._checked:
@@ -290,12 +297,16 @@ class Flows:
         if snapshot.version and not snapshot.slots:
             yield from self.row(run_id)  # it, too, may have gone
             raise _expired(run_id)
+        value = yield from self._shared(run_id, snapshot)
+        declared = self._cns.context_payload if self._cns is not None else None
+        return value if value is None or declared is None else declared.decode(value)
+
+    def _shared(self, run_id: uuid.UUID, snapshot: Snapshot) -> Flow[Any]:
+        """The shared value of a snapshot, wherever its parts are kept."""
         if snapshot.place is not None:
             [slots_at] = yield from self._values(run_id, snapshot.place, [snapshot.slots])
             snapshot = Snapshot(version=snapshot.version, slots=slots_at)
-        value = shared_value(snapshot, f"context of run {run_id}")
-        declared = self._cns.context_payload if self._cns is not None else None
-        return value if value is None or declared is None else declared.decode(value)
+        return shared_value(snapshot, f"context of run {run_id}")
 
     def history(self, run_id: uuid.UUID, after: int = 0) -> Flow[list[Written]]:
         """Every version of the run's context after one, in order."""
@@ -350,6 +361,27 @@ class Flows:
             )
             for row in rows
         ]
+
+    # -- mirrors -----------------------------------------------------------------------------------------------
+
+    def sighted(self, look: Look) -> Flow[Sightings]:
+        """How runs stand."""
+        return cast("Sightings", (yield from self._run(self._operations.sight(look))))
+
+    def newest(self, runs: Mapping[uuid.UUID, str | None]) -> Flow[dict[uuid.UUID, tuple[int, Any] | CnstraError]]:
+        """The newest versions of runs' contexts with their shared values, by run; ``runs`` says where each is kept.
+
+        In the place of a value stands what went wrong with one run. Left out is who has none, or none any more.
+        """
+        found: dict[uuid.UUID, tuple[int, Any] | CnstraError] = {}
+        for run_id, snapshot in (yield from self._run(self._operations.contexts_of(list(runs)))).items():
+            try:
+                value = yield from self._shared(run_id, replace(snapshot, place=runs[run_id]))
+            except (ConfigurationError, ContextLost, SealError, StoreUnavailable) as error:
+                found[run_id] = error
+            else:
+                found[run_id] = (snapshot.version, value)
+        return found
 
     # -- contexts that are kept elsewhere ----------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from cnstra.orchestrator import sealing
 from cnstra.orchestrator.batches import repeats, same_payload, same_signal
-from cnstra.orchestrator.errors import CnstraError, SubmitError
+from cnstra.orchestrator.errors import CnstraError, SealError, SubmitError
 from cnstra.orchestrator.machine.events import Sent
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.ports import Ring
@@ -153,6 +153,20 @@ class _Sealed:
             return None if snapshot is None else opened_snapshot(self._vault, run_id, snapshot)
 
         return self._then(self._inner.context_at(run_id, version), opened)
+
+    def contexts_of(self, run_ids: Sequence[UUID]) -> SealedOperation[Mapping[UUID, Snapshot]]:
+        """Where one of them cannot be opened, the others can: that one stays as it is, and who reads its values says why."""
+
+        def opened(run_id: UUID, snapshot: Snapshot) -> Snapshot:
+            try:
+                return opened_snapshot(self._vault, run_id, snapshot)
+            except SealError:
+                return snapshot
+
+        return self._then(
+            self._inner.contexts_of(run_ids),
+            lambda found: {run_id: opened(run_id, snapshot) for run_id, snapshot in found.items()},
+        )
 
     def original(self, run_id: UUID) -> SealedOperation[Original | None]:
         def opened(original: Original | None) -> Original | None:

@@ -387,6 +387,49 @@ class RunChoice(Struct, frozen=True, kw_only=True, gc=False):
     before: datetime | None = None
 
 
+class Search(Struct, frozen=True, kw_only=True, gc=False):
+    """Which runs a mirror takes up: those that have not ended, and those that ended from ``ended_since`` on (None: none of
+    these). A ``status`` is the one that they have. ``from_id`` passes over older ids; a page begins behind ``after``.
+    """
+
+    which: RunChoice
+    status: str | None = None
+    ended_since: datetime | None = None
+    from_id: UUID | None = None
+    after: UUID | None = None
+    limit: int = 1_000
+
+
+class Look(Struct, frozen=True, kw_only=True, gc=False):
+    """What one look of a mirror asks: which of these runs have moved on from a version, and which others there are.
+
+    With ``among`` only those of the runs count that fit.
+    """
+
+    versions: Mapping[UUID, int] = field(default_factory=dict)
+    among: RunChoice | None = None
+    search: Search | None = None
+
+
+class Sighting(Struct, frozen=True, kw_only=True, gc=False):
+    """How a run stands: the version of its context, where that is kept, and whether the run has ended."""
+
+    run_id: UUID
+    version: int
+    place: str | None
+    ended: bool
+
+
+class Sightings(Struct, frozen=True, kw_only=True, gc=False):
+    """What a look saw: runs that moved on, runs that are gone (or do not fit), runs that the search found, in the order of their
+    ids. All that was committed before ``at``, a moment of the store's clock, is in it."""
+
+    at: datetime
+    moved: tuple[Sighting, ...] = ()
+    gone: tuple[UUID, ...] = ()
+    found: tuple[Sighting, ...] = ()
+
+
 class Operations(Protocol):
     """All that the rest of the system asks of a store of runs."""
 
@@ -451,6 +494,16 @@ class Operations(Protocol):
 
     def posted(self, graph: str, key: str, idempotency_key: str) -> Operation[tuple[str, str] | None]:
         """The same of what was sent by key."""
+        ...
+
+    # mirrors
+
+    def sight(self, look: Look) -> Operation[Sightings]:
+        """How runs stand, seen at one moment. Runs that have ended count as moved, whatever their version."""
+        ...
+
+    def contexts_of(self, run_ids: Sequence[UUID]) -> Operation[Mapping[UUID, Snapshot]]:
+        """The newest contexts of these runs, without their places; none of a run whose context was never written, or has gone."""
         ...
 
     # workers

@@ -138,7 +138,7 @@ def submissions_of(
 def filter_of(options: ListOptions) -> RunFilter:
     """Which runs to list. Raises ``ConfigurationError`` for what no run can be."""
     return RunFilter(
-        status=_status(options.get("status")),
+        status=run_status(options.get("status")),
         tag=tag_filter(options.get("tag")),
         since=aware(options.get("since")),
         limit=options.get("limit", 100),
@@ -168,7 +168,8 @@ def tag_filter(tag: str | tuple[str, str] | None) -> tuple[str, str | None] | No
     return key, value if separator else None
 
 
-def _status(status: str | None) -> str | None:
+def run_status(status: str | None) -> str | None:
+    """A status that runs have. Raises ``ConfigurationError`` for another."""
     if status is not None and status not in list(RunStatus):
         raise ConfigurationError(f"no run has status {status!r}; one of {', '.join(RunStatus)} is")
     return status

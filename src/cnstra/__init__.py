@@ -7,6 +7,7 @@ kept in Postgres; the broker only rings. The names exported here are the public 
 from __future__ import annotations
 
 from cnstra.client import AsyncOrchestrator, AsyncRun, Orchestrator, Run
+from cnstra.mirrors import AsyncMirror, Mirror
 from cnstra.orchestrator.context import Context
 from cnstra.orchestrator.errors import (
     AccessRefused,
@@ -72,6 +73,7 @@ __all__ = [
     "CNS",
     "AccessRefused",
     "AfferentPath",
+    "AsyncMirror",
     "AsyncOrchestrator",
     "AsyncRun",
     "Axon",
@@ -97,6 +99,7 @@ __all__ = [
     "KeyMissing",
     "MaxDurationExceeded",
     "MemberFailure",
+    "Mirror",
     "Modality",
     "Neuron",
     "NoEventLoop",

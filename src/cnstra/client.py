@@ -16,12 +16,14 @@ from uuid import UUID
 from typing_extensions import Unpack
 
 from cnstra import settings
+from cnstra.mirrors import AsyncMirror, Mirror
 from cnstra.orchestrator.blobs import USUAL_PLACE, Blobs, BlobStore
 from cnstra.orchestrator.choosing import ChoiceOptions, OpenChoiceOptions
 from cnstra.orchestrator.cloning import CloneOptions
 from cnstra.orchestrator.codecs import Codec
 from cnstra.orchestrator.flows import Flows, RunResult, Written, drive, drive_async
 from cnstra.orchestrator.graph import CNS, Signal
+from cnstra.orchestrator.mirroring import Mirroring, MirrorOptions
 from cnstra.orchestrator.ports import Bell, Ring, SystemEntropy
 from cnstra.orchestrator.retention import KeepOptions
 from cnstra.orchestrator.sealed_store import sealed_async_store, sealed_store
@@ -30,6 +32,8 @@ from cnstra.orchestrator.store import Operation
 from cnstra.orchestrator.submitting import ListOptions, ManyOptions, SubmitOptions, run_uuid
 from cnstra.orchestrator.watching import Change, Watch
 from cnstra.stores.postgres import AsyncPostgresStore, PostgresStore
+from cnstra.stores.reactive import Collection, ContextRecord
+from cnstra.stores.reactive.mirrored import MirroredContexts
 from cnstra.workers.doorbell import DramatiqBell
 
 T = TypeVar("T")
@@ -359,6 +363,17 @@ class Orchestrator:
         """Follow a run; see ``Run.watch``. Raises ``RunNotFound``."""
         return Run(run_uuid(run_id), self._flows).watch(after=after)
 
+    def mirror(self, contexts: Collection[str, ContextRecord], **which: Unpack[MirrorOptions]) -> Mirror:
+        """Keep a collection in step with the contexts of runs, wherever these run, for the length of a ``with`` block.
+
+        For each run that has written something there is a record, which goes from version to version, and comes to the last one.
+        Versions that follow each other quickly may be passed over; none comes twice, and none goes back. A mirror begins with
+        what the collection has. ``which`` is that of ``MirrorOptions``: runs, or graph, tag, since, status; and keep_ended.
+
+        Raises ``ConfigurationError`` for what no run can be, ``ReactiveError`` for a collection of something else.
+        """
+        return Mirror(Mirroring(self._flows, self._flows.world, MirroredContexts(contexts), which))
+
     def list_runs(self, **which: Unpack[ListOptions]) -> list[Run]:
         """The newest runs that fit, newest first. ``which`` is that of ``ListOptions``: status, tag, since, limit."""
         return [Run(row["run_id"], self._flows) for row in drive(self._flows.list_rows(which))]
@@ -482,6 +497,10 @@ class AsyncOrchestrator:
     def watch(self, run_id: UUID | str, *, after: int = 0) -> AsyncIterator[Change]:
         """Follow a run: ``async for change in orchestrator.watch(run_id)``; see ``Run.watch``. Raises ``RunNotFound``."""
         return AsyncRun(run_uuid(run_id), self._flows).watch(after=after)
+
+    def mirror(self, contexts: Collection[str, ContextRecord], **which: Unpack[MirrorOptions]) -> AsyncMirror:
+        """Keep a collection in step with the contexts of runs, for an ``async with`` block; see ``Orchestrator.mirror``."""
+        return AsyncMirror(Mirroring(self._flows, self._flows.world, MirroredContexts(contexts), which))
 
     async def list_runs(self, **which: Unpack[ListOptions]) -> list[AsyncRun]:
         """The newest runs that fit, newest first; see ``Orchestrator.list_runs``."""

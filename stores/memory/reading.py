@@ -77,13 +77,13 @@ class Reading:
     @operation
     def failed_runs(self, state: State, which: RunChoice, after: UUID | None, limit: int) -> list[UUID]:
         now = state.now()
-        return _page((row for row in _chosen(state, which) if row.run.is_retriable(now)), after, limit)
+        return _page((row for row in chosen(state, which) if row.run.is_retriable(now)), after, limit)
 
     @operation
     def open_runs(
         self, state: State, which: RunChoice, statuses: Sequence[str] | None, after: UUID | None, limit: int
     ) -> list[UUID]:
-        unended = (row for row in _chosen(state, which) if row.run.finished_at is None and row.run.ending is None)
+        unended = (row for row in chosen(state, which) if row.run.finished_at is None and row.run.ending is None)
         return _page((row for row in unended if statuses is None or row.run.status in statuses), after, limit)
 
     @operation
@@ -92,7 +92,8 @@ class Reading:
         return None if row is None else _original(row)
 
 
-def _chosen(state: State, which: RunChoice) -> Iterable[RunRow]:
+def chosen(state: State, which: RunChoice) -> Iterable[RunRow]:
+    """The runs that are meant."""
     return (
         row
         for row in state.runs.values()

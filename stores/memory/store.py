@@ -10,6 +10,7 @@ from cnstra.orchestrator.store import Operation
 from cnstra.stores.memory.applying import Applying
 from cnstra.stores.memory.claiming import Claiming
 from cnstra.stores.memory.littering import Littering
+from cnstra.stores.memory.mirroring import Mirroring
 from cnstra.stores.memory.moments import Moments
 from cnstra.stores.memory.operations import MemoryOperation
 from cnstra.stores.memory.reading import Reading
@@ -22,7 +23,7 @@ from cnstra.stores.memory.supervising import Supervising
 T = TypeVar("T")
 
 
-class MemoryOperations(Submitting, Claiming, Applying, Supervising, Retaining, Reading, Littering, Sending):
+class MemoryOperations(Submitting, Claiming, Applying, Supervising, Retaining, Reading, Mirroring, Littering, Sending):
     """All operations of a store of runs, as functions of its state."""
 
 

@@ -77,7 +77,7 @@ class Reading:
 
     @operation
     def failed_runs(self, _repeated: bool, which: RunChoice, after: UUID | None, limit: int) -> Steps[list[UUID]]:
-        rows = yield Ask("failed_runs", {**_chosen(which), "after": after, "limit": limit})
+        rows = yield Ask("failed_runs", {**chosen(which), "after": after, "limit": limit})
         return [run_id for (run_id,) in rows]
 
     @operation
@@ -85,7 +85,7 @@ class Reading:
         self, _repeated: bool, which: RunChoice, statuses: Sequence[str] | None, after: UUID | None, limit: int
     ) -> Steps[list[UUID]]:
         wanted = None if statuses is None else list(statuses)
-        rows = yield Ask("open_runs", {**_chosen(which), "statuses": wanted, "after": after, "limit": limit})
+        rows = yield Ask("open_runs", {**chosen(which), "statuses": wanted, "after": after, "limit": limit})
         return [run_id for (run_id,) in rows]
 
     @operation
@@ -106,7 +106,8 @@ class Reading:
         )
 
 
-def _chosen(which: RunChoice) -> dict[str, Any]:
+def chosen(which: RunChoice) -> dict[str, Any]:
+    """A choice of runs, as parameters."""
     return {"graph": which.graph, **_tagged(which.tag), "since": which.since, "before": which.before}
 
 

@@ -67,6 +67,16 @@ _NEEDS_SQL = (
     r"""case when starts_with(\1, '{"$sealed":"') then chr(31) || split_part(substr(\1, 13, 65), ':', 1) else '' end"""
 )
 
+# Whether a run is among those that were chosen: as ``reading.chosen`` gives the choice.
+_FITS = re.compile(r"\bFITS\((\w+)\)")
+_FITS_SQL = (
+    r"(%(graph)s::text is null or \1.graph = %(graph)s) "
+    r"and (%(tags)s::jsonb is null or \1.tags @> %(tags)s::jsonb) "
+    r"and (%(tag_key)s::text is null or \1.tags ? %(tag_key)s) "
+    r"and (%(since)s::timestamptz is null or \1.submitted_at >= %(since)s) "
+    r"and (%(before)s::timestamptz is null or \1.submitted_at < %(before)s)"
+)
+
 _MACROS = {
     _NEEDS: _NEEDS_SQL,
     _SKILL: _SKILL_SQL,
@@ -77,6 +87,7 @@ _MACROS = {
     _FACTS: _FACTS_SQL,
     _CHILDREN: _CHILDREN_SQL,
     _APART: _APART_SQL,
+    _FITS: _FITS_SQL,
 }
 
 # Arrays side by side, as rows. Postgres would carry out each ``unnest`` of ``from unnest(a, b, …)`` by itself, into a store

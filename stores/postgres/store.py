@@ -19,6 +19,7 @@ from cnstra.stores.postgres.addresses import address_of
 from cnstra.stores.postgres.applying import Applying
 from cnstra.stores.postgres.claiming import Claiming
 from cnstra.stores.postgres.littering import Littering
+from cnstra.stores.postgres.mirroring import Mirroring
 from cnstra.stores.postgres.pools import PLANNING, POOL, STALLING, LazyPool, connecting
 from cnstra.stores.postgres.reading import Reading
 from cnstra.stores.postgres.retaining import Retaining
@@ -40,7 +41,9 @@ T = TypeVar("T")
 CLOCK = "clock_timestamp()"
 
 
-class PostgresOperations(Submitting, Claiming, Applying, Supervising, Retaining, Reading, Littering, Sending):
+class PostgresOperations(
+    Submitting, Claiming, Applying, Supervising, Retaining, Reading, Mirroring, Littering, Sending
+):
     """All operations of a store of runs, as transactions of Postgres."""
 
 

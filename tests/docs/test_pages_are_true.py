@@ -85,6 +85,7 @@ THINGS: dict[str, list[Any]] = {
     "Run": [cnstra.Run(UUID(int=0), Mock()), cnstra.AsyncRun(UUID(int=0), Mock())],  # instances: they have attributes
     "RunResult": [cnstra.RunResult],
     "Written": [cnstra.Written],
+    "Mirror": [cnstra.Mirror, cnstra.AsyncMirror],
     "Context": [cnstra.Context],
     "Context stores": [InMemoryContextStore, PostgresContextStore, RedisContextStore],
 }

@@ -264,3 +264,21 @@ def test_what_hops_wrote_is_matched_by_a_hash(connection: psycopg.Connection[Any
     """Joined, each entry of a batch would be compared with each of its hops."""
     shown = plan(connection, f"explain (generic_plan) {numbered(statements()['settle_ahead_with_contexts'])}")
     assert shown.count("hashed SubPlan") == 2
+
+
+def test_a_look_of_a_mirror_reads_what_it_follows_what_lives_and_what_ended_lately(
+    connection: psycopg.Connection[Any],
+) -> None:
+    """Each by an index, up to a bound in it, so that nothing in it grows with what ever was."""
+    found = plan(connection, f"explain (generic_plan) {numbered(statements()['sight'])}")
+    lines = found.splitlines()
+    assert "Seq Scan" not in found
+    for index, bound in {
+        "run_pkey": "run_id = ",
+        "run_open": "run_id >= ",
+        "run_ending": "run_id > ",
+        "run_ended": "finished_at >= ",
+    }.items():
+        [place, *others] = [number for number, line in enumerate(lines) if index in line]
+        assert not others, found
+        assert any("Index Cond" in line and bound in line for line in lines[place : place + 3]), found

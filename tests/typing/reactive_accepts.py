@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, assert_type
 
+from cnstra import AsyncMirror, AsyncOrchestrator, Mirror, Orchestrator
 from cnstra.orchestrator.contexts import VersionedContextStore
 from cnstra.stores.reactive import (
     AsyncioScheduler,
@@ -103,3 +104,8 @@ schedulers: list[Scheduler] = [ImmediateScheduler(), ManualScheduler(), AsyncioS
 contexts: Collection[str, ContextRecord] = Collection("run_id")
 store: VersionedContextStore = ReactiveContextStore(contexts, "run-789")
 assert_type(store.update(lambda value: 1), int)
+
+# Mirrors of durable runs.
+orchestrator = Orchestrator()
+assert_type(orchestrator.mirror(contexts, runs=["0192f0c1-2b3c-7d4e-8f5a-6b7c8d9e0f10"], keep_ended=False), Mirror)
+assert_type(AsyncOrchestrator().mirror(contexts, graph="shop", tag=("to", "Lisbon"), status="paused"), AsyncMirror)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cnstra import Orchestrator
 from cnstra.stores.reactive import Collection, Database, DerivedSetIndex, ReactiveContextStore, SetIndex
 
 
@@ -33,3 +34,4 @@ shown.add("home", "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgume
 shown.primary_keys("home").add(1)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 Database(print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 ReactiveContextStore(users, "run-789")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Orchestrator().mirror(users)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

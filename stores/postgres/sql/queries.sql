@@ -3,7 +3,7 @@
 -- by itself it is asked anew for each row, so that no index can be read up to it. SKILL(a) is what a worker must know to run an
 -- activation: its dendrite, or that dendrite's compensation. UNINDEXED(a.status) is a value in a form that no index has: what is looked up
 -- by its key is not to read a partial index instead. DOOR(a) is where its doorbell is, CLAIMED(a) what is answered of a claim, FACTS(r) of its
--- run. Arrays side by side, ``from unnest(a, b) n (x, y)``, are sent as a select list. INCLUDE(statement, prefix) is another statement as
+-- run; FITS(r) is whether a run is among those that somebody has chosen. Arrays side by side, ``from unnest(a, b) n (x, y)``, are sent as a select list. INCLUDE(statement, prefix) is another statement as
 -- a part of this one; ``ahead`` is nothing but a part.
 -- NEEDS(n.payload) is what a payload needs of a worker that is to open it.
 
@@ -1139,6 +1139,48 @@ limit %(limit)s
 select r.graph, r.entry_collateral, r.entry_payload::text, r.priority, r.tags, r.policy, r.context_place, r.deadline_after
 from cnstra.run r
 where r.run_id = %(run_id)s
+
+-- == mirrors ==
+
+-- name: sight
+-- How the runs that a mirror follows stand, as far as they have moved; and which others there are, live or lately ended.
+select '' as part, null::uuid as run_id, null::bigint as version, null::text as place, null::boolean as ended,
+       (select CLOCK()) as at
+union all
+(select case when r.run_id is null then 'gone' else 'moved' end, k.run_id, r.context_version, r.context_place,
+        r.finished_at is not null, null
+ from unnest(%(run_ids)s::uuid[], %(versions)s::bigint[]) k (run_id, version)
+ left join cnstra.run r on r.run_id = k.run_id and (not %(among)s::boolean or FITS(r))
+ where r.run_id is null or r.context_version > k.version or r.finished_at is not null)
+union all
+(select 'found', f.run_id, f.context_version, f.context_place, f.ended, null
+ from ((select r.run_id, r.context_version, r.context_place, false as ended
+        from cnstra.run r
+        where %(search)s::boolean and r.finished_at is null and r.ending is null
+          and r.run_id >= %(from_id)s::uuid and r.run_id > %(after)s::uuid
+          and (%(status)s::text is null or r.status = %(status)s) and FITS(r)
+        order by r.run_id
+        limit %(limit)s)
+       union all
+       (select r.run_id, r.context_version, r.context_place, false
+        from cnstra.run r
+        where %(search)s::boolean and r.finished_at is null and r.ending is not null and r.run_id > %(after)s::uuid
+          and (%(status)s::text is null or r.status = %(status)s) and FITS(r)
+        order by r.run_id
+        limit %(limit)s)
+       union all
+       (select r.run_id, r.context_version, r.context_place, true
+        from unnest(%(ends)s::text[]) s (status)
+        cross join (values (true), (false)) c (kept)
+        cross join lateral (select e.* from cnstra.run e
+                            where e.status = s.status and e.context_kept = c.kept
+                              and e.finished_at is not null and e.finished_at >= %(ended_since)s::timestamptz
+                            offset 0) r       -- or the ids would tempt the planner to read all of them
+        where %(search)s::boolean and r.run_id > %(after)s::uuid and FITS(r)
+        order by r.run_id
+        limit %(limit)s)) f
+ order by f.run_id
+ limit %(limit)s)
 
 -- == contexts from outside ==
 
