@@ -254,7 +254,9 @@ class Flows:
         until = None if timeout is None else self._world.monotonic() + timeout
         pause = _FIRST_PAUSE
         while True:
-            status = yield from self.status(run_id)
+            status = yield from self._run(self._operations.current_status(run_id))
+            if status is None:
+                raise not_found(run_id)
             if RunStatus(status) in ENDED:
                 return
             left = None if until is None else until - self._world.monotonic()

@@ -452,6 +452,10 @@ class Operations(Protocol):
 
     def run_status(self, run_id: UUID) -> Operation[str | None]: ...
 
+    def current_status(self, run_id: UUID) -> Operation[str | None]:
+        """The same for who waits for it to change: never from a replica, which learns of that later."""
+        ...
+
     def run_rows(self, which: RunFilter) -> Operation[list[Mapping[str, Any]]]: ...
 
     def activation_rows(self, run_id: UUID) -> Operation[list[Mapping[str, Any]]]:

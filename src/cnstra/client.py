@@ -298,6 +298,9 @@ class Orchestrator:
     ``database`` is a Postgres URL, ``broker`` a Redis one; without them CNSTRA_DATABASE_URL and CNSTRA_BROKER_URL are
     read. ``cns`` may be left out by who only looks at runs and retries them. Connections open when they are first needed.
 
+    ``replica`` is the URL of a streaming standby of the database, or several: reads of runs come from there, where it has all
+    that this client has done and seen. Without it CNSTRA_REPLICA_URL is read; ``[]`` is none.
+
     ``context`` is a store of your own (see ``BlobStore``), such as ``RedisBlobStore(client)``: runs that are submitted here
     keep their contexts there, for good, and their workers need it, too (``cnstra worker --context``). ``context_name`` is
     what that store is called among several.
@@ -314,13 +317,15 @@ class Orchestrator:
         *,
         database: str | None = None,
         broker: str | None = None,
+        replica: str | Sequence[str] | None = None,
         context: BlobStore | None = None,
         context_name: str = USUAL_PLACE,
         codec: Codec | None = None,
     ) -> None:
         vault = None if codec is None else Vault(codec)
         blobs = None if context is None else Blobs(context, context_name, vault=vault)
-        self._store = sealed_store(PostgresStore(settings.database_url(database)), vault)
+        store = PostgresStore(settings.database_url(database), replicas=settings.replica_urls(replica))
+        self._store = sealed_store(store, vault)
         self._bell = DramatiqBell(settings.broker_url(broker))
         self._flows = Flows(cns, self._store, _BlockingWorld(self._store, self._bell), SystemEntropy(), blobs)
 
@@ -456,13 +461,15 @@ class AsyncOrchestrator:
         *,
         database: str | None = None,
         broker: str | None = None,
+        replica: str | Sequence[str] | None = None,
         context: BlobStore | None = None,
         context_name: str = USUAL_PLACE,
         codec: Codec | None = None,
     ) -> None:
         vault = None if codec is None else Vault(codec)
         blobs = None if context is None else Blobs(context, context_name, vault=vault)
-        self._store = sealed_async_store(AsyncPostgresStore(settings.database_url(database)), vault)
+        store = AsyncPostgresStore(settings.database_url(database), replicas=settings.replica_urls(replica))
+        self._store = sealed_async_store(store, vault)
         self._bell = DramatiqBell(settings.broker_url(broker))
         self._flows = Flows(cns, self._store, _AsyncWorld(self._store, self._bell), SystemEntropy(), blobs)
 

@@ -6,12 +6,14 @@ Files are for the secrets of containers, which are mounted and not shown with th
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cnstra.orchestrator.errors import ConfigurationError
 
 DATABASE_URL = "CNSTRA_DATABASE_URL"
 BROKER_URL = "CNSTRA_BROKER_URL"
+REPLICA_URL = "CNSTRA_REPLICA_URL"
 
 FILES = {DATABASE_URL: "CNSTRA_DATABASE_URL_FILE", BROKER_URL: "CNSTRA_BROKER_URL_FILE"}
 """The variables that name a file instead."""
@@ -48,6 +50,13 @@ def _held_by(file: str, variable: str) -> str:
     if not text.strip() or "\n" in text:
         raise ConfigurationError(f"{variable} names the file {file}, which does not hold a URL alone, in one line")
     return text
+
+
+def replica_urls(given: str | Sequence[str] | None) -> list[str]:
+    """The URLs of replicas, with spaces between where the environment says them; none where nobody does."""
+    if given is None:
+        return os.environ.get(REPLICA_URL, "").split()
+    return [given] if isinstance(given, str) else list(given)
 
 
 def _missing(what: str, argument: str, variable: str) -> str:

@@ -43,6 +43,10 @@ class Reading:
         return state.runs[run_id].run.status.value if run_id in state.runs else None
 
     @operation
+    def current_status(self, state: State, run_id: UUID) -> str | None:
+        return state.runs[run_id].run.status.value if run_id in state.runs else None
+
+    @operation
     def run_rows(self, state: State, which: RunFilter) -> list[Row]:
         newest = sorted(state.runs.values(), key=lambda row: row.run.run_id, reverse=True)
         return [_run_row(state, row) for row in [row for row in newest if _fits(row, which)][: which.limit]]

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from cnstra.stores.postgres.transactions import Ask, Steps, operation
+from cnstra.stores.postgres.transactions import Ask, Replica, Steps, operation, reading
 
 Row = Mapping[str, Any]
 
@@ -45,7 +45,7 @@ class Health:
 class Diagnosing:
     """The operations of somebody who looks for what is wrong."""
 
-    @operation
+    @reading(Replica.IF_FOUND)
     def story(self, _repeated: bool, run_id: UUID) -> Steps[Story | None]:
         """None when the run does not exist."""
         one = {"run_id": run_id}

@@ -10,13 +10,13 @@ from uuid import UUID
 from cnstra.orchestrator.slots import Slot, Snapshot
 from cnstra.orchestrator.store import Original, Reference, RunChoice, RunFilter, Tag
 from cnstra.stores.postgres.migrating import fitting
-from cnstra.stores.postgres.transactions import Ask, Steps, operation
+from cnstra.stores.postgres.transactions import Ask, Replica, Steps, operation, reading
 
 
 class Reading:
     """The operations that change nothing."""
 
-    @operation
+    @reading(Replica.ALWAYS)
     def check_schema(self, _repeated: bool) -> Steps[None]:
         [(has_schema,)] = yield Ask("has_schema", {})
         version = 0
@@ -24,17 +24,22 @@ class Reading:
             [(version,)] = yield Ask("schema_version", {})
         fitting(version)
 
-    @operation
+    @reading(Replica.IF_FOUND)
     def run_row(self, _repeated: bool, run_id: UUID) -> Steps[Mapping[str, Any] | None]:
         rows = yield Ask("run_row", {"run_id": run_id}, as_dicts=True)
         return rows[0] if rows else None
 
-    @operation
+    @reading(Replica.IF_FOUND)
     def run_status(self, _repeated: bool, run_id: UUID) -> Steps[str | None]:
         rows = yield Ask("run_status", {"run_id": run_id})
         return rows[0][0] if rows else None
 
     @operation
+    def current_status(self, _repeated: bool, run_id: UUID) -> Steps[str | None]:
+        rows = yield Ask("run_status", {"run_id": run_id})
+        return rows[0][0] if rows else None
+
+    @reading(Replica.ALWAYS)
     def run_rows(self, _repeated: bool, which: RunFilter) -> Steps[list[Mapping[str, Any]]]:
         return (
             yield Ask(
@@ -51,15 +56,15 @@ class Reading:
             )
         )
 
-    @operation
+    @reading(Replica.ALWAYS)
     def activation_rows(self, _repeated: bool, run_id: UUID) -> Steps[list[Mapping[str, Any]]]:
         return (yield Ask("activation_rows", {"run_id": run_id}, as_dicts=True))
 
-    @operation
+    @reading(Replica.ALWAYS)
     def history(self, _repeated: bool, run_id: UUID, after: int = 0) -> Steps[list[Mapping[str, Any]]]:
         return (yield Ask("history", {"run_id": run_id, "after": after}, as_dicts=True))
 
-    @operation
+    @reading(Replica.IF_FOUND)
     def context_at(self, _repeated: bool, run_id: UUID, version: int | None) -> Steps[Snapshot | None]:
         rows = yield Ask("run_version", {"run_id": run_id})
         if not rows or (version is not None and not 0 <= version <= rows[0][0]):
@@ -70,7 +75,7 @@ class Reading:
         slots = {slot: Slot(written, text) for slot, written, text in rows}
         return Snapshot(version=at, slots=slots, place=place)
 
-    @operation
+    @reading(Replica.ALWAYS)
     def references(self, _repeated: bool, run_id: UUID) -> Steps[list[Reference]]:
         rows = yield Ask("references", {"run_id": run_id})
         return [Reference(version=version, slot=slot, text=text) for version, slot, text in rows]

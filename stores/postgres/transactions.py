@@ -20,6 +20,7 @@ from contextlib import (
     suppress,
 )
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import wraps
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
@@ -62,6 +63,16 @@ class InterferenceError(Exception):
     """A row was not what the plan had been made from: somebody bypassed the lock. The transaction is done again."""
 
 
+class Replica(Enum):
+    """Whether a replica may answer in the primary's stead."""
+
+    NEVER = "never"
+    """It writes, or somebody decides by it what to write."""
+    ALWAYS = "always"
+    IF_FOUND = "if found"
+    """Where a replica finds nothing, the primary is asked: the client may have been told of a run that is new."""
+
+
 @dataclass(frozen=True, slots=True)
 class PostgresOperation(Generic[T_co]):
     """One transaction that has not begun yet."""
@@ -70,6 +81,7 @@ class PostgresOperation(Generic[T_co]):
     steps: Callable[[bool], Generator[Ask, Rows, T_co]]
     at_once: bool = field(default=False, kw_only=True)
     """Its first statement is all that it writes, and commits by itself; what follows only reads."""
+    replica: Replica = field(default=Replica.NEVER, kw_only=True)
 
     def result_type(self) -> T_co:
         raise NotImplementedError("an operation is given to a runner")
@@ -79,17 +91,31 @@ def operation(
     method: Callable[Concatenate[S, bool, P], Steps[T]],
 ) -> Callable[Concatenate[S, P], PostgresOperation[T]]:
     """Makes a generator method, whose first argument says whether it is repeated, into one that gives the operation."""
+    return _operation(method, Replica.NEVER)
 
+
+def reading(
+    replica: Replica,
+) -> Callable[[Callable[Concatenate[S, bool, P], Steps[T]]], Callable[Concatenate[S, P], PostgresOperation[T]]]:
+    """The same for what only reads."""
+    return lambda method: _operation(method, replica)
+
+
+def _operation(
+    method: Callable[Concatenate[S, bool, P], Steps[T]], replica: Replica
+) -> Callable[Concatenate[S, P], PostgresOperation[T]]:
     @wraps(method)
     def prepare(self: S, *args: P.args, **kwargs: P.kwargs) -> PostgresOperation[T]:
-        return PostgresOperation(method.__name__, lambda repeated: method(self, repeated, *args, **kwargs))
+        return PostgresOperation(
+            method.__name__, lambda repeated: method(self, repeated, *args, **kwargs), replica=replica
+        )
 
     return cast("Callable[Concatenate[S, P], PostgresOperation[T]]", prepare)
 
 
-def again(error: BaseException, attempt: int) -> bool:
-    """Whether an operation that met this error is to begin again."""
-    if attempt >= REPLAYS:
+def again(error: BaseException, attempt: int, *, patient: bool = True) -> bool:
+    """Whether an operation that met this error is to begin again; an impatient one once, as its connection may be an old one."""
+    if attempt >= (REPLAYS if patient else 1) or (isinstance(error, PoolTimeout) and not patient):
         return False
     if isinstance(error, InterferenceError):
         return True
@@ -168,15 +194,15 @@ class TransactionRunner:
         self._statements = statements
         self._settings = None if settings is None else texts_of(settings)
 
-    def run(self, operation: PostgresOperation[T], /) -> T:
-        """The operation's result. Raises the database's error when it stays away, or refuses the data."""
+    def run(self, operation: PostgresOperation[T], /, *, patient: bool = True) -> T:
+        """The operation's result. Raises the database's error when it stays away, or refuses the data; soon, if not patient."""
         attempt = 0
         while True:
             try:
                 with self._lend() as connection, nullcontext() if operation.at_once else self._transaction(connection):
                     return self.steps(connection, operation, repeated=attempt > 0)
             except (psycopg.Error, InterferenceError, UnicodeError) as error:
-                if not again(error, attempt):
+                if not again(error, attempt, patient=patient):
                     raise translated(error, operation.name) from error
             time.sleep(pause(attempt))
             attempt += 1
@@ -238,8 +264,8 @@ class AsyncTransactionRunner:
         self._statements = statements
         self._settings = None if settings is None else texts_of(settings)
 
-    async def run(self, operation: PostgresOperation[T], /) -> T:
-        """The operation's result. Raises the database's error when it stays away, or refuses the data."""
+    async def run(self, operation: PostgresOperation[T], /, *, patient: bool = True) -> T:
+        """The operation's result. Raises the database's error when it stays away, or refuses the data; soon, if not patient."""
         attempt = 0
         while True:
             try:
@@ -249,7 +275,7 @@ class AsyncTransactionRunner:
                 ):
                     return await self.steps(connection, operation, repeated=attempt > 0)
             except (psycopg.Error, InterferenceError, UnicodeError) as error:
-                if not again(error, attempt):
+                if not again(error, attempt, patient=patient):
                     raise translated(error, operation.name) from error
             await asyncio.sleep(pause(attempt))
             attempt += 1

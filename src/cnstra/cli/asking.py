@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,8 +13,9 @@ import typer
 from psycopg.conninfo import make_conninfo
 
 from cnstra.cli import places
-from cnstra.cli.options import AsJson, DatabaseUrl
-from cnstra.cli.printing import say, say_json, table
+from cnstra.cli.options import AsJson, DatabaseUrl, ReplicaUrls
+from cnstra.cli.printing import note, say, say_json, table
+from cnstra.cli.replicas import examined
 from cnstra.exits import Exit
 from cnstra.orchestrator.errors import ConfigurationError
 from cnstra.stores.postgres.addresses import address_of
@@ -27,13 +29,14 @@ def sql(
     ] = None,
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
+    replica_url: ReplicaUrls = None,
 ) -> Exit:
     """Ask the database, by a query or at a prompt.
 
     The session only reads. The views are cnstra.runs, activations, tries, expectations, scatters, context, context_history,
     context_blobs, workers and queue_depth; --json gives a list of objects.
     """
-    url = places.database(database_url)
+    url = _where(places.database(database_url), replica_url or [])
     if text is None:
         if as_json:
             raise typer.BadParameter("--json needs a QUERY")
@@ -45,6 +48,15 @@ def sql(
         say(table(found.columns, found.rows))
         say(f"({len(found.rows)} {'row' if len(found.rows) == 1 else 'rows'})")
     return Exit.DONE
+
+
+def _where(database_url: str, replica_urls: Sequence[str]) -> str:
+    """The first replica that can be read in the place of the database; that itself where there is none."""
+    for standing in examined(database_url, replica_urls):
+        if standing.problem is None:
+            return standing.database_url
+        note(f"the replica {standing.name} is not read: {standing.problem}")
+    return database_url
 
 
 def _open_psql(url: str) -> None:

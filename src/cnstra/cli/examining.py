@@ -7,13 +7,14 @@ day when something else fails, too). Changes nothing.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any, Literal
 
 from cnstra.cli.printing import duration
+from cnstra.cli.replicas import examined
 from cnstra.exits import line_of
 from cnstra.orchestrator.errors import AccessRefused, BrokerAway, ConfigurationError, SchemaError, StoreUnavailable
 from cnstra.orchestrator.sealing import needed
@@ -29,6 +30,7 @@ OVERDUE = timedelta(seconds=30)
 _PATIENCE = 60.0  # seconds that work may be ready before it is worth a line
 _UNTIDY = 3600.0  # seconds that a blob which nobody refers to may stay before it is worth a line
 _SKEW = 2.0  # seconds
+_LAG = 16 * 2**20  # bytes of the log, which is one file of it
 _PACKAGES = ("cnstra", "dramatiq", "redis", "psycopg", "tenacity", "msgspec", "typer")
 _OLDEST_POSTGRES = 150000
 
@@ -42,9 +44,9 @@ class Finding:
     message: str
 
 
-def examine(database_url: str, broker_url: str) -> list[Finding]:
+def examine(database_url: str, broker_url: str, replica_urls: Sequence[str] = ()) -> list[Finding]:
     """Everything, in order; what rests on something that is broken is left out."""
-    return [_versions(), *_broker(broker_url), *_database(database_url)]
+    return [_versions(), *_broker(broker_url), *_database(database_url), *_replicas(database_url, replica_urls)]
 
 
 def _versions() -> Finding:
@@ -166,6 +168,23 @@ def _pooler(url: str) -> Iterator[Finding]:
             "one is in between that the URL does not tell of: in session mode statements are planned worse than they could be, "
             f"in transaction mode they fail; {DECLARE}",
         )
+
+
+def _replicas(database_url: str, urls: Sequence[str]) -> Iterator[Finding]:
+    for found in examined(database_url, urls):
+        if found.problem is not None:
+            yield _warning("replica", f"{found.name} is not read: {found.problem}; the primary is, in its place")
+        elif found.behind is None:
+            yield _warning(
+                "replica", f"{found.name} can be read; how far it is behind is not known without the primary"
+            )
+        elif found.behind > _LAG:
+            yield _warning(
+                "replica",
+                f"{found.name} is {found.behind / 2**20:.1f} MiB of the log behind; the primary is read by who has seen more",
+            )
+        else:
+            yield _ok("replica", f"{found.name} is {found.behind} bytes of the log behind")
 
 
 # -- workers and runs ----------------------------------------------------------------------------------------------

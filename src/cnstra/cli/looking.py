@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ import typer
 
 from cnstra.cli import places
 from cnstra.cli.ages import moment
-from cnstra.cli.options import AsJson, Contexts, DatabaseUrl, RunId, SealingCodec
+from cnstra.cli.options import AsJson, Contexts, DatabaseUrl, ReplicaUrls, RunId, SealingCodec
 from cnstra.cli.printing import note, say, say_json, table
 from cnstra.cli.story import told
 from cnstra.exits import Exit, line_of
@@ -57,6 +57,7 @@ def runs(
     limit: Annotated[int, typer.Option(envvar="CNSTRA_RUNS_LIMIT", min=1, metavar="N", help="Only so many.")] = 100,
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
+    replica_url: ReplicaUrls = None,
     codec: SealingCodec = None,
 ) -> Exit:
     """List runs, the newest first.
@@ -71,8 +72,7 @@ def runs(
         since=None if since is None else moment(since, datetime.now(UTC)),
         limit=limit,
     )
-    vault = places.vault(codec)
-    with _store(database_url, vault) as store:
+    with _store(database_url, replica_url or [], places.vault(codec)) as store:
         found = store.run(store.run_rows(which))
     if as_json:
         say_json(found)
@@ -87,6 +87,7 @@ def show(
     run: RunId,
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
+    replica_url: ReplicaUrls = None,
     context: Contexts = None,
     codec: SealingCodec = None,
 ) -> Exit:
@@ -100,7 +101,7 @@ def show(
     """
     run_id = run_uuid(run)
     vault = places.vault(codec)
-    with _store(database_url, vault) as store:
+    with _store(database_url, replica_url or [], vault) as store:
         story = store.run(Diagnosing().story(run_id))
         if story is not None and vault is not None:
             story = _opened(story, vault)
@@ -154,10 +155,11 @@ def _opened(story: Story, vault: Vault) -> Story:
 
 
 @contextmanager
-def _store(given: str | None, vault: Vault | None) -> Iterator[PostgresStore]:
+def _store(given: str | None, replica_urls: Sequence[str], vault: Vault | None) -> Iterator[PostgresStore]:
     database_url = places.database(given)
-    reach(database_url)
-    store = sealed_store(PostgresStore(database_url, connections=1), vault)
+    if not replica_urls:  # they may answer though it is away
+        reach(database_url)
+    store = sealed_store(PostgresStore(database_url, connections=1, replicas=replica_urls), vault)
     try:
         store.run(store.check_schema())
         yield store

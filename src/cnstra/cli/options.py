@@ -31,6 +31,16 @@ BrokerUrl = Annotated[
         help="The Redis, Valkey or RabbitMQ that rings the workers. Without it: the one that cnstra up started.",
     ),
 ]
+ReplicaUrls = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--replica-url",
+        "--replica",
+        envvar="CNSTRA_REPLICA_URL",
+        metavar="URL",
+        help="A streaming standby of the database, to read from. May be given repeatedly; in the variable with spaces between.",
+    ),
+]
 Contexts = Annotated[
     list[str] | None,
     typer.Option(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cnstra.cli import places
-from cnstra.cli.options import AsJson, BrokerUrl, Contexts, DatabaseUrl, RunId, SealingCodec
+from cnstra.cli.options import AsJson, BrokerUrl, Contexts, DatabaseUrl, ReplicaUrls, RunId, SealingCodec
 from cnstra.cli.printing import say, say_json, when
 from cnstra.client import Orchestrator
 from cnstra.exits import Exit
@@ -29,6 +29,7 @@ def watch(
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
     broker_url: BrokerUrl = None,
+    replica_url: ReplicaUrls = None,
     context: Contexts = None,
     codec: SealingCodec = None,
 ) -> Exit:
@@ -38,11 +39,13 @@ def watch(
     Outlives a database that is away for a while.
     """
     database = places.database(database_url)
-    reach(database)
+    if not replica_url:  # they may answer though it is away
+        reach(database)
     store, name = places.contexts(context)
     with Orchestrator(
         database=database,
         broker=places.broker(broker_url),
+        replica=replica_url or [],
         context=store,
         context_name=name,
         codec=places.codec(codec),

@@ -1140,6 +1140,27 @@ select r.graph, r.entry_collateral, r.entry_payload::text, r.priority, r.tags, r
 from cnstra.run r
 where r.run_id = %(run_id)s
 
+-- == replicas ==
+
+-- name: standing
+-- Whether this is a replica, of which system, on which timeline, how far in the log, and with which schema.
+select pg_is_in_recovery(), (select c.system_identifier from pg_control_system() c),
+       case when pg_is_in_recovery()
+            then coalesce((select w.received_tli from pg_stat_wal_receiver w), (select c.timeline_id from pg_control_checkpoint() c))
+            else ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int end,
+       (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end - '0/0'::pg_lsn)::bigint,
+       (select coalesce(max(m.number), 0) from cnstra.migration m)
+
+-- name: transaction_id
+-- The transaction that this is.
+select pg_current_xact_id()::text
+
+-- name: transactions_ended
+-- Those of these transactions that have been committed or rolled back.
+select t.id
+from unnest(%(transactions)s::text[]) t (id)
+where pg_xact_status(t.id::xid8) is distinct from 'in progress'
+
 -- == mirrors ==
 
 -- name: sight

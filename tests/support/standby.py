@@ -1,0 +1,166 @@
+"""A streaming standby of a test's own Postgres, from the same programs: made by pg_basebackup, held back, promoted, stopped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from cnstra.servers import HeldServers
+from cnstra.servers.account import Account, servers_account
+from cnstra.servers.process import ports
+from cnstra.servers.programs import PostgresPrograms, postgres_programs
+from support import guarded
+from support.waiting import eventually
+
+_SUPERUSER = "postgres"
+
+
+class Standby:
+    """One server, always on the same port. It ends with this process, also when that is killed."""
+
+    def __init__(self, primary: HeldServers, folder: Path, account: Account, programs: PostgresPrograms) -> None:
+        parts = urlsplit(primary.database_url)
+        secrets = primary._home.known_secrets()
+        assert secrets is not None
+        self._password = secrets.superuser
+        self._primary_port = parts.port
+        self.port = next(ports(None))
+        self.url = urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.port}", f":{self.port}")))
+        self._database = parts.path.lstrip("/")
+        self._data, self._log = folder / "data", folder / "log"
+        self._account, self._programs = account, programs
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def make(self) -> None:
+        """Copy the primary, to be followed from then on."""
+        shutil.rmtree(self._data, ignore_errors=True)
+        command = [str(self._programs.folder / "pg_basebackup"), "-D", str(self._data), "-R", "-X", "stream"]
+        command += ["-h", "127.0.0.1", "-p", str(self._primary_port), "-U", _SUPERUSER, "-c", "fast", "--no-sync"]
+        made = self._account.run(command, env=_environment() | {"PGPASSWORD": self._password})
+        assert made.returncode == 0, made.stderr
+
+    def start(self) -> None:
+        """Start, and return when it can be read."""
+        user, group = (-1, -1) if self._account.user is None else (self._account.user, self._account.group)
+        settings = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
+        settings |= {"max_connections": self._primarys("max_connections"), "wal_receiver_timeout": "5s"}
+        settings |= {"dynamic_shared_memory_type": "mmap", "wal_retrieve_retry_interval": "100ms"}
+        settings |= {"log_statement": "all"}
+        command = [str(self._programs.folder / "postgres"), "-D", str(self._data)]
+        command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, guarded.__file__, str(user), str(group), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_environment(),
+            )
+        assert self._process.stdout is not None
+        self.pid = int(self._process.stdout.readline())
+        eventually(self._is_ready, what="the standby can be read")
+
+    def stop(self) -> None:
+        """Stop it, if it runs."""
+        if self._process is not None:
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._process.stdin.close()
+            self._process.wait()
+            self._process.stdout.close()
+            self._process = None
+
+    def hold_back(self) -> None:
+        """From now on it receives, and replays nothing."""
+        self.ask("select pg_wal_replay_pause()")
+        eventually(
+            lambda: self.ask("select pg_get_wal_replay_pause_state()") == [("paused",)],
+            what="the standby replays nothing",
+        )
+
+    def let_go(self) -> None:
+        """It replays again."""
+        self.ask("select pg_wal_replay_resume()")
+
+    def promote(self) -> None:
+        """It takes writes from now on."""
+        assert self.ask("select pg_promote()") == [(True,)]
+
+    def ask(self, statement: str) -> list[tuple[Any, ...]]:
+        """One statement, as the superuser."""
+        with self._superuser(self.port) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+    def asked(self, text: str = "from cnstra.") -> int:
+        """How many statements with this text it was given."""
+        return self._log.read_text().count(text)
+
+    def catch_up(self) -> None:
+        """Return when it has replayed all that the primary has written."""
+        with self._superuser(self._primary_port) as primary:
+            row = primary.execute("select pg_switch_wal(), pg_current_wal_lsn()::text").fetchone()
+        assert row is not None
+        eventually(
+            lambda: self.ask(f"select pg_last_wal_replay_lsn() >= '{row[1]}'::pg_lsn") == [(True,)],
+            what="the standby has caught up",
+        )
+
+    def _is_ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self._log.read_text()
+        try:
+            return self.ask("select pg_is_in_recovery()") == [(True,)]
+        except psycopg.OperationalError:
+            return False
+
+    def _primarys(self, setting: str) -> str:
+        with self._superuser(self._primary_port) as primary:
+            row = primary.execute("select current_setting(%s)", [setting]).fetchone()
+        assert row is not None
+        return str(row[0])
+
+    def _superuser(self, port: int | None) -> psycopg.Connection[Any]:
+        return psycopg.connect(
+            host="127.0.0.1",
+            port=port,
+            user=_SUPERUSER,
+            password=self._password,
+            dbname=self._database,
+            autocommit=True,
+        )
+
+
+@contextmanager
+def standby_of(primary: HeldServers) -> Iterator[Standby]:
+    """A standby that follows a test's own Postgres until the block ends."""
+    account = servers_account()
+    with tempfile.TemporaryDirectory(prefix="cnstra-standby-", dir="/var/tmp", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711 if account.user is not None else 0o700)
+        programs = postgres_programs(account, folder)
+        if not (programs.folder / "pg_basebackup").exists():
+            pytest.skip(f"{programs.folder} has no pg_basebackup, to make a standby with")
+        account.give(folder)
+        standby = Standby(primary, folder, account, programs)
+        standby.make()
+        standby.start()
+        try:
+            yield standby
+        finally:
+            standby.stop()
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
+    return kept | {"LC_ALL": "C"}
