@@ -61,6 +61,8 @@ class Worker:
             self._hops.look_for_suspects,
             self._retention.ask,
         )
+        self.renewed_at: float | None = None
+        """When the lease was taken, or renewed last, in monotonic seconds: then the database was there."""
         self._listener = listen(
             tuple(door(cns.durable_name, queue) for queue in self._hops.skills.queues), self._hops.rung
         )
@@ -70,11 +72,16 @@ class Worker:
         self._store.run(self._store.check_schema())
         skills = self._hops.skills
         self._lease.register(skills.queues, skills.dendrites, self._hops.places, skills.compensations, skills.limits)
+        self.renewed_at = time.monotonic()
         self._hops.start()
-        self._lease.start(self._hops.holds, self._hops.disown, self._hops.renewed, self._hops.cancel)
+        self._lease.start(self._hops.holds, self._hops.disown, self._renewed, self._hops.cancel)
         self._retention.start()
         self._supervisor.start()
         self._listener.start()
+
+    def _renewed(self) -> None:
+        self.renewed_at = time.monotonic()
+        self._hops.renewed()
 
     def stop(self) -> bool:
         """Drain within the time of the settings; whether every running handler ended in it."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cnstra.running.endpoint import address_of
 from tests.architecture.test_distributions_are_complete import PARTS
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -31,6 +32,11 @@ def value_of(unit: str, key: str) -> str:
 def commands() -> dict[str, list[str]]:
     """Each command line of ours, as arguments of ``cnstra``."""
     found = {f"compose: {name}": list(service["command"]) for name, service in OURS.items()}
+    for name, service in OURS.items():
+        if "healthcheck" in service:
+            [kind, program, *arguments] = service["healthcheck"]["test"]
+            assert (kind, program) == ("CMD", "cnstra")
+            found[f"compose: {name}, its check"] = arguments
     for unit in UNITS:
         program, *arguments = shlex.split(value_of(unit, "ExecStart"))
         assert program == "/opt/cnstra/bin/cnstra"
@@ -90,6 +96,12 @@ def test_workers_begin_after_the_schema_and_the_broker() -> None:
     }
     for needed in ("postgres", "valkey"):
         assert COMPOSE["services"][needed]["healthcheck"]["test"][0] == "CMD"
+
+
+def test_workers_are_probed_where_they_answer() -> None:
+    """The check asks whether they live, at the address that both find in the environment."""
+    assert OURS["worker"]["healthcheck"]["test"] == ["CMD", "cnstra", "health", "live"]
+    assert address_of(OURS["worker"]["environment"]["CNSTRA_HEALTH"]) == ("127.0.0.1", 8080)
 
 
 def test_systemd_understands_the_units(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from cnstra.cli.doctoring import doctor
 from cnstra.cli.drawing import graph
 from cnstra.cli.ending import cancel, pause, resume
 from cnstra.cli.looking import runs, show
+from cnstra.cli.probing import health
 from cnstra.cli.pruning import prune, retention
 from cnstra.cli.retrying import retry
 from cnstra.cli.sending import send
@@ -24,7 +25,7 @@ from cnstra.cli.watching import watch
 
 _COMMANDS: tuple[Callable[..., Any], ...] = (
     worker, submit, send, runs, show, watch, retry, cancel, pause, resume, clone, prune, retention, sql, graph, migrate, doctor,
-    up, down, demo,
+    health, up, down, demo,
 )  # fmt: skip
 
 

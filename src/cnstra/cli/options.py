@@ -60,6 +60,16 @@ SealingCodec = Annotated[
         help="What seals the data of runs, and opens it: module:attribute of a codec, found from the current folder.",
     ),
 ]
+Health = Annotated[
+    str | None,
+    typer.Option(
+        "--health",
+        envvar="CNSTRA_HEALTH",
+        metavar="[HOST:]PORT",
+        help="Where a worker answers the probes /live and /ready over HTTP; a port alone is for this machine only. Without it: "
+        "nowhere.",
+    ),
+]
 HomeFolder = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,7 @@ import typer
 
 from cnstra.cli import places
 from cnstra.cli.debugging import debugging
-from cnstra.cli.options import App, BrokerUrl, Contexts, DatabaseUrl, SealingCodec
+from cnstra.cli.options import App, BrokerUrl, Contexts, DatabaseUrl, Health, SealingCodec
 from cnstra.exits import Exit
 from cnstra.running import Orders, run
 from cnstra.workers.settings import WorkerSettings
@@ -88,6 +88,7 @@ def worker(
     broker_url: BrokerUrl = None,
     context: Contexts = None,
     codec: SealingCodec = None,
+    health: Health = None,
 ) -> Exit:
     """Carry out the runs of a graph, until told to stop.
 
@@ -109,6 +110,7 @@ def worker(
         contexts=tuple(context or ()),
         codec=codec,
         debug=debugging(),
+        health=health,
     )
     return run(orders)
 

@@ -16,11 +16,14 @@ from contextlib import suppress
 from typing import Any
 
 from cnstra.exits import EndedWith, Exit
+from cnstra.running.health import Process, Pulse
 from cnstra.running.orders import Orders
 
 
 class Child:
-    """A process that was started. ``ready`` once it takes work, ``refusal`` when it said why it cannot."""
+    """A process that was started. ``ready`` once it takes work, ``refusal`` when it said why it cannot, ``told`` what it tells of
+    itself for probes.
+    """
 
     def __init__(self, number: int, orders: Orders) -> None:
         told, self._tell = os.pipe()
@@ -39,6 +42,7 @@ class Child:
         self.started = time.monotonic()
         self.ready = False
         self.refusal: EndedWith | None = None
+        self.told = Process(number=number)
         self._heard = b""
         self._write(orders.packed())
 
@@ -62,6 +66,9 @@ class Child:
     def _take_in(self, report: dict[str, Any]) -> None:
         if "error" in report:
             self.refusal = EndedWith(report["error"], Exit(report["code"]))
+        elif "pulse" in report:
+            pulse = Pulse.unpacked(report["pulse"])
+            self.told = Process(number=self.told.number, pulse=pulse, heard=time.monotonic())
         else:
             self.ready = True
 

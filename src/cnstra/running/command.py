@@ -8,6 +8,7 @@ from contextlib import suppress
 from cnstra.exits import Exit, code_of
 from cnstra.loading import load
 from cnstra.running import logs
+from cnstra.running.endpoint import Endpoint
 from cnstra.running.life import Life
 from cnstra.running.orders import Orders
 from cnstra.running.parent import Parent
@@ -24,6 +25,8 @@ def run(orders: Orders) -> Exit:
     orders.settings()
     end_quietly_on_sigterm()
     logs.set_up(orders.log_level, urls=orders.urls, form=orders.log_format)
+    if orders.health is not None:  # whoever answers must not be where handlers run
+        return Parent(orders, ready=_say_ready, endpoint=Endpoint(orders.health)).run()
     if orders.processes > 1:
         return Parent(orders, ready=_say_ready).run()
     try:

@@ -22,6 +22,7 @@ from cnstra.orchestrator.graph import CNS
 from cnstra.orchestrator.ports import SystemEntropy
 from cnstra.orchestrator.sealed_store import sealed_store
 from cnstra.orchestrator.sealing import Vault
+from cnstra.running.health import Pulse, State, lost_threads
 from cnstra.running.orders import Orders
 from cnstra.stores.postgres import PostgresStore
 from cnstra.stores.postgres.reaching import reach
@@ -62,6 +63,7 @@ class Life:
             SystemEntropy(),
             _contexts(orders.contexts, vault),
         )
+        self._takes_work = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cnstra-life", daemon=True)
         self.ended, self._ended = os.pipe()
@@ -76,6 +78,23 @@ class Life:
         """Take no more work, give back what was not begun, let handlers end. Idempotent."""
         self._stopping.set()
 
+    def pulse(self) -> Pulse:
+        """How it is."""
+        lost, renewed = (
+            lost_threads(),
+            self._worker.renewed_at,
+        )  # before the state: it is what they are to be held against
+        return Pulse(
+            state=self._state(),
+            renewed=None if renewed is None else time.monotonic() - renewed,
+            lost=lost if self._state() == "ready" else (),
+        )
+
+    def _state(self) -> State:
+        if self._stopping.is_set():
+            return "draining"
+        return "ready" if self._takes_work else "starting"
+
     def cut_short(self, seconds: float) -> None:
         """End the lease, so that others take the work over at once; give up after ``seconds``."""
         ending = threading.Thread(target=self._worker.abandon, name="cnstra-abandon", daemon=True)
@@ -86,6 +105,7 @@ class Life:
         try:
             if self._start():
                 _collect_seldom()
+                self._takes_work = True
                 self._ready()
                 self._stopping.wait()
                 self.drained = self._worker.stop()

@@ -21,7 +21,7 @@ NOW = b"now"
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Orders:
     """One worker: which graph, which servers, how much. ``lease`` and ``drain`` are seconds; ``contexts`` are stores as
-    ``load_context`` takes them, ``codec`` is one as ``load_codec`` does.
+    ``load_context`` takes them, ``codec`` is one as ``load_codec`` does; ``health`` is where probes are answered.
     """
 
     app: str
@@ -39,6 +39,7 @@ class Orders:
     codec: str | None = None
     transactions: int | None = None
     debug: bool = False
+    health: str | None = None
 
     @property
     def urls(self) -> list[str]:

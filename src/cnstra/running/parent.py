@@ -1,7 +1,7 @@
 """The parent of a worker's processes: starts them, replaces those that die, tells them when to stop.
 
 It loads no graph and touches no server, so there is nothing in it that a handler could break. It waits in one place: for
-signals, its children's ends among them, for what children report, and for the time of the next replacement.
+signals, its children's ends among them, for what children report, for probes, and for the time of the next replacement.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from cnstra.exits import EndedWith, Exit
 from cnstra.running.children import Child
+from cnstra.running.endpoint import Endpoint
+from cnstra.running.health import Process, against_life, against_work
 from cnstra.running.orders import DRAIN, NOW, Orders
 from cnstra.running.process import GRACE
 from cnstra.running.signals import STOPPING, SignalPipe
@@ -40,11 +42,12 @@ class _Place:
 
 
 class Parent:
-    """Runs ``orders.processes`` children. ``ready`` is called once, when all of them take work."""
+    """Runs ``orders.processes`` children. ``ready`` is called once, when all of them take work; ``endpoint`` answers probes."""
 
-    def __init__(self, orders: Orders, *, ready: Callable[[], None]) -> None:
+    def __init__(self, orders: Orders, *, ready: Callable[[], None], endpoint: Endpoint | None = None) -> None:
         self._orders = orders
         self._ready = ready
+        self._endpoint = endpoint
         self._was_ready = False
         self._places = [_Place(number) for number in range(1, orders.processes + 1)]
         self._told: bytes | None = None
@@ -57,15 +60,22 @@ class Parent:
         """Serve until told to stop. Raises ``EndedWith`` when a child could not start for a reason that will stay."""
         with SignalPipe((*STOPPING, signal.SIGCHLD)) as signals, self._selector:
             self._selector.register(signals, selectors.EVENT_READ)
+            if self._endpoint is not None:
+                questions = {"/live": ("live", self._against_life), "/ready": ("ready", self._against_work)}
+                self._endpoint.serve(self._selector, questions)
             while self._told is None or any(place.child for place in self._places):
                 self._fill_places()
                 for key, _ in self._selector.select(self._patience()):
                     if isinstance(key.fileobj, Child):
                         self._hear(key.fileobj)
+                    elif key.data is not None:
+                        key.data()
                 for number in signals.read():
                     if number != signal.SIGCHLD:
                         self._signalled(number)
                 self._look_at_children()
+            if self._endpoint is not None:
+                self._endpoint.close()
         if self._refusal is not None:
             raise self._refusal
         return self._code
@@ -131,6 +141,21 @@ class Parent:
             f": {child.refusal}" if child.refusal else "",
             f" in {pause:g} s" if pause else "",
         )  # fmt: skip
+
+    # -- probes ------------------------------------------------------------------------------------------------
+
+    def _processes(self) -> list[Process]:
+        return [place.child.told if place.child else Process(number=place.number) for place in self._places]
+
+    def _against_life(self) -> list[str]:
+        if self._told is not None:  # its end is near, and has its own deadline
+            return []
+        return against_life(self._processes(), lease=self._orders.lease, now=time.monotonic())
+
+    def _against_work(self) -> list[str]:
+        if self._told is not None:
+            return ["the worker drains"]
+        return against_work(self._processes(), lease=self._orders.lease, now=time.monotonic())
 
     # -- stopping ----------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 from cnstra.exits import Exit
@@ -29,12 +30,23 @@ _LEASE_ENDS_WITHIN = 1.5
 
 
 class Process:
-    """Conducts one ``Life``. ``orders`` is the pipe to a parent, which alone may cut short; without one, signals do."""
+    """Conducts one ``Life``. ``orders`` is the pipe to a parent, which alone may cut short; without one, signals do. ``every``
+    so many seconds something is called, as long as this thread turns.
+    """
 
-    def __init__(self, life: Life, *, drain: float, orders: int | None = None) -> None:
+    def __init__(
+        self,
+        life: Life,
+        *,
+        drain: float,
+        orders: int | None = None,
+        every: tuple[float, Callable[[], None]] | None = None,
+    ) -> None:
         self._life = life
         self._drain = drain
         self._orders = orders
+        self._every = every
+        self._next = 0.0
         self._deadline: float | None = None
 
     def run(self) -> Exit:
@@ -46,14 +58,24 @@ class Process:
                 selector.register(self._orders, selectors.EVENT_READ, self._ordered)
             self._life.begin()
             while True:
-                left = None if self._deadline is None else self._deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    self._cut_short("the time to drain is over")
-                for key, _ in selector.select(left):
+                for key, _ in selector.select(self._patience(time.monotonic())):
                     if key.data is None:
                         return self._over()
                     for request in key.data(signals):
                         self._obey(request)
+
+    def _patience(self, now: float) -> float | None:
+        """Do what is due; seconds until something else is."""
+        moments = [] if self._deadline is None else [self._deadline]
+        if self._deadline is not None and now >= self._deadline:
+            self._cut_short("the time to drain is over")
+        if self._every is not None:
+            seconds, call = self._every
+            if now >= self._next:
+                call()
+                self._next = now + seconds
+            moments.append(self._next)
+        return max(min(moments) - now, 0.0) if moments else None
 
     def _signalled(self, signals: SignalPipe) -> list[bytes]:
         again = NOW if self._orders is None else DRAIN

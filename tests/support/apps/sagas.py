@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -101,6 +102,11 @@ def stick_with_the_gil(job: Job, ctx: Context[Any]) -> None:
         ctypes.PyDLL(None).sleep(100_000)
 
 
+def end_the_claimer(job: Job, ctx: Context[Any]) -> None:
+    [claimer] = [thread for thread in threading.enumerate() if thread.name == "cnstra-claimer"]
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(claimer.ident or 0), ctypes.py_object(SystemExit))
+
+
 DEEDS = {
     "pass": lambda job, ctx: None,
     "wait": wait,
@@ -110,6 +116,7 @@ DEEDS = {
     "raise base": raise_base,
     "stick in C": stick_in_c,
     "stick with the GIL": stick_with_the_gil,
+    "end the claimer": end_the_claimer,
 }
 
 cns = CNS([first, second], name="sagas")
