@@ -48,7 +48,8 @@ MEANINGS = {
     Exit.USAGE: "the command line cannot be understood",
     Exit.NOT_COMPLETED: "the run that was waited for has not completed: it ended otherwise, or not in time",
     Exit.NOT_FOUND: "no such run is stored",
-    Exit.CONFIGURATION: "APP, a URL, the address for probes, the database's schema or its role cannot be used; another try gives the same",
+    Exit.CONFIGURATION: "APP, a URL, the address for probes, the database's schema or its role cannot be used; "
+    "another try gives the same",
     Exit.REFUSED: "bad input, or a run whose status forbids it: nothing was changed",
     Exit.AWAY: "a server cannot be reached; try again later",
     Exit.CUT_SHORT: "a worker ended before its handlers did; others take their work over",

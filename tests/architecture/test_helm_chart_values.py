@@ -1,0 +1,148 @@
+"""What the Helm chart makes of its values: scaling, disruptions, the network; and which values it refuses."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import Any
+
+import psycopg
+import pytest
+
+from support.helm_chart import CHART, PLAIN, URLS, helm_library, only, render, rendered
+
+
+def refusal(values: dict[str, Any]) -> str:
+    """What Helm says of values that it does not take."""
+    helm = helm_library()
+    with pytest.raises(helm.HelmError) as refused:
+        render(values)
+    return str(refused.value)
+
+
+def test_replicas_are_the_autoscalers_where_there_is_one() -> None:
+    """Else each upgrade would set them back."""
+    bank, shop = (only(rendered("everything"), "Deployment", f"demo-cnstra-{name}") for name in ("bank", "shop"))
+    scaled = only(rendered("everything"), "ScaledObject")
+
+    assert "replicas" not in bank["spec"]
+    assert shop["spec"]["replicas"] == 2
+    assert scaled["spec"]["scaleTargetRef"]["name"] == bank["metadata"]["name"]
+    assert (scaled["spec"]["minReplicaCount"], scaled["spec"]["maxReplicaCount"]) == (2, 20)
+    assert scaled["metadata"]["annotations"] == {"autoscaling.keda.sh/paused-replicas": "0"}
+    assert [one for one in rendered("plain") if one["kind"] == "ScaledObject"] == []
+
+
+def test_the_autoscaler_says_nothing_that_keda_does_not_know() -> None:
+    """Its schema is in no package, so the fields that its documentation has are named here."""
+    scaled = only(rendered("everything"), "ScaledObject")
+    [trigger] = scaled["spec"]["triggers"]
+
+    assert scaled["apiVersion"] == "keda.sh/v1alpha1"
+    assert set(scaled["spec"]) == {
+        *("scaleTargetRef", "minReplicaCount", "maxReplicaCount", "pollingInterval", "cooldownPeriod", "triggers")
+    }
+    assert set(scaled["spec"]["scaleTargetRef"]) == {"name", "envSourceContainerName"}
+    assert (trigger["type"], trigger["metricType"]) == ("postgresql", "AverageValue")
+    assert set(trigger["metadata"]) == {"connectionFromEnv", "query", "targetQueryValue"}
+    assert trigger["metadata"]["targetQueryValue"] == "8"  # all of these are strings to KEDA
+
+
+def test_an_autoscaler_may_have_a_login_of_its_own() -> None:
+    """One that can read a view, and nothing else."""
+    scaling = {"enabled": True, "authenticationRef": "reader"}
+    workers = {"shop": {"app": "shop:cns", "autoscaling": scaling}}
+
+    [trigger] = only(render({**PLAIN, "workers": workers}), "ScaledObject")["spec"]["triggers"]
+
+    assert trigger["authenticationRef"] == {"name": "reader"}
+    assert set(trigger["metadata"]) == {"query", "targetQueryValue"}
+
+
+def test_the_autoscalers_query_counts_what_waits_and_what_runs(database_url: str) -> None:
+    """One whole number, for the queues of the entry or for all; nothing to do is 0."""
+    workers = {"all": {"app": "shop:cns", "autoscaling": {"enabled": True}}}
+    of_some, of_all = (
+        only(manifests, "ScaledObject")["spec"]["triggers"][0]["metadata"]["query"]
+        for manifests in (rendered("everything"), render({**PLAIN, "workers": workers}))
+    )
+
+    assert re.search(r"where queue in \('bank', 'it.slow-1'\)$", of_some)
+    assert "where" not in of_all
+    with psycopg.connect(database_url) as connection:
+        counted = [connection.execute(query.encode()).fetchall() for query in (of_some, of_all)]
+    assert counted == [[(0,)], [(0,)]]
+
+
+def test_disruptions_take_one_pod_of_an_entry_at_a_time() -> None:
+    """Each budget is about the pods of its own deployment, and so is each deployment."""
+    for name in ("bank", "shop"):
+        deployment, budget = (
+            only(rendered("everything"), kind, f"demo-cnstra-{name}") for kind in ("Deployment", "PodDisruptionBudget")
+        )
+        assert budget["spec"]["maxUnavailable"] == 1
+        assert budget["spec"]["selector"] == deployment["spec"]["selector"]
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        assert labels["app.kubernetes.io/component"] == name
+
+
+def test_the_network_is_shut_but_for_probes_and_servers() -> None:
+    """For all pods of the release, the migration's among them; off, unless it is asked for."""
+    policy = only(rendered("everything"), "NetworkPolicy")["spec"]
+
+    assert [one for one in rendered("plain") if one["kind"] == "NetworkPolicy"] == []
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["ingress"] == [
+        {"ports": [{"protocol": "TCP", "port": 8080}], "from": [{"ipBlock": {"cidr": "10.1.0.0/16"}}]}
+    ]
+    assert [[port["port"] for port in rule["ports"]] for rule in policy["egress"]] == [[53, 53], [5433], [6379], [443]]
+    assert policy["egress"][1]["to"] == [{"ipBlock": {"cidr": "10.0.0.0/24"}}]
+    for one in rendered("everything"):
+        if one["kind"] in ("Deployment", "Job"):
+            labels = one["spec"]["template"]["metadata"]["labels"]
+            assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no worker": ({"workers": {}}, "workers"),
+    "no app": ({"workers": {"shop": {}}}, "app"),
+    "an app that is none": ({"workers": {"shop": {"app": "shop"}}}, "app"),
+    "a typing error": ({"workers": {"shop": {"app": "shop:cns", "proceses": 2}}}, "proceses"),
+    "a name that Kubernetes would not take": ({"workers": {"Shop_1": {"app": "shop:cns"}}}, "Shop_1"),
+    "a queue that would be SQL": ({"workers": {"shop": {"app": "shop:cns", "queues": ["x') or ('1"]}}}, "queues"),
+    "no connection": ({"connections": {}}, "give existingSecret, or databaseUrl and brokerUrl"),
+    "half a connection": ({"connections": {"databaseUrl": URLS["databaseUrl"]}}, "databaseUrl and brokerUrl"),
+    "both kinds of connection": ({"connections": {"existingSecret": "mine", **URLS}}, "and not both"),
+    "no replicas for timers": (
+        {"workers": {"shop": {"app": "shop:cns", "autoscaling": {"enabled": True, "minReplicas": 0}}}},
+        "minReplicas",
+    ),
+    "more at least than at most": (
+        {"workers": {"shop": {"app": "shop:cns", "autoscaling": {"enabled": True, "minReplicas": 11}}}},
+        "workers.shop.autoscaling: minReplicas is more than maxReplicas",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_values_that_cannot_be_meant_are_refused_and_named(what: str) -> None:
+    """Before anything is in a cluster; and no password is in what is said."""
+    values, named = REFUSED[what]
+
+    said = refusal({**PLAIN, **values})
+
+    assert named in said
+    assert "s3cret" not in said
+
+
+def test_the_notes_name_commands_that_there_are() -> None:
+    """What a person reads after an installation."""
+    with helm_library().Chart.load(CHART) as chart:
+        notes = chart.render(PLAIN, name="demo", namespace="prod")["cnstra/templates/NOTES.txt"]
+
+    assert "demo-cnstra-shop: shop:cns" in notes
+    for command in re.findall(r"-- cnstra (.+)$", notes, re.MULTILINE):
+        done = subprocess.run([sys.executable, "-m", "cnstra", *command.split(), "--help"], capture_output=True)
+        assert done.returncode == 0
