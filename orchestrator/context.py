@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Protocol, cast, overload
+from uuid import UUID
 
 from typing_extensions import TypeVar
 
@@ -261,6 +262,23 @@ class Context(ABC, Generic[T, L]):
 
 ABOUT = "cnstra_about"
 """The attribute of a log record that says what it is about: whose text stands in front of the message."""
+
+
+def naming(*activations: tuple[UUID, int | None]) -> dict[str, Any]:
+    """What a log line says of the runs and activations that it is about, as its ``extra``: fields that any handler finds. None in
+    the place of an activation: the line is about the run.
+    """
+    named = [
+        {"run_id": str(run_id)} | ({} if number is None else {"activation_id": number})
+        for run_id, number in activations
+    ]
+    return named[0] if len(named) == 1 else {SEVERAL: named[:_MOST_NAMED]}
+
+
+SEVERAL = "activations"
+"""The field of a line that is about more than one."""
+
+_MOST_NAMED = 20
 
 
 class PlacedLog(logging.LoggerAdapter[logging.Logger]):

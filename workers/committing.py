@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from cnstra.orchestrator.context import naming
 from cnstra.orchestrator.errors import DataRefused, StoreUnavailable
 from cnstra.orchestrator.footholds import without_footholds
 from cnstra.orchestrator.machine.events import Event, Succeeded
@@ -213,7 +214,11 @@ class Committer:
                 self._halve(batch, error)
                 return
             except Exception:
-                _log.exception("settling failed: %s", ", ".join(str(settlement.work) for settlement in batch))
+                _log.exception(
+                    "settling failed: %s",
+                    ", ".join(str(settlement.work) for settlement in batch),
+                    extra=naming(*((one.work.run_id, one.work.fence.activation_id) for one in batch)),
+                )
                 self._abandoned.wait(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue

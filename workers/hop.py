@@ -23,6 +23,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from cnstra.orchestrator.blobs import Blobs, blob_of, referring
+from cnstra.orchestrator.context import ABOUT, naming
 from cnstra.orchestrator.errors import (
     CnstraError,
     ContextLost,
@@ -232,7 +233,7 @@ class Hops:
         try:
             ending = await self._transacting.hop(call, _Ways(self, job, begun, asynchronous=asynchronous))
         except Exception as error:
-            _log.exception("%s: its transaction could not be carried out", job.work)
+            _log.error("%s: its transaction could not be carried out: %s", job.work, type(error).__name__)
             ending = self._failure(job, call, error)
         if not isinstance(ending, Ended):
             self._settle(ending)
@@ -256,7 +257,7 @@ class Hops:
         try:
             begun = self._caller.begin(job.work)
         except BaseException as error:  # types and policies are users' code, too
-            _log.exception("%s: its call could not begin", job.work)
+            _log.error("%s: its call could not begin: %s", job.work, type(error).__name__)  # the rest stands in its try
             begun = self._caller.failed(job.work, error, for_good=True)
         if isinstance(begun, FailedTry):
             self._log_failed(job.work, begun)
@@ -285,7 +286,7 @@ class Hops:
     def _concluded(self, job: Job, call: Call, returned: Any) -> Settlement:
         seconds = time.monotonic() - job.claimed
         for name in view_of(call.context).unassigned():
-            _log.warning("%s was changed in place and not assigned: the change is lost", name)
+            _log.warning("%s was changed in place and not assigned: the change is lost", name, extra={ABOUT: job.work})
         event = self._caller.conclude(call, returned, seconds=seconds, stay=self._stay(job.work, job.streak))
         return Settlement(work=job.work, event=event, call=call, seconds=seconds, streak=job.streak)
 
@@ -340,7 +341,10 @@ class Hops:
     def _report_refused(self, report: Report) -> None:
         run_id, fence = report.run_id, report.fence
         _log.info(
-            "run %s, activation %d: its claim was taken away, so its progress was refused", run_id, fence.activation_id
+            "run %s, activation %d: its claim was taken away, so its progress was refused",
+            run_id,
+            fence.activation_id,
+            extra=naming((run_id, fence.activation_id)),
         )
         self._watch.disown(run_id, fence)
 
@@ -443,12 +447,12 @@ class Hops:
 
     def _context_lost(self, settlement: Settlement, error: CnstraError) -> None:
         """Nothing can be made of a part that is gone: the activation has failed, and waits for the blob and a retry."""
-        _log.error("%s", error)
+        _log.error("%s", error, extra={ABOUT: settlement.work})
         self._settle(replace(settlement, event=self._caller.given_up(settlement.work, error), call=None))
 
     def _give_way(self, settlement: Settlement, error: KeyMissing) -> None:
         """What others wrote is sealed with a key that is not here: somebody who has it calls the handler again."""
-        _log.warning("%s", error)
+        _log.warning("%s", error, extra={ABOUT: settlement.work})
         event = GaveWay(
             fence=settlement.work.fence, failure=failure_of(error), backoff=_FOR_ANOTHER, wasted=settlement.put_by
         )

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from uuid import UUID
 
+from cnstra.orchestrator.context import naming
 from cnstra.orchestrator.errors import CnstraError
 from cnstra.orchestrator.graph import CNS
 from cnstra.orchestrator.machine.events import Returned
@@ -152,6 +153,7 @@ class Lease:
                 "run %s, activation %d: claimed by this worker and not here; given back",
                 run_id,
                 fence.activation_id,
+                extra=naming((run_id, fence.activation_id)),
             )
         events = [RunEvent(run_id=run_id, event=Returned(fence=fence)) for run_id, fence in stuck]
         applied = self._store.run(self._store.apply(events))

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
+from cnstra.orchestrator.context import naming
 from cnstra.orchestrator.errors import DataRefused, StoreUnavailable
 from cnstra.orchestrator.machine.records import Claimed
 from cnstra.orchestrator.store import Report, Store
@@ -129,6 +130,7 @@ class Reports:
                     reports[0].run_id,
                     reports[0].fence.activation_id,
                     error,
+                    extra=naming((reports[0].run_id, reports[0].fence.activation_id)),
                 )
             return
         for one in refused:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
+from cnstra.orchestrator.context import naming
 from cnstra.orchestrator.errors import CnstraError, StoreUnavailable, WorkerLost
 from cnstra.orchestrator.machine.events import AttemptDue, DeadlineDue, Due, Event, ExpectationDue, Lost
 from cnstra.orchestrator.machine.records import Failure
@@ -154,7 +155,10 @@ class Supervisor:
             if len(self._spoilers) >= MOST_PER_LOOK:
                 self._spoilers.clear()
             self._spoilers.add(happening)
-            _log.error("run %s: %s could not be carried out: %s", happening.run_id, _named(happening.event), error)
+            about = naming((happening.run_id, _activation_of(happening.event)))
+            _log.error(
+                "run %s: %s could not be carried out: %s", happening.run_id, _named(happening.event), error, extra=about
+            )
 
     def _ring(self, rings: Sequence[Ring]) -> None:
         if rings:
@@ -175,6 +179,18 @@ def _named(event: Event) -> str:
             return type(event).__name__
 
 
+def _activation_of(event: Event) -> int | None:
+    match event:
+        case Due():
+            return event.activation_id
+        case ExpectationDue():
+            return event.expectation_id
+        case Lost():
+            return event.fence.activation_id
+        case _:
+            return None
+
+
 def _report(lost: list[LostClaim]) -> None:
     """One line a worker, however much it held; each activation has its own among the tries."""
     workers = {claim.worker: [each for each in lost if each.worker == claim.worker] for claim in lost}
@@ -189,4 +205,5 @@ def _report(lost: list[LostClaim]) -> None:
             first.run_id,
             first.fence.activation_id,
             "" if len(claims) == 1 else ", and others",
+            extra=naming(*((claim.run_id, claim.fence.activation_id) for claim in claims)),
         )

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from cnstra.orchestrator.context import ABOUT
 from cnstra.orchestrator.errors import (
     CnstraError,
     ConfigurationError,
@@ -147,7 +148,7 @@ class Transacting:
                 return await self._transactions.begin(work, self._worker(), asynchronous=ways.asynchronous)
             except StoreUnavailable as error:
                 if not waited:
-                    _log.info("%s; it waits for one", error)
+                    _log.info("%s: %s; it waits for one", work, error)
                 waited = True
                 await _pause(ways)
         return None
@@ -174,7 +175,7 @@ class Transacting:
         problem = step.ended_by_hand
         if problem is None:
             return None
-        _log.error("%s", problem)
+        _log.error("%s", problem, extra={ABOUT: call.work})
         return ways.failed_for_good(call.work, problem)
 
     def _again(self, work: Work, error: BaseException, wasted: tuple[BlobRef, ...] = ()) -> Settlement:

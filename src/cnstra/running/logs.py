@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from cnstra.orchestrator.context import ABOUT
+from cnstra.orchestrator.context import ABOUT, SEVERAL
 from cnstra.orchestrator.run_context import Identity
 from cnstra.orchestrator.store import Work
 
@@ -29,6 +29,7 @@ _CHATTY = {"psycopg.pool": logging.ERROR, "dramatiq": logging.WARNING}
 
 def set_up(level: str, *, urls: Iterable[str], form: Form = "text") -> None:
     """Log from ``level`` on. A root logger that has handlers already is left alone but for its level."""
+    name_runs()
     root = logging.getLogger()
     root.setLevel(level.upper())
     for name, quiet in _CHATTY.items():
@@ -39,7 +40,30 @@ def set_up(level: str, *, urls: Iterable[str], form: Form = "text") -> None:
         root.addHandler(handler)
 
 
+def name_runs() -> None:
+    """Have each of our records say what it is about in attributes of its own, where handlers of any kind look for fields."""
+    for name in _OURS:
+        logger = logging.getLogger(name)
+        if _named not in logger.filters:
+            logger.addFilter(_named)
+
+
+_OURS = ("cnstra.worker", "cnstra.supervisor", "cnstra.handler")
+
+
+def _named(record: logging.LogRecord) -> bool:
+    for name, value in _about(record).items():
+        vars(record).setdefault(name, value)
+    return True
+
+
 _IN_OPTIONS = re.compile(r"password=(?:'((?:[^'\\]|\\.)*)'|([^\s&']+))")
+
+
+# What Postgres adds to an error may quote a row, or a part of a value.
+_QUOTED = re.compile(
+    r"^(?:DETAIL|CONTEXT):.*?(?=^HINT:|^The above exception|^During handling of|^\s*$|\Z)", re.MULTILINE | re.DOTALL
+)
 
 
 class _Lines(logging.Formatter):
@@ -52,6 +76,9 @@ class _Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return self._covered(super().format(record))
+
+    def formatException(self, ei: Any) -> str:
+        return _QUOTED.sub("", super().formatException(ei))
 
     def _covered(self, text: str) -> str:
         for secret in self._secrets:
@@ -72,6 +99,7 @@ class _Objects(_Lines):
             "message": self._covered(record.getMessage()),
             "pid": record.process,
             **_about(record),
+            **({SEVERAL: vars(record)[SEVERAL]} if SEVERAL in vars(record) else {}),
         }
         if record.exc_info:
             said["exception"] = self._covered(self.formatException(record.exc_info))

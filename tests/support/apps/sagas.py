@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import threading
 from dataclasses import dataclass
 from datetime import timedelta
@@ -102,6 +103,15 @@ def stick_with_the_gil(job: Job, ctx: Context[Any]) -> None:
         ctypes.PyDLL(None).sleep(100_000)
 
 
+def fail_with(job: Job, ctx: Context[Any]) -> None:
+    ctx.log.info("about to fail")
+    raise ValueError(f"the card {job.gate} was declined")
+
+
+def kill(job: Job, ctx: Context[Any]) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def end_the_claimer(job: Job, ctx: Context[Any]) -> None:
     [claimer] = [thread for thread in threading.enumerate() if thread.name == "cnstra-claimer"]
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(claimer.ident or 0), ctypes.py_object(SystemExit))
@@ -116,6 +126,8 @@ DEEDS = {
     "raise base": raise_base,
     "stick in C": stick_in_c,
     "stick with the GIL": stick_with_the_gil,
+    "fail with": fail_with,
+    "kill": kill,
     "end the claimer": end_the_claimer,
 }
 

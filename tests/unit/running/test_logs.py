@@ -7,9 +7,9 @@ import logging
 
 import pytest
 
-from cnstra.orchestrator.context import PlacedLog
+from cnstra.orchestrator.context import PlacedLog, naming
 from cnstra.orchestrator.run_context import Identity
-from cnstra.running.logs import _Lines, _Objects
+from cnstra.running.logs import _Lines, _Objects, name_runs
 from support.works import RUN, work
 
 URLS = {
@@ -92,3 +92,57 @@ def test_json_covers_passwords_wherever_they_stand() -> None:
     assert "hunter22" not in text
     assert "\n" not in text
     assert "no ***\nat all" in json.loads(text)["exception"]
+
+
+def line_about(**extra: object) -> logging.LogRecord:
+    """A record with these attributes beside its own."""
+    return logging.getLogger("cnstra.worker").makeRecord("w", logging.INFO, "x.py", 1, "lost", (), None, extra=extra)
+
+
+def test_a_line_without_work_has_the_same_fields() -> None:
+    """Of one activation, of a run alone, and of several: of so many as help."""
+    one, run = line_about(**naming((RUN, 7))), line_about(**naming((RUN, None)))
+    several = line_about(**naming(*((RUN, number) for number in range(200))))
+
+    said = [json.loads(_Objects([]).format(record)) for record in (one, run, several)]
+    assert [(line.get("run_id"), line.get("activation_id")) for line in said] == [
+        (str(RUN), 7),
+        (str(RUN), None),
+        (None, None),
+    ]
+    assert said[2]["activations"] == [{"run_id": str(RUN), "activation_id": number} for number in range(20)]
+
+
+@pytest.mark.parametrize("name", ["cnstra.worker", "cnstra.supervisor", "cnstra.handler"])
+def test_handlers_of_any_kind_find_what_a_line_is_about(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """As attributes of the record, where what others add stands, too: once, however often logs are set up."""
+    name_runs()
+    name_runs()
+
+    with caplog.at_level("INFO"):
+        logging.getLogger(name).info("%s: left alone", work(7))
+        logging.getLogger(name).info("nothing in particular")
+
+    about, nothing = (vars(record) for record in caplog.records)
+    assert (about["run_id"], about["activation_id"], about["neuron"]) == (str(RUN), 7, "bank")
+    assert (about["attempt"], about["try_number"]) == (1, 1)
+    assert "run_id" not in nothing
+    assert len(logging.getLogger(name).filters) == 1
+
+
+def test_what_postgres_quotes_of_a_row_is_left_out_of_a_traceback() -> None:
+    """It may be a payload; the rest of the error stays."""
+    try:
+        try:
+            raise ValueError("no\nDETAIL:  Failing row contains (17, card 4111).\nmore of it 4111\nHINT:  look there")
+        except ValueError as error:
+            raise RuntimeError("again") from error
+    except RuntimeError as error:
+        record = line_about()
+        record.exc_info = (RuntimeError, error, error.__traceback__)
+
+    text = _Lines([]).format(record)
+
+    shown = [line for line in text.splitlines() if not line.startswith(" ")]  # without the lines of code
+    assert [line for line in shown if "4111" in line] == []
+    assert {"ValueError: no", "HINT:  look there", "RuntimeError: again"} <= set(shown)
