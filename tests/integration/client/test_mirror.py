@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ from cnstra import (
     AsyncOrchestrator,
     ConfigurationError,
     Context,
+    KeyMissing,
     Orchestrator,
     ReactiveError,
     Run,
@@ -33,11 +35,13 @@ from cnstra import (
 from cnstra.orchestrator.blobs import Blobs
 from cnstra.orchestrator.ports import SystemEntropy
 from cnstra.servers import HeldServers
+from cnstra.stores import EncryptedCodec
 from cnstra.stores.postgres import migrate
 from cnstra.stores.reactive import Collection, ContextRecord
 from support.apps import counting
 from support.blob_stores import MemoryBlobStore
 from support.commands import Servers, WorkerCommand
+from support.seals import CODEC
 from support.serving import serving
 from support.waiting import eventually
 
@@ -476,3 +480,23 @@ def test_ids_of_runs_are_checked_at_the_door(client: Orchestrator, contexts: Col
         client.mirror(contexts, runs=["seven"])
     with client.mirror(contexts) as mirror, pytest.raises(RunNotFound, match="is no run id"):
         mirror.wait_until("seven")
+
+
+def test_sealed_contexts_are_opened_and_one_that_cannot_be_is_passed_over(
+    database_url: str, broker_url: str, contexts: Collection[str, ContextRecord]
+) -> None:
+    """Who asks for the one whose key is not at hand is told which; the others are in step."""
+    strange = EncryptedCodec({"strange": b"s" * 32})
+    with ExitStack() as stack:
+        ours, theirs = (
+            stack.enter_context(Orchestrator(cns, database=database_url, broker=broker_url, codec=codec))
+            for codec in (CODEC, strange)
+        )
+        for codec in (CODEC, strange):
+            stack.enter_context(serving(cns, database_url, broker_url, codec=codec))
+        opened, closed = (ended(client.submit(begin.create_signal(2))) for client in (ours, theirs))
+        mirror = stack.enter_context(ours.mirror(contexts, runs=[opened.id, closed.id]))
+        mirror.wait_until(opened.id, 3, PATIENCE)
+        with pytest.raises(KeyMissing, match=rf"{closed.id}.*'strange'"):
+            mirror.wait_until(closed.id, 3, PATIENCE)
+    assert list(contexts) == [ContextRecord(run_id=str(opened.id), data={"last": 0}, version=3)]
