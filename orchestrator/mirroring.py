@@ -95,6 +95,7 @@ class Mirroring:
         self._versions: dict[UUID, int] = {}
         self._left: dict[UUID, tuple[int, datetime]] = {}  # who was let go of lately: the version, and when
         self._problems: dict[UUID, CnstraError] = {}
+        self._away: StoreUnavailable | None = None
         self._pause = QUICKEST
         self._begun_at: datetime | None = None
         self._seen_at: datetime | None = None
@@ -123,7 +124,7 @@ class Mirroring:
         search = self._next_search(whole)
         among = None if self._search is None or not first else self._search.which
         at: datetime | None = None
-        moved = False
+        moved, self._away = False, None
         for versions in _portions(sorted(self._versions.items()), _RUNS_AT_ONCE) or [[]]:
             seen = yield from self._flows.sighted(Look(versions=dict(versions), among=among, search=search))
             at = at or seen.at
@@ -133,6 +134,8 @@ class Mirroring:
                 seen = yield from self._flows.sighted(Look(search=search))
                 moved |= yield from self._hand_on(seen, first)
             search = None
+        if self._away is not None:
+            raise self._away
         assert at is not None
         self._looked(at)
         now = self._world.monotonic()
@@ -171,27 +174,23 @@ class Mirroring:
         self._versions.update((one.run_id, self._sink.version(one.run_id)) for one in found)
         sighted = [*seen.moved, *found]
         newer = [one for one in sighted if one.version > self._versions[one.run_id]]
-        away: StoreUnavailable | None = None
         for some in _portions(newer, _CONTEXTS_AT_ONCE):
-            away = (yield from self._take(some)) or away
+            yield from self._take(some)
         over = [one.run_id for one in sighted if one.ended and self._versions[one.run_id] >= one.version]
         over += [] if first else seen.gone
         if over and not self._keep_ended:
             yield self._world.sleep(0)  # subscribers who are told once a turn of a loop see the last version first
         self._let_go(over, seen.at)
-        if away is not None:
-            raise away
         return bool(newer or over or found)
 
-    def _take(self, sighted: Sequence[Sighting]) -> Flow[StoreUnavailable | None]:
-        """Hand on the newest contexts of some runs; what to say where the store of some of them is away."""
+    def _take(self, sighted: Sequence[Sighting]) -> Flow[None]:
+        """Hand on the newest contexts of some runs. A store of some that is away is said when the look is over."""
         newest = yield from self._flows.newest({one.run_id: one.place for one in sighted})
-        away: StoreUnavailable | None = None
         taken: dict[UUID, tuple[int, Any]] = {}
         for one in sighted:
             found = newest.get(one.run_id)
             if isinstance(found, StoreUnavailable):
-                away = found
+                self._away = found
             elif isinstance(found, CnstraError):
                 self._pass_over(one, found)
             elif found is None:  # the retention has taken it
@@ -204,7 +203,6 @@ class Mirroring:
                 for run_id, (version, _) in taken.items():
                     self._versions[run_id] = version
                     self._problems.pop(run_id, None)
-        return away
 
     def _pass_over(self, one: Sighting, problem: CnstraError) -> None:
         """A version that cannot be read, however often it is asked for; a later one may."""

@@ -32,6 +32,7 @@ from cnstra import (
     collateral,
     neuron,
 )
+from cnstra.orchestrator import mirroring
 from cnstra.orchestrator.blobs import Blobs
 from cnstra.orchestrator.ports import SystemEntropy
 from cnstra.servers import HeldServers
@@ -236,12 +237,14 @@ def test_records_leave_with_their_runs_where_that_is_wanted(
     assert recorder.told == {str(run.id): [1, 2, None]}
 
 
-def test_a_run_that_is_pruned_leaves(client: Orchestrator, contexts: Collection[str, ContextRecord]) -> None:
+def test_a_run_that_is_pruned_leaves(
+    client: Orchestrator, contexts: Collection[str, ContextRecord], database_url: str
+) -> None:
     """It is not followed for ever."""
     run = held(client, 1, 0)
     with client.mirror(contexts, runs=[run.id], keep_ended=False) as mirror:
         assert len(contexts) == 1
-        with psycopg.connect(client._store._url) as connection:
+        with psycopg.connect(database_url) as connection:
             connection.execute("delete from cnstra.run where run_id = %s", [run.id])
         mirror.catch_up(PATIENCE)
         assert len(contexts) == 0
@@ -322,9 +325,14 @@ def test_what_ends_a_mirror_is_raised(
 
 
 def test_contexts_elsewhere_are_read_from_there(
-    database_url: str, broker_url: str, contexts: Collection[str, ContextRecord], caplog: pytest.LogCaptureFixture
+    database_url: str,
+    broker_url: str,
+    contexts: Collection[str, ContextRecord],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A store that is away holds up nobody else, and is asked again."""
+    """A store that is away holds up nobody else, who comes later in the same look, and is asked again."""
+    monkeypatch.setattr(mirroring, "_RUNS_AT_ONCE", 1)
     blobs, reading = MemoryBlobStore(), MemoryBlobStore()
     reading.blobs = blobs.blobs  # what workers put is there; the mirror reaches it by a way of its own
     with (
