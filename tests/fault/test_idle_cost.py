@@ -56,7 +56,7 @@ def test_g14_idle_workers_ask_postgres_and_redis_a_few_times_a_second(doomed_sta
 
         def looked() -> dict[str, Any] | None:
             row = postgres.execute(_ASKED.encode()).fetchone()
-            return row if row is not None and row["looks"] >= 3 * _WORKERS else None
+            return row if row is not None and row["looks"] >= 6 * _WORKERS else None
 
         asked = eventually(looked, PATIENCE, what="each worker has looked around")
         commands = broker.info("commandstats")
