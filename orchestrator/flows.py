@@ -18,6 +18,7 @@ from cnstra.orchestrator import sealing, slots, values
 from cnstra.orchestrator.blobs import USUAL_PLACE, Blobs, Fetched, keys_of
 from cnstra.orchestrator.choosing import ChoiceOptions, OpenChoiceOptions, cancellable, choice_of
 from cnstra.orchestrator.cloning import CloneOptions, clone_of
+from cnstra.orchestrator.driving import driven, driven_async
 from cnstra.orchestrator.errors import (
     CnstraError,
     ConfigurationError,
@@ -90,28 +91,13 @@ def rings_within(rings: Iterable[Ring], run_id: uuid.UUID) -> tuple[Ring, ...]:
 
 
 def drive(flow: Flow[T]) -> T:
-    """Run a flow in a blocking world."""
-    given: Any = None
-    while True:
-        try:
-            given = flow.send(given)
-        except StopIteration as stop:
-            return cast("T", stop.value)
+    """Run a flow in a blocking world, which has done what the flow asks when it is asked."""
+    return driven(flow, lambda done: done)
 
 
 async def drive_async(flow: Flow[T]) -> T:
     """Run a flow in an async world."""
-    resume: tuple[Callable[[Any], Any], Any] = (flow.send, None)
-    while True:
-        call, given = resume
-        try:
-            awaitable = call(given)
-        except StopIteration as stop:
-            return cast("T", stop.value)
-        try:
-            resume = (flow.send, await awaitable)
-        except BaseException as error:
-            resume = (flow.throw, error)
+    return await driven_async(flow, lambda awaitable: awaitable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from cnstra.orchestrator import sealing
 from cnstra.orchestrator.batches import repeats, same_payload, same_signal
-from cnstra.orchestrator.errors import CnstraError, SealError, SubmitError
+from cnstra.orchestrator.driving import driven, driven_async
+from cnstra.orchestrator.errors import SealError, SubmitError
 from cnstra.orchestrator.machine.events import Sent
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.ports import Ring
@@ -247,18 +248,7 @@ class SealedStore(_Sealed):
     def _carried_out(self, operation: Operation[T], run: Callable[[Operation[Any]], Any]) -> T:
         if not isinstance(operation, SealedOperation):
             return cast("T", run(operation))
-        asks = operation.asks()
-        try:
-            asked = next(asks)
-            while True:
-                try:
-                    given = run(asked)
-                except CnstraError as error:
-                    asked = asks.throw(error)
-                else:
-                    asked = asks.send(given)
-        except StopIteration as stop:
-            return cast("T", stop.value)
+        return cast("T", driven(operation.asks(), run))
 
     def close(self) -> None:
         """Let go of all connections. Idempotent."""
@@ -279,18 +269,7 @@ class SealedAsyncStore(_Sealed):
     async def _carried_out(self, operation: Operation[T], run: Callable[[Operation[Any]], Any]) -> T:
         if not isinstance(operation, SealedOperation):
             return cast("T", await run(operation))
-        asks = operation.asks()
-        resume: tuple[Callable[[Any], Operation[Any]], Any] = (asks.send, None)
-        while True:
-            go_on, given = resume
-            try:
-                asked = go_on(given)
-            except StopIteration as stop:
-                return cast("T", stop.value)
-            try:
-                resume = (asks.send, await run(asked))
-            except CnstraError as error:
-                resume = (asks.throw, error)
+        return cast("T", await driven_async(operation.asks(), run))
 
     async def close(self) -> None:
         """Let go of all connections. Idempotent."""

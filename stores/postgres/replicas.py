@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -173,36 +173,6 @@ class Replicas:
             return None
         self._seen.settle(primary, ticket, ended)
         return cast("Standing", primary)
-
-
-def drive(route: Route[T], carry_out: Callable[[Call], Any]) -> T:
-    """Follow a route, blocking."""
-    resume: tuple[Callable[[Any], Call], Any] = (route.send, None)
-    while True:
-        step, given = resume
-        try:
-            call = step(given)
-        except StopIteration as stop:
-            return cast("T", stop.value)
-        try:
-            resume = (route.send, carry_out(call))
-        except BaseException as error:
-            resume = (route.throw, error)
-
-
-async def drive_async(route: Route[T], carry_out: Callable[[Call], Awaitable[Any]]) -> T:
-    """The same, awaited."""
-    resume: tuple[Callable[[Any], Call], Any] = (route.send, None)
-    while True:
-        step, given = resume
-        try:
-            call = step(given)
-        except StopIteration as stop:
-            return cast("T", stop.value)
-        try:
-            resume = (route.send, await carry_out(call))
-        except BaseException as error:
-            resume = (route.throw, error)
 
 
 def _ended(transactions: Sequence[str]) -> PostgresOperation[list[str]]:

@@ -15,6 +15,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
+from cnstra.orchestrator.driving import driven, driven_async
 from cnstra.orchestrator.errors import StoreUnavailable, SubmitError
 from cnstra.orchestrator.store import Operation
 from cnstra.stores.postgres.addresses import Address, address_of
@@ -24,7 +25,7 @@ from cnstra.stores.postgres.littering import Littering
 from cnstra.stores.postgres.mirroring import Mirroring
 from cnstra.stores.postgres.pools import PLANNING, POOL, STALLING, LazyAsyncPool, LazyPool, connecting
 from cnstra.stores.postgres.reading import Reading
-from cnstra.stores.postgres.replicas import IMPATIENCE, Call, Replicas, drive, drive_async
+from cnstra.stores.postgres.replicas import IMPATIENCE, Call, Replicas
 from cnstra.stores.postgres.retaining import Retaining
 from cnstra.stores.postgres.sending import Sending
 from cnstra.stores.postgres.statements import statements
@@ -108,7 +109,7 @@ class PostgresStore(PostgresOperations):
         """Carry out an operation. Raises ``StoreUnavailable``, ``DataRefused``, ``SchemaError``."""
         if self._replicas is None:
             return cast("T", self._carry_out(Call(None, cast("PostgresOperation[T]", operation))))
-        return drive(self._replicas.route(cast("PostgresOperation[T]", operation)), self._carry_out)
+        return driven(self._replicas.route(cast("PostgresOperation[T]", operation)), self._carry_out)
 
     def _carry_out(self, call: Call) -> Any:
         number = 0 if call.server is None else call.server + 1
@@ -163,7 +164,7 @@ class AsyncPostgresStore(PostgresOperations):
         """Carry out an operation. Raises ``StoreUnavailable``, ``DataRefused``, ``SchemaError``."""
         if self._replicas is None:
             return cast("T", await self._carry_out(Call(None, cast("PostgresOperation[T]", operation))))
-        return await drive_async(self._replicas.route(cast("PostgresOperation[T]", operation)), self._carry_out)
+        return await driven_async(self._replicas.route(cast("PostgresOperation[T]", operation)), self._carry_out)
 
     async def _carry_out(self, call: Call) -> Any:
         number = 0 if call.server is None else call.server + 1

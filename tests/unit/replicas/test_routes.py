@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from cnstra.orchestrator.driving import driven
 from cnstra.orchestrator.errors import DataRefused, StoreUnavailable
 from cnstra.stores.postgres.migrating import migrations
-from cnstra.stores.postgres.replicas import Call, Replicas, drive
+from cnstra.stores.postgres.replicas import Call, Replicas
 from cnstra.stores.postgres.standing import BehindError, Standing
 from cnstra.stores.postgres.transactions import PostgresOperation, Replica
 
@@ -50,7 +51,7 @@ class Servers:
 
 def look(replicas: Replicas, servers: Servers, replica: Replica = Replica.ALWAYS) -> Any:
     servers.asked.clear()
-    return drive(replicas.route(operation(replica)), servers)
+    return driven(replicas.route(operation(replica)), servers)
 
 
 def test_a_read_goes_to_a_replica() -> None:
@@ -91,7 +92,7 @@ def test_each_replica_is_asked_in_its_turn() -> None:
         return PRIMARY if call.server is None else ("a replica's", PRIMARY._replace(is_replica=True))
 
     for _ in range(3):
-        drive(replicas.route(operation()), carry_out)
+        driven(replicas.route(operation()), carry_out)
     assert asked == [None, 1, 0, 0, 0]
 
 
