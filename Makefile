@@ -1,7 +1,7 @@
 # Every target does its own set-up: all that it needs is a Python of 3.11 or later (make PYTHON=/path/to/python chooses one).
 
 BIN := .venv/bin
-PYTEST_ARGS ?= -n 4
+PYTEST_ARGS ?= -n 4 --dist worksteal
 CHAOS_ARGS ?=
 
 export PYTHON

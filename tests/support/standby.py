@@ -102,7 +102,7 @@ class Standby:
         with self._superuser(self.port) as connection:
             return connection.execute(statement.encode()).fetchall()
 
-    def asked(self, text: str = "from cnstra.") -> int:
+    def asked(self, text: str) -> int:
         """How many statements with this text it was given."""
         return self._log.read_text().count(text)
 
