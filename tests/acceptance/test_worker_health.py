@@ -60,7 +60,7 @@ def test_a_worker_that_printed_ready_lives_and_is_ready(start_worker, health: st
 
 def test_health_is_told_in_words(start_worker, health: str) -> None:
     """One word; with a no, why."""
-    worker = start_worker("sagas:cns", environment={"CNSTRA_HEALTH": health}).ready()
+    worker = start_worker("sagas:cns", "--lease", "1", environment={"CNSTRA_HEALTH": health}).ready()
 
     def asked(question: str) -> Ended:
         return cnstra("health", question, environment={"CNSTRA_HEALTH": health})
