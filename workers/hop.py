@@ -494,7 +494,7 @@ class Hops:
         level = logging.WARNING if now >= self._warns_of_keys_at else logging.INFO  # there may be thousands of them
         if level == logging.WARNING:
             self._warns_of_keys_at = now + _WARN_AGAIN
-        _log.log(level, "%s; it goes back, for a worker that has the key", error)
+        _log.log(level, "%s; it goes back, for a worker that has the key", error, extra={ABOUT: job.work})
         self._give_back(job, backoff=_FOR_ANOTHER)
 
     def _give_back(self, job: Job, *, backoff: float | None = None) -> None:
@@ -542,8 +542,7 @@ class Hops:
     def stop(self, timeout: float) -> bool:
         """The same, and let running handlers end within ``timeout`` seconds. Returns whether all of them did."""
         until = time.monotonic() + timeout
-        if self._calling:
-            self.close()
+        self.close()
         drained = self._holdings.wait_for_none(max(until - time.monotonic(), 0.0))
         for keeper in self._keepers.values():
             keeper.stop()

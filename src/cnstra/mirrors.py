@@ -33,7 +33,30 @@ def _outage() -> Outage:
     )
 
 
-class Mirror:
+class _Following:
+    """What both know of how it goes."""
+
+    def __init__(self, mirroring: Mirroring) -> None:
+        self._mirroring = mirroring
+        self._open = False
+        self._closed = False
+        self._error: Exception | None = None
+
+    def _is_over(self) -> bool:
+        """Never true: raises where nothing can come any more."""
+        if self._error is not None:
+            raise self._error
+        if self._closed or not self._open:
+            raise ReactiveError("the mirror is not open: use it in the block of its (async) with statement")
+        return False
+
+    def _end_block(self, error: BaseException | None) -> None:
+        """Raise what has ended the mirror, unless the block raises something itself."""
+        if self._error is not None and error is None:
+            raise self._error
+
+
+class Mirror(_Following):
     """Keeps a collection in step with runs, from the beginning of its ``with`` block to the end, on a thread of its own.
 
     In the block the collection has had everything that was committed before. Raises at the beginning: ``RunNotFound``,
@@ -42,12 +65,10 @@ class Mirror:
     """
 
     def __init__(self, mirroring: Mirroring) -> None:
-        self._mirroring = mirroring
+        super().__init__(mirroring)
         self._looked = threading.Condition()
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
-        self._closed = False
-        self._error: Exception | None = None
 
     def catch_up(self, timeout: float | None = None) -> None:
         """Return once the collection has all that was committed before this call. ``TimeoutError`` after ``timeout`` seconds."""
@@ -68,14 +89,6 @@ class Mirror:
         with self._looked:
             if not self._looked.wait_for(lambda: self._is_over() or reached(), timeout):
                 raise TimeoutError(f"the mirror {what} after {timeout} seconds; it goes on")
-
-    def _is_over(self) -> bool:
-        """Never true: raises where nothing can come any more."""
-        if self._error is not None:
-            raise self._error
-        if self._closed or self._thread is None:
-            raise ReactiveError("the mirror is not open: use it in the block of its with statement")
-        return False
 
     def close(self) -> None:
         """Look no more. When this returns the collection is not written any more. Idempotent."""
@@ -110,6 +123,7 @@ class Mirror:
 
     def __enter__(self) -> Self:
         drive(self._mirroring.begin())
+        self._open = True
         self._thread = threading.Thread(target=self._follow, name="cnstra-mirror", daemon=True)
         self._thread.start()
         return self
@@ -118,20 +132,17 @@ class Mirror:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-        if self._error is not None and error is None:
-            raise self._error
+        self._end_block(error)
 
 
-class AsyncMirror:
+class AsyncMirror(_Following):
     """The same on the event loop of its ``async with`` block, where the collection is written, too; see ``Mirror``."""
 
     def __init__(self, mirroring: Mirroring) -> None:
-        self._mirroring = mirroring
+        super().__init__(mirroring)
         self._looked = asyncio.Condition()
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._closed = False
-        self._error: Exception | None = None
 
     async def catch_up(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Return once the collection has all that was committed before this call; see ``Mirror.catch_up``."""
@@ -151,14 +162,6 @@ class AsyncMirror:
                 await self._looked.wait_for(lambda: self._is_over() or reached())
         except TimeoutError:
             raise TimeoutError(f"the mirror {what} after {timeout} seconds; it goes on") from None
-
-    def _is_over(self) -> bool:
-        """Never true: raises where nothing can come any more."""
-        if self._error is not None:
-            raise self._error
-        if self._closed or self._task is None:
-            raise ReactiveError("the mirror is not open: use it in the block of its async with statement")
-        return False
 
     async def close(self) -> None:
         """Look no more. When this returns the collection is not written any more. Idempotent."""
@@ -194,6 +197,7 @@ class AsyncMirror:
 
     async def __aenter__(self) -> Self:
         await drive_async(self._mirroring.begin())
+        self._open = True
         self._task = asyncio.create_task(self._follow(), name="cnstra-mirror")
         return self
 
@@ -201,5 +205,4 @@ class AsyncMirror:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-        if self._error is not None and error is None:
-            raise self._error
+        self._end_block(error)

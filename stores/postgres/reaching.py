@@ -6,9 +6,8 @@ import psycopg
 
 from cnstra.orchestrator.errors import ConfigurationError, StoreUnavailable
 from cnstra.stores.postgres.addresses import DECLARE, address_of
-from cnstra.stores.postgres.pools import PLANNING
+from cnstra.stores.postgres.pools import PLANNING, connecting
 
-_CONNECT_WITHIN = 5  # seconds, unless the URL says otherwise
 _REFUSED = "unsupported startup parameter"  # how pgbouncer begins to refuse options that are sent at the start
 
 
@@ -20,17 +19,12 @@ def reach(database_url: str) -> None:
 
 
 def connect(database_url: str, *, options: str = "") -> psycopg.Connection:
-    """A connection of one's own, with autocommit; ``options`` are settings of its session, where it has one. Raises as
-    ``reach``."""
+    """A connection of one's own, as those of the pools: a network that falls silent is given up. ``options`` are settings of its
+    session, where it has one. Raises as ``reach``."""
     address = address_of(database_url)
-    given = address.parts()
+    how = connecting(address, options)
     try:
-        return psycopg.connect(
-            address.url,
-            autocommit=True,
-            connect_timeout=int(given.get("connect_timeout") or _CONNECT_WITHIN),
-            **address.starting_with(options),
-        )
+        return psycopg.connect(address.url, **how)
     except psycopg.OperationalError as error:
         if not address.pooled and _REFUSED in str(error):
             raise ConfigurationError(f"the database's URL cannot be used: {_line(error)}; {DECLARE}") from error

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from cnstra.orchestrator.machine.records import Compensable
 from cnstra.orchestrator.store import Original, Portion, RunChoice
-from support.worlds import World, cancel_asked, deadline_due, failed, pause_asked, succeeded, target
+from support.all_sorts import all_sorts
+from support.worlds import World, cancel_asked, deadline_due, failed
 
 
 def still_open(
@@ -23,16 +23,7 @@ def still_open(
 
 def test_open_runs_are_those_that_nothing_has_begun_to_end(world: World) -> None:
     """Whatever they wait for; not one that is being cancelled, or undone, or has ended."""
-    worker = world.worker()
-    running, waiting, paused, cancelled = (world.submit("stock") for _ in range(4))
-    works = {work.run_id: work for work in worker.claim()}
-    world.apply(failed(works[waiting], retry_after=60.0), pause_asked(paused), cancel_asked(cancelled))
-    undone, done = world.submit(target("bank", compensable=Compensable.DONE)), world.submit("stock")
-    for work in worker.claim():
-        more = [target("ship")] if work.run_id == undone else []
-        world.settle(succeeded(work, targets=more, compensable=Compensable.DONE))
-    world.settle(failed(worker.claim_one()))
-    assert [world.status(run_id) for run_id in (cancelled, undone, done)] == ["running", "compensating", "completed"]
+    running, waiting, paused, *_ = all_sorts(world)
 
     assert still_open(world) == [running, waiting, paused]
     assert still_open(world, ("waiting", "paused")) == [waiting, paused]

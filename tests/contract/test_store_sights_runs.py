@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from cnstra.orchestrator.machine.records import Compensable
 from cnstra.orchestrator.slots import Slot, Snapshot
 from cnstra.orchestrator.store import Look, RunChoice, Search, Sighting, Sightings
-from support.worlds import World, cancel_asked, failed, pause_asked, succeeded, target
+from support.all_sorts import all_sorts
+from support.worlds import World, cancel_asked, failed, succeeded, target
 
 
 def look(world: World, versions: Mapping[UUID, int] | None = None, **options: Any) -> Sightings:
@@ -55,16 +55,7 @@ def test_runs_that_do_not_fit_are_gone(world: World) -> None:
 
 def test_a_search_finds_all_that_have_not_ended(world: World) -> None:
     """Those, too, that are paused, are being cancelled or undone."""
-    worker = world.worker()
-    running, waiting, paused, cancelled = (world.submit("stock") for _ in range(4))
-    works = {work.run_id: work for work in worker.claim()}
-    world.apply(failed(works[waiting], retry_after=60.0), pause_asked(paused), cancel_asked(cancelled))
-    undone, done = world.submit(target("bank", compensable=Compensable.DONE)), world.submit("stock")
-    for work in worker.claim():
-        more = [target("ship")] if work.run_id == undone else []
-        world.apply(succeeded(work, targets=more, compensable=Compensable.DONE))
-    world.apply(failed(worker.claim_one()))
-    assert [world.status(run_id) for run_id in (cancelled, undone, done)] == ["running", "compensating", "completed"]
+    running, waiting, paused, cancelled, undone, _ = all_sorts(world)
 
     assert found(world) == [running, waiting, paused, cancelled, undone]
     assert found(world, limit=2) == [running, waiting]

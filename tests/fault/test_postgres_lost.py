@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 
 from cnstra import CnstraError, Orchestrator, Run
@@ -13,6 +9,7 @@ from cnstra.orchestrator.ports import Ring, door
 from cnstra.servers import HeldServers
 from cnstra.workers.doorbell import DramatiqBell
 from support import graphs
+from support.customers import Coming
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage
@@ -21,24 +18,14 @@ from support.waiting import eventually
 _WIDTH = 20
 
 
-class _Customers:
+class _Customers(Coming):
     """Submits runs without a pause, as long as its block lasts; keeps what was accepted."""
 
     def __init__(self, client: Orchestrator) -> None:
+        super().__init__()
         self.accepted: list[Run] = []
         self.refused = 0
         self._client = client
-        self._enough = threading.Event()
-
-    @contextmanager
-    def coming(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._come)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._enough.set()
-            thread.join()
 
     def _come(self) -> None:
         number = 0

@@ -17,13 +17,10 @@ _AHEAD = 12
 _ENDED = "select count(*) from cnstra.run where run_id = any(%s) and finished_at is not null"
 
 
-class Customers:
-    """``submit`` is called with 0, 1, 2 … as long as ``coming`` lasts; ``runs`` are what came of it."""
+class Coming:
+    """Somebody who comes by ``_come``, on a thread of its own, until there are ``_enough``."""
 
-    def __init__(self, database_url: str, submit: Callable[[int], Run]) -> None:
-        self.runs: list[Run] = []
-        self._database_url = database_url
-        self._submit = submit
+    def __init__(self) -> None:
         self._enough = threading.Event()
 
     @contextmanager
@@ -36,6 +33,19 @@ class Customers:
         finally:
             self._enough.set()
             thread.join()
+
+    def _come(self) -> None:
+        raise NotImplementedError
+
+
+class Customers(Coming):
+    """``submit`` is called with 0, 1, 2 … as long as ``coming`` lasts; ``runs`` are what came of it."""
+
+    def __init__(self, database_url: str, submit: Callable[[int], Run]) -> None:
+        super().__init__()
+        self.runs: list[Run] = []
+        self._database_url = database_url
+        self._submit = submit
 
     def move_on(self, runs: int, patience: float) -> None:
         """Wait until so many more have ended."""

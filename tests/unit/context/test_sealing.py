@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +15,12 @@ from cnstra.orchestrator.emission import encoded
 from cnstra.orchestrator.run_context import Identity, RunContext
 from cnstra.orchestrator.sealed import opened_payload
 from cnstra.orchestrator.sealed_rows import Rows
+from cnstra.orchestrator.sealed_store import AS_THEY_ARE, SealedStore
 from cnstra.orchestrator.sealing import Vault
 from cnstra.orchestrator.slots import Slot, Snapshot
+from cnstra.orchestrator.store import Operations
 from cnstra.stores import CompressedCodec, EncryptedCodec
+from cnstra.stores.memory import MemoryStore
 from cnstra.workers.calling import failure_of
 from support.context_stores import Broken, Zipped
 
@@ -180,3 +184,15 @@ def test_a_codec_that_refuses_quotes_nothing() -> None:
     assert "secret" not in str(refused.value)
     with pytest.raises(SealError, match="the codec Broken cannot open it"):
         Vault(Broken()).open('{"$sealed":":AAAA"}', HERE)
+
+
+def test_of_every_operation_of_a_store_it_is_said_what_of_it_is_sealed() -> None:
+    """One that somebody adds fails loudly where there is a codec, in the place of passing by it unsealed."""
+    operations = {name for name, member in vars(Operations).items() if callable(member) and not name.startswith("_")}
+    written = {name for name in operations if name in vars(SealedStore.__mro__[1])}
+    assert written.isdisjoint(AS_THEY_ARE)
+    assert operations <= written | AS_THEY_ARE
+    assert AS_THEY_ARE - {"next_moment"} <= operations, "the last one is of labs alone"
+    store: Any = SealedStore(MemoryStore(lambda: datetime.now(UTC)), VAULT)
+    with pytest.raises(AttributeError, match="no operation 'tell_all'"):
+        store.tell_all()

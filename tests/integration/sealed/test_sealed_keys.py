@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import logging
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -41,18 +40,6 @@ from support.sealed import (
 )
 from support.serving import serving
 from support.waiting import eventually
-
-
-@pytest.fixture
-def urls(database_url: str, broker_url: str) -> tuple[str, str]:
-    return database_url, broker_url
-
-
-@pytest.fixture
-def client(urls: tuple[str, str]) -> Iterator[Orchestrator]:
-    """With the key, and without workers."""
-    with client_of(small, urls) as found:
-        yield found
 
 
 def test_the_same_submit_again_is_the_same_run(urls: tuple[str, str], client: Orchestrator) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import logging
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -47,18 +46,6 @@ from support.sealed import (
 )
 from support.serving import serving
 from support.waiting import eventually
-
-
-@pytest.fixture
-def urls(database_url: str, broker_url: str) -> tuple[str, str]:
-    return database_url, broker_url
-
-
-@pytest.fixture
-def client(urls: tuple[str, str]) -> Iterator[Orchestrator]:
-    """With the key, and without workers."""
-    with client_of(small, urls) as found:
-        yield found
 
 
 def scattered_out(run: Run) -> bool:
