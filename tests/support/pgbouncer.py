@@ -22,6 +22,7 @@ from psycopg.rows import dict_row
 
 from cnstra.servers.account import servers_account
 from support.doors import free_port
+from support.reaping import reap
 from support.waiting import eventually
 
 SERVER_CONNECTIONS = 4
@@ -69,6 +70,7 @@ class PgBouncer:
                 group=account.group,
                 extra_groups=account.extra_groups,
             )
+        reap(self._process.pid)
         self._admin_url = self.undeclared(server_url.rpartition("/")[0] + "/pgbouncer")
         eventually(self._is_up, what="pgbouncer takes connections")
 

@@ -25,6 +25,7 @@ from pika.exceptions import ChannelClosedByBroker
 from cnstra.orchestrator.ports import Ring
 from cnstra.workers.doorbell import DramatiqBell
 from support.doors import free_port, turn_away
+from support.reaping import reap
 from support.waiting import eventually
 
 PASSWORD = "open-sesame"
@@ -69,6 +70,7 @@ class RabbitMQ:
         }
         # Else the node would start one that outlives it.
         self._mapper = subprocess.Popen(["epmd", "-port", str(mapper), "-address", "127.0.0.1"], env=self._environment)
+        reap(self._mapper.pid)
 
     @property
     def url(self) -> str:
@@ -94,6 +96,7 @@ class RabbitMQ:
                 start_new_session=True,
                 cwd=self._folder,
             )
+        reap(process.pid)
 
         def up() -> bool:
             if process.poll() is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from cnstra.servers import HeldServers
 from cnstra.servers.account import Account, servers_account
 from cnstra.servers.process import ports
 from cnstra.servers.programs import PostgresPrograms, postgres_programs
-from support import guarded
+from support.reaping import reap
 from support.waiting import eventually
 
 _SUPERUSER = "postgres"
@@ -52,7 +52,6 @@ class Standby:
 
     def start(self) -> None:
         """Start, and return when it can be read."""
-        user, group = (-1, -1) if self._account.user is None else (self._account.user, self._account.group)
         settings = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
         settings |= {"max_connections": self._primarys("max_connections"), "wal_receiver_timeout": "5s"}
         settings |= {"dynamic_shared_memory_type": "mmap", "wal_retrieve_retry_interval": "100ms"}
@@ -61,24 +60,26 @@ class Standby:
         command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, guarded.__file__, str(user), str(group), *command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
                 stderr=log,
+                start_new_session=True,
+                cwd="/",
                 env=_environment(),
+                user=self._account.user,
+                group=self._account.group,
+                extra_groups=self._account.extra_groups,
             )
-        assert self._process.stdout is not None
-        self.pid = int(self._process.stdout.readline())
+        self.pid = self._process.pid
+        reap(self.pid)
         eventually(self._is_ready, what="the standby can be read")
 
     def stop(self) -> None:
         """Stop it, if it runs."""
         if self._process is not None:
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            self._process.stdin.close()
+            self._process.send_signal(signal.SIGQUIT)
             self._process.wait()
-            self._process.stdout.close()
             self._process = None
 
     def hold_back(self) -> None:
