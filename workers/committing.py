@@ -32,7 +32,7 @@ _log = logging.getLogger("cnstra.worker")
 IN_FLIGHT = 2
 """Commits at a time: while the database carries one out, the next one is made ready."""
 
-MOST_PER_COMMIT = 200
+MOST_PER_COMMIT = 400
 MOST_BYTES_PER_COMMIT = 8 * 1024 * 1024
 PACE = 0.01
 """Seconds from the beginning of a commit to that of the next one, while more is held than can be called."""

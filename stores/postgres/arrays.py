@@ -23,18 +23,41 @@ def texts_of(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: array_of(value) if type(value) is list else value for name, value in parameters.items()}
 
 
-def array_of(elements: Sequence[Any]) -> str:
+def array_of(elements: list[Any]) -> str:
     """The text of an array. Its elements are of one kind; None is null.
 
     Raises ``psycopg.DataError`` for text with a null character, ``TypeError`` for a kind that is not known here.
     """
-    kind = next((type(element) for element in elements if element is not None), None)
-    if kind is None:
+    for element in elements:
+        if element is not None:
+            kind = type(element)
+            break
+    else:
         return "{" + ",".join(["NULL"] * len(elements)) + "}"
-    if kind is datetime:
-        return _moments(elements)
+    whole = _WHOLE.get(kind)
+    return _one_by_one(kind, elements) if whole is None else whole(elements)
+
+
+def _one_by_one(kind: type[Any], elements: Sequence[Any]) -> str:
     write = _WRITERS.get(kind) or _writer_of(kind)
     return "{" + ",".join(["NULL" if element is None else write(element) for element in elements]) + "}"
+
+
+def _numbers(numbers: list[Any]) -> str:
+    """Numbers, or truth values, as Python writes a list of them: Postgres reads them so, too, but for null."""
+    text = str(numbers)[1:-1]
+    return "{" + (text.replace("None", "NULL") if "None" in text else text) + "}"
+
+
+def _texts(texts: Sequence[str | None]) -> str:
+    """Most have nothing that needs a backslash: they are looked at all together."""
+    try:
+        together = '","'.join(texts)  # type: ignore[arg-type]  # null among them
+    except TypeError:
+        return _one_by_one(str, texts)
+    if together.count('"') == 2 * (len(texts) - 1) and "\\" not in together and "\0" not in together:
+        return '{"' + together + '"}'
+    return _one_by_one(str, texts)
 
 
 def _writer_of(kind: type[Any]) -> Callable[[Any], str]:
@@ -53,10 +76,6 @@ def _text(text: str) -> str:
     if '"' in text:
         text = text.replace('"', '\\"')
     return f'"{text}"'
-
-
-def _boolean(value: bool) -> str:
-    return "t" if value else "f"
 
 
 def _uuid(uuid: UUID) -> str:
@@ -87,10 +106,16 @@ def _interval(length: timedelta) -> str:
 
 _WRITERS: Mapping[type[Any], Callable[[Any], str]] = {
     str: _text,
-    bool: _boolean,  # before int, which it is, too
     int: str,
-    float: repr,
     UUID: _uuid,
     datetime: _moment,
     timedelta: _interval,
+}
+
+_WHOLE: Mapping[type[Any], Callable[[list[Any]], str]] = {
+    str: _texts,
+    bool: _numbers,
+    int: _numbers,
+    float: _numbers,
+    datetime: _moments,
 }

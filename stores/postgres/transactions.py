@@ -80,7 +80,7 @@ class PostgresOperation(Generic[T_co]):
     name: str
     steps: Callable[[bool], Generator[Ask, Rows, T_co]]
     at_once: bool = field(default=False, kw_only=True)
-    """Its first statement is all that it writes, and commits by itself; what follows only reads."""
+    """Its first statement is all that it writes, if it writes, and commits by itself; what follows only reads."""
     replica: Replica = field(default=Replica.NEVER, kw_only=True)
 
     def result_type(self) -> T_co:
@@ -91,24 +91,22 @@ def operation(
     method: Callable[Concatenate[S, bool, P], Steps[T]],
 ) -> Callable[Concatenate[S, P], PostgresOperation[T]]:
     """Makes a generator method, whose first argument says whether it is repeated, into one that gives the operation."""
-    return _operation(method, Replica.NEVER)
+    return _operation(method)
 
 
 def reading(
     replica: Replica,
 ) -> Callable[[Callable[Concatenate[S, bool, P], Steps[T]]], Callable[Concatenate[S, P], PostgresOperation[T]]]:
-    """The same for what only reads."""
-    return lambda method: _operation(method, replica)
+    """The same for what only reads: its statements see the same in a transaction as without one."""
+    return lambda method: _operation(method, replica=replica, at_once=True)
 
 
 def _operation(
-    method: Callable[Concatenate[S, bool, P], Steps[T]], replica: Replica
+    method: Callable[Concatenate[S, bool, P], Steps[T]], **how: Any
 ) -> Callable[Concatenate[S, P], PostgresOperation[T]]:
     @wraps(method)
     def prepare(self: S, *args: P.args, **kwargs: P.kwargs) -> PostgresOperation[T]:
-        return PostgresOperation(
-            method.__name__, lambda repeated: method(self, repeated, *args, **kwargs), replica=replica
-        )
+        return PostgresOperation(method.__name__, lambda repeated: method(self, repeated, *args, **kwargs), **how)
 
     return cast("Callable[Concatenate[S, P], PostgresOperation[T]]", prepare)
 

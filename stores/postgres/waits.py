@@ -137,7 +137,7 @@ def insert_expectations(new: Sequence[tuple[UUID, Expectation]]) -> Ask:
             "expectation_ids": [one.expectation_id for _, one in new],
             "collaterals": [one.collateral for _, one in new],
             "keys": [one.key for _, one in new],
-            "activations": [array_of(one.activations) for _, one in new],
+            "activations": [array_of(list(one.activations)) for _, one in new],
             "expire": [one.expires_at for _, one in new],
             "late": [_late(one.late) for _, one in new],
         },

@@ -24,10 +24,14 @@ class Colour(StrEnum):
 MOMENT = datetime(2026, 11, 29, 8, 15, 0, 123_456, tzinfo=UTC)
 SAMPLES: dict[str, tuple[str, list[Any]]] = {
     "texts": ("text", ["", "a", "NULL", "null", 'a "b"', "a\\b", "{a,b}", " a ", "a\nb\t", "ü€😀", None]),
+    "texts with nothing to quote": ("text", ["", "a", "NULL", "null", "{a,b}", " a ", "a\nb\t", "ü€😀"]),
+    "texts with as many quotes as lie between them": ("text", ['"', "a", '"']),
+    "texts that look like several": ("text", ['a","b', "c"]),
+    "one text": ("text", ['"a"']),
     "texts of an enumeration": ("text", [Colour.RED, None]),
     "truth values": ("boolean", [True, False, None]),
     "integers": ("bigint", [0, -1, 2**63 - 1, -(2**63), None]),
-    "numbers": ("float8", [0.0, -0.5, 1e300, 1e-300, float("inf"), None]),
+    "numbers": ("float8", [0.0, -0.5, 1e300, 1e-300, float("inf"), -float("inf"), None]),
     "ids": ("uuid", [UUID(int=0), UUID("01a224e5-6871-70e1-9d98-09e227885bd1"), None]),
     "moments": ("timestamptz", [MOMENT, MOMENT, MOMENT.astimezone(timezone(timedelta(hours=5, minutes=30))), None]),
     "lengths of time": (
@@ -67,8 +71,9 @@ def test_so_does_any_text(connection: psycopg.Connection[Any], elements: list[An
 
 def test_text_that_postgres_cannot_hold_is_refused_before_it_is_sent() -> None:
     """It would be cut off at that character, and stored."""
-    with pytest.raises(psycopg.DataError, match="null character"):
-        array_of(["fine", "a\0b"])
+    for texts in (["fine", "a\0b"], ["fine", None, "a\0b"]):
+        with pytest.raises(psycopg.DataError, match="null character"):
+            array_of(texts)
 
 
 def test_another_kind_is_no_parameter() -> None:
@@ -79,4 +84,4 @@ def test_another_kind_is_no_parameter() -> None:
 
 def test_what_is_no_list_stays_as_it_is() -> None:
     """Its adapter writes it."""
-    assert texts_of({"now": MOMENT, "name": "x", "ids": [1, 2]}) == {"now": MOMENT, "name": "x", "ids": "{1,2}"}
+    assert texts_of({"now": MOMENT, "name": "x", "ids": [1, 2]}) == {"now": MOMENT, "name": "x", "ids": "{1, 2}"}

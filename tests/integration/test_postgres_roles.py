@@ -21,7 +21,9 @@ from support.pages import ROOT
 from support.views import VIEWS
 
 GROUPS = ("WORKER", "CLIENT", "READER")
-_DECISION = re.compile(r"^(?:grant|revoke) [^;]+? on cnstra\.(\w+) (?:to|from) ([A-Z, ]+);$", re.MULTILINE)
+_DECISION = re.compile(
+    r"^(?:grant|revoke) [^;]+? on (?:function )?cnstra\.(\w+) (?:to|from) ([A-Z, ]+);$", re.MULTILINE
+)
 _OBJECTS = """
     select c.relname from pg_class c
     where c.relnamespace = 'cnstra'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and not c.relispartition

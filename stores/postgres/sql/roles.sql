@@ -66,6 +66,12 @@ grant select, insert, update on cnstra.scatter to CLIENT;
 grant select, insert, update, delete on cnstra.member to WORKER;
 grant select, insert, update on cnstra.member to CLIENT;
 
+-- What says which rows are sound, for who writes them.
+grant execute on function cnstra.run_is_sound to WORKER, CLIENT;
+grant execute on function cnstra.activation_is_sound to WORKER, CLIENT;
+revoke all on function cnstra.run_is_sound from READER;
+revoke all on function cnstra.activation_is_sound from READER;
+
 -- What only workers write; clients look, for cnstra doctor.
 grant select, insert, update, delete on cnstra.worker to WORKER;
 grant select on cnstra.worker to CLIENT;
