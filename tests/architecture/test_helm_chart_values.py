@@ -12,6 +12,15 @@ import pytest
 
 from support.helm_chart import CHART, PLAIN, URLS, helm_library, only, render, rendered
 
+_WORK = """
+insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, neuron, dendrite, collateral, payload, queue, priority,
+                               attempt, status, epoch, nonce, worker, created_at, available_at)
+select gen_random_uuid(), 1, 0, graph, '', 'n', 'd', 'c', '0', queue, 0, 1, status, 1, 7, gen_random_uuid(), now(), now()
+from (values ('Ann''s shop', 'default', 'ready'), ('Ann''s shop', 'slow', 'ready'), ('Ann''s shop', 'it.slow-1', 'running'),
+             ('Ann''s shop', 'slow', 'scheduled'), ('bank', 'slow', 'ready'), ('bank', 'slow', 'running'),
+             ('bank', 'slow', 'running'), ('bank', 'it.slow-1', 'ready')) w (graph, queue, status)
+"""
+
 
 def refusal(values: dict[str, Any]) -> str:
     """What Helm says of values that it does not take."""
@@ -61,18 +70,26 @@ def test_an_autoscaler_may_have_a_login_of_its_own() -> None:
 
 
 def test_the_autoscalers_query_counts_what_waits_and_what_runs(database_url: str) -> None:
-    """One whole number, for the queues of the entry or for all; nothing to do is 0."""
-    workers = {"all": {"app": "shop:cns", "autoscaling": {"enabled": True}}}
-    of_some, of_all = (
-        only(manifests, "ScaledObject")["spec"]["triggers"][0]["metadata"]["query"]
-        for manifests in (rendered("everything"), render({**PLAIN, "workers": workers}))
-    )
+    """One whole number, for a graph and its queues or for all; nothing to do is 0."""
+    asked: list[dict[str, Any]] = [
+        {"autoscaling": {"enabled": True}},
+        {"autoscaling": {"enabled": True, "graph": "Ann's shop"}},
+        {"autoscaling": {"enabled": True}, "queues": ["slow", "it.slow-1"]},
+        {"autoscaling": {"enabled": True, "graph": "Ann's shop"}, "queues": ["slow", "it.slow-1"]},
+    ]
+    queries = [
+        only(render({**PLAIN, "workers": {"all": {"app": "shop:cns", **one}}}), "ScaledObject")["spec"]["triggers"][0][
+            "metadata"
+        ]["query"]
+        for one in asked
+    ]
 
-    assert re.search(r"where queue in \('bank', 'it.slow-1'\)$", of_some)
-    assert "where" not in of_all
     with psycopg.connect(database_url) as connection:
-        counted = [connection.execute(query.encode()).fetchall() for query in (of_some, of_all)]
-    assert counted == [[(0,)], [(0,)]]
+        nothing = [connection.execute(query.encode()).fetchall() for query in queries]
+        connection.execute(_WORK)
+        some = [connection.execute(query.encode()).fetchall() for query in queries]
+    assert nothing == [[(0,)], [(0,)], [(0,)], [(0,)]]
+    assert some == [[(7,)], [(3,)], [(6,)], [(2,)]]
 
 
 def test_disruptions_take_one_pod_of_an_entry_at_a_time() -> None:

@@ -138,3 +138,18 @@ def test_queues_are_shown_with_their_depth(world: PostgresWorld) -> None:
     assert shown["default"]["oldest_ready_age"] is None
     assert shown["slow"]["oldest_ready_age"] is not None
     assert world.status(run_id) == "running"
+
+
+def test_queues_are_shown_by_graph_too(world: PostgresWorld) -> None:
+    """Those of one graph are no others."""
+    world.submit("stock", target("stock", queue="slow"))
+    world.submit("stock", target("stock", queue="slow"), graph="bank")
+    world.worker().claim_one()
+    shown = rows(world, "select * from cnstra.graph_queue_depth order by graph, queue")
+    assert [(row["graph"], row["queue"], row["ready"], row["running"], row["scheduled"]) for row in shown] == [
+        ("bank", "default", 1, 0, 0),
+        ("bank", "slow", 1, 0, 0),
+        ("shop", "default", 0, 1, 0),
+        ("shop", "slow", 1, 0, 0),
+    ]
+    assert [row["oldest_ready_age"] is None for row in shown] == [False, False, True, False]

@@ -16,6 +16,7 @@ context_history: run_id, version, activation_id, neuron, written, removed, at
 context_blobs: run_id, version, context_place, key, slots
 workers: worker, host, pid, graphs, queues, started_at, last_seen_at, running
 queue_depth: queue, ready, running, scheduled, oldest_ready_age
+graph_queue_depth: graph, queue, ready, running, scheduled, oldest_ready_age
 expectations: run_id, expectation_id, graph, collateral, key, expires_at, activation_id, neuron, starts, created_at
 scatters: run_id, group_id, parent_activation_id, collateral, size, member_limit, started, running, ended, failed, closed,
     gathers, parent_group_id, parent_member

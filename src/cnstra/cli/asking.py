@@ -34,7 +34,7 @@ def sql(
     """Ask the database, by a query or at a prompt.
 
     The session only reads. The views are cnstra.runs, activations, tries, expectations, scatters, context, context_history,
-    context_blobs, workers and queue_depth; --json gives a list of objects.
+    context_blobs, workers, queue_depth and graph_queue_depth; --json gives a list of objects.
     """
     url = _where(places.database(database_url), replica_url or [])
     if text is None:

@@ -1,7 +1,8 @@
 """Where a worker's log lines go: to standard error, each with time, level, logger and message; as a line of text, or of JSON.
 
 The time is UTC. Whatever a library puts into a message, the passwords of servers are not shown. In JSON, what a line is about has
-fields of its own: whoever logs gives the work itself, and not its text.
+fields of its own: whoever logs gives the work itself, and not its text. structlog renders both, so that an application's own
+loggers of that kind come out the same way.
 """
 
 from __future__ import annotations
@@ -11,33 +12,114 @@ import logging
 import math
 import re
 import sys
-import time
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
+
+import structlog
+from structlog.processors import ExceptionRenderer, JSONRenderer, StackInfoRenderer
+from structlog.stdlib import PositionalArgumentsFormatter, ProcessorFormatter
 
 from cnstra.orchestrator.context import ABOUT, SEVERAL
 from cnstra.orchestrator.run_context import Identity
 from cnstra.orchestrator.store import Work
 
 Form = Literal["text", "json"]
+Said = MutableMapping[str, Any]
 
 # They report every attempt to reach a server that is away; ours say once that it is, and once that it is back.
 _CHATTY = {"psycopg.pool": logging.ERROR, "dramatiq": logging.WARNING}
 
 
 def set_up(level: str, *, urls: Iterable[str], form: Form = "text") -> None:
-    """Log from ``level`` on. A root logger that has handlers already is left alone but for its level."""
+    """Log from ``level`` on. A root logger that has handlers already is left alone but for its level, and so is a structlog that
+    is configured already."""
     name_runs()
     root = logging.getLogger()
     root.setLevel(level.upper())
     for name, quiet in _CHATTY.items():
         logging.getLogger(name).setLevel(max(quiet, root.level))
-    if not root.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_Objects(urls) if form == "json" else _Lines(urls))
-        root.addHandler(handler)
+    if root.handlers:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(urls, form=form))
+    root.addHandler(handler)
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[
+                structlog.stdlib.filter_by_level,
+                structlog.contextvars.merge_contextvars,
+                PositionalArgumentsFormatter(),
+                StackInfoRenderer(),
+                ProcessorFormatter.wrap_for_formatter,
+            ],
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            wrapper_class=structlog.stdlib.BoundLogger,
+            cache_logger_on_first_use=True,
+        )
+
+
+def formatter(urls: Iterable[str], *, form: Form) -> logging.Formatter:
+    """Of records of the standard library, and of structlog's. ``urls`` are those whose passwords are not to be shown."""
+    secrets = sorted({secret for url in urls for secret in _secrets(url)}, key=len, reverse=True)
+
+    def covered(_logger: Any, _method: str, text: Any) -> Any:
+        for secret in secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    render = _as_object if form == "json" else _as_text
+    return _Formatter(processors=[ExceptionRenderer(_as_told), render, covered])
+
+
+class _Formatter(ProcessorFormatter):
+    def format(self, record: logging.LogRecord) -> str:
+        _named(record)  # also of a logger that is none of ours; the arguments, which tell, are not handed on
+        return super().format(record)
+
+
+def _as_text(_logger: Any, _method: str, said: Said) -> str:
+    """A line for people; names that structlog was given with values stand behind the message."""
+    record: logging.LogRecord = said.pop("_record")
+    said.pop("_from_structlog")
+    exception = said.pop("exception", None) or record.exc_text
+    text = f"{_time(record).replace('T', ' ')} {record.levelname} {record.name}: {said.pop('event')}"
+    text += "".join(f" {name}={value!r}" for name, value in said.items())
+    return f"{text}\n{exception}" if exception else text
+
+
+def _as_object(logger: Any, method: str, said: Said) -> str | bytes:
+    """One JSON object: what all lines have, what this one is about, and what else it was given."""
+    record: logging.LogRecord = said.pop("_record")
+    exception = said.pop("exception", None) or record.exc_text
+    line = {
+        "time": _time(record),
+        "level": record.levelname,
+        "logger": record.name,
+        "message": said.pop("event"),
+        "pid": record.process,
+        **{name: vars(record)[name] for name in _ABOUT if name in vars(record)},
+        **({"exception": exception} if exception else {}),
+    }
+    if not said.pop("_from_structlog"):
+        said = {name: value for name, value in vars(record).items() if name not in _USUAL and _is_field(value)}
+    return _JSON(logger, method, {**line, **{name: value for name, value in said.items() if name not in line}})
+
+
+_JSON = JSONRenderer(ensure_ascii=False)
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _is_field(value: Any) -> bool:
+    """Whether it is shown as it is: of an object nobody knows what its text tells."""
+    return isinstance(value, str) or (isinstance(value, int | float) and math.isfinite(value))
 
 
 def name_runs() -> None:
@@ -66,54 +148,11 @@ _QUOTED = re.compile(
 )
 
 
-class _Lines(logging.Formatter):
-    default_msec_format = "%s.%03dZ"
-
-    def __init__(self, urls: Iterable[str]) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        self.converter = time.gmtime
-        self._secrets = sorted({secret for url in urls for secret in _secrets(url)}, key=len, reverse=True)
-
-    def format(self, record: logging.LogRecord) -> str:
-        return self._covered(super().format(record))
-
-    def formatException(self, ei: Any) -> str:
-        return _QUOTED.sub("", super().formatException(ei))
-
-    def _covered(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+def _as_told(exc_info: Any) -> str:
+    return _QUOTED.sub("", "".join(traceback.format_exception(*exc_info)).rstrip("\n"))
 
 
-class _Objects(_Lines):
-    """One JSON object a line."""
-
-    default_time_format = "%Y-%m-%dT%H:%M:%S"
-
-    def format(self, record: logging.LogRecord) -> str:
-        said: dict[str, Any] = {
-            "time": self.formatTime(record),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": self._covered(record.getMessage()),
-            "pid": record.process,
-            **_about(record),
-            **({SEVERAL: vars(record)[SEVERAL]} if SEVERAL in vars(record) else {}),
-        }
-        if record.exc_info:
-            said["exception"] = self._covered(self.formatException(record.exc_info))
-        elif record.exc_text:
-            said["exception"] = self._covered(record.exc_text)
-        extras = {name: value for name, value in vars(record).items() if name not in _USUAL and name not in said}
-        for name, value in extras.items():
-            if isinstance(value, str):
-                said[name] = self._covered(value)
-            elif isinstance(value, int | float) and math.isfinite(value):
-                said[name] = value
-        return json.dumps(said, ensure_ascii=False)
-
-
+_ABOUT = ("run_id", "activation_id", "neuron", "attempt", "try_number", SEVERAL)
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", ABOUT}
 
 
@@ -138,4 +177,5 @@ def _secrets(url: str) -> set[str]:
         with suppress(ValueError):  # some that libpq takes are no URLs to Python
             found.add(urlsplit(one).password or "")
     # Shorter ones would also be found in words that are no secret, and tell by what is missing.
-    return {text for password in found for text in (password, unquote(password)) if len(text) > 3}
+    texts = {text for password in found for text in (password, unquote(password)) if len(text) > 3}
+    return texts | {json.dumps(text, ensure_ascii=False)[1:-1] for text in texts}

@@ -31,6 +31,7 @@ grant select on cnstra.context_history to WORKER, CLIENT, READER;
 grant select on cnstra.context_blobs to WORKER, CLIENT, READER;
 grant select on cnstra.workers to WORKER, CLIENT, READER;
 grant select on cnstra.queue_depth to WORKER, CLIENT, READER;
+grant select on cnstra.graph_queue_depth to WORKER, CLIENT, READER;
 grant select on cnstra.expectations to WORKER, CLIENT, READER;
 grant select on cnstra.scatters to WORKER, CLIENT, READER;
 

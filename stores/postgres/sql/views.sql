@@ -142,6 +142,16 @@ from cnstra.activation a
 where a.status in ('ready', 'running', 'scheduled')
 group by a.queue;
 
+create or replace view cnstra.graph_queue_depth as
+select a.graph, a.queue,
+       count(*) filter (where a.status = 'ready') as ready,
+       count(*) filter (where a.status = 'running') as running,
+       count(*) filter (where a.status = 'scheduled') as scheduled,
+       clock_timestamp() - min(a.available_at) filter (where a.status = 'ready') as oldest_ready_age
+from cnstra.activation a
+where a.status in ('ready', 'running', 'scheduled')
+group by a.graph, a.queue;
+
 create or replace view cnstra.expectations as
 select e.run_id, e.expectation_id, e.graph, e.collateral, e.key, e.expires_at, a.parent_activation_id as activation_id, p.neuron,
        e.activations as starts, a.created_at

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
+from ast import literal_eval
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
+import structlog
 
 from cnstra.orchestrator.context import PlacedLog, naming
 from cnstra.orchestrator.run_context import Identity
-from cnstra.running.logs import _Lines, _Objects, name_runs
+from cnstra.running.logs import Form, formatter, name_runs, set_up
 from support.works import RUN, work
 
 URLS = {
@@ -26,7 +33,7 @@ URLS = {
 @pytest.mark.parametrize("url", URLS)
 def test_a_password_in_a_message_or_a_traceback_is_covered(url: str) -> None:
     """Also when it stands there without its URL."""
-    lines = _Lines([url])
+    lines = formatter([url], form="text")
     record = logging.LogRecord("psycopg", logging.WARNING, "x.py", 1, "lost %s", (url,), None)
     record.exc_text = f"Traceback: {URLS[url][-1]}"
 
@@ -38,7 +45,7 @@ def test_a_password_in_a_message_or_a_traceback_is_covered(url: str) -> None:
 
 def test_a_url_without_a_password_is_shown() -> None:
     """Nothing is covered that is no secret."""
-    lines = _Lines(["postgresql://127.0.0.1/shop"])
+    lines = formatter(["postgresql://127.0.0.1/shop"], form="text")
     record = logging.LogRecord("psycopg", logging.WARNING, "x.py", 1, "postgresql://127.0.0.1/shop", (), None)
 
     assert lines.format(record).endswith("Z WARNING psycopg: postgresql://127.0.0.1/shop")
@@ -49,7 +56,7 @@ def test_a_line_of_json_says_what_it_is_about_in_fields() -> None:
     record = logging.LogRecord("cnstra.worker", logging.WARNING, "x.py", 1, "%s: left alone", (work(7),), None)
     record.created, record.msecs = 0.5, 500.0
 
-    said = json.loads(_Objects([]).format(record))
+    said = json.loads(formatter([], form="json").format(record))
 
     assert said["time"] == "1970-01-01T00:00:00.500Z"
     assert (said["level"], said["logger"], said["pid"]) == ("WARNING", "cnstra.worker", record.process)
@@ -70,7 +77,7 @@ def test_what_a_handler_logs_has_the_fields_of_its_call_and_its_own(caplog: pyte
     )
 
     [record] = caplog.records
-    said = json.loads(_Objects([]).format(record))
+    said = json.loads(formatter([], form="json").format(record))
 
     assert (said["run_id"], said["activation_id"], said["attempt"], said["try_number"]) == (str(RUN), 3, 2, 5)
     assert (said["card"], said["amount"]) == ("visa", 12)
@@ -80,7 +87,7 @@ def test_what_a_handler_logs_has_the_fields_of_its_call_and_its_own(caplog: pyte
 
 def test_json_covers_passwords_wherever_they_stand() -> None:
     """Also in a traceback, and in what the application adds; a line break ends no line."""
-    lines = _Objects(["redis://:hunter22@127.0.0.1:6379/0"])
+    lines = formatter(["redis://:hunter22@127.0.0.1:6379/0"], form="json")
     try:
         raise ValueError("no hunter22\nat all")
     except ValueError as error:
@@ -94,6 +101,91 @@ def test_json_covers_passwords_wherever_they_stand() -> None:
     assert "no ***\nat all" in json.loads(text)["exception"]
 
 
+@contextmanager
+def nothing_set_up() -> Iterator[logging.Logger]:
+    """The root logger without handlers, and structlog as it is before anybody has configured it; both as they were afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in ("psycopg.pool", "dramatiq")}
+    root.handlers = []
+    structlog.reset_defaults()
+    try:
+        yield root
+    finally:
+        root.handlers = handlers
+        root.setLevel(level)
+        for name, before in levels.items():
+            logging.getLogger(name).setLevel(before)
+        structlog.reset_defaults()
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_lines_of_structlog_come_out_like_ours(form: Form, capfd: pytest.CaptureFixture[str]) -> None:
+    """From the level on that was asked for, with what was bound, passwords covered, errors told as ours are."""
+    with nothing_set_up():
+        set_up("info", urls=["redis://:hunter22@127.0.0.1:6379/0"], form=form)
+        log = structlog.get_logger("shop").bind(run_id=str(RUN), activation_id=7)
+
+        log.debug("not this")
+        with structlog.contextvars.bound_contextvars(customer="c 7"):
+            log.warning("paid by %s", "hunter22", amount=12, event_id=None)
+        try:
+            raise ValueError("no\nDETAIL:  row " + str(4111))
+        except ValueError:
+            log.exception("lost")
+
+    paid, lost = _told(form, capfd.readouterr().err)
+    assert paid[:3] == ("WARNING", "shop", "paid by ***")
+    assert paid[3] == {"run_id": str(RUN), "activation_id": 7, "amount": 12, "event_id": None, "customer": "c 7"}
+    assert lost[:4] == ("ERROR", "shop", "lost", {"run_id": str(RUN), "activation_id": 7})
+    assert "ValueError: no" in lost[4]
+    assert "row 4111" not in lost[4]
+
+
+def _told(form: Form, written: str) -> list[tuple[Any, ...]]:
+    """Level, logger, message, fields and exception of each line that was written."""
+    if form == "json":
+        told = []
+        for line in written.splitlines():
+            said = json.loads(line)
+            assert (said.pop("time")[-1], said.pop("pid")) == ("Z", os.getpid())
+            exception = said.pop("exception", "")
+            told.append((said.pop("level"), said.pop("logger"), said.pop("message"), said, exception))
+        return told
+    field = r" (\w+)=('.*?'|\w+)"
+    pattern = rf"^[-0-9]+ [:.0-9]+Z ([A-Z]+) (\w+): (.*?)((?:{field.replace('(', '(?:')})*)\n((?:(?![-0-9]+ ).*\n)*)"
+    return [
+        (*start, {name: literal_eval(value) for name, value in re.findall(field, fields)}, exception)
+        for *start, fields, exception in re.findall(pattern, written, re.MULTILINE)
+    ]
+
+
+def test_what_the_application_has_set_up_is_left_alone() -> None:
+    """Handlers of its own, or a structlog of its own."""
+    with nothing_set_up() as root:
+        root.handlers = [own := logging.NullHandler()]
+        set_up("info", urls=[])
+        assert root.handlers == [own]
+        assert not structlog.is_configured()
+
+        root.handlers = []
+        structlog.configure(processors=[structlog.processors.KeyValueRenderer()])
+        processors = structlog.get_config()["processors"]
+        set_up("info", urls=[])
+        assert len(root.handlers) == 1
+        assert structlog.get_config()["processors"] is processors
+
+
+def test_what_is_added_takes_the_place_of_nothing() -> None:
+    """Where it is named like one of the fields that all lines have."""
+    record = line_about(time="one", level="two", event="three", exception="four")
+
+    said = json.loads(formatter([], form="json").format(record))
+
+    assert (said["message"], said["level"], said["time"][-1]) == ("lost", "INFO", "Z")
+    assert (said["event"], said["exception"]) == ("three", "four")
+
+
 def line_about(**extra: object) -> logging.LogRecord:
     """A record with these attributes beside its own."""
     return logging.getLogger("cnstra.worker").makeRecord("w", logging.INFO, "x.py", 1, "lost", (), None, extra=extra)
@@ -104,7 +196,7 @@ def test_a_line_without_work_has_the_same_fields() -> None:
     one, run = line_about(**naming((RUN, 7))), line_about(**naming((RUN, None)))
     several = line_about(**naming(*((RUN, number) for number in range(200))))
 
-    said = [json.loads(_Objects([]).format(record)) for record in (one, run, several)]
+    said = [json.loads(formatter([], form="json").format(record)) for record in (one, run, several)]
     assert [(line.get("run_id"), line.get("activation_id")) for line in said] == [
         (str(RUN), 7),
         (str(RUN), None),
@@ -141,7 +233,7 @@ def test_what_postgres_quotes_of_a_row_is_left_out_of_a_traceback() -> None:
         record = line_about()
         record.exc_info = (RuntimeError, error, error.__traceback__)
 
-    text = _Lines([]).format(record)
+    text = formatter([], form="text").format(record)
 
     shown = [line for line in text.splitlines() if not line.startswith(" ")]  # without the lines of code
     assert [line for line in shown if "4111" in line] == []
