@@ -15,13 +15,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from tenacity import Retrying, stop_after_attempt
 
 from cnstra import (
-    CNS,
     AsyncOrchestrator,
     ConfigurationError,
-    Context,
     KeyMissing,
     Orchestrator,
     ReactiveError,
@@ -29,8 +26,6 @@ from cnstra import (
     RunNotFound,
     RunStateError,
     StoreUnavailable,
-    collateral,
-    neuron,
 )
 from cnstra.orchestrator import mirroring
 from cnstra.orchestrator.blobs import Blobs
@@ -42,51 +37,29 @@ from cnstra.stores.reactive import Collection, ContextRecord
 from support.apps import counting
 from support.blob_stores import MemoryBlobStore
 from support.commands import Servers, WorkerCommand
+from support.countdown import Countdown, begin
 from support.seals import CODEC
 from support.serving import serving
 from support.waiting import eventually
 
 PATIENCE = 60.0
 
-begin = collateral("begin", int)
-out = {"on": collateral("on", int), "done": collateral("done", int)}
-counter = neuron("counter", out, retry=Retrying(stop=stop_after_attempt(1)))
-
 UNLUCKY = 13
 """The step of this number fails in the first attempt."""
 
-gates: dict[int, threading.Event] = {}
-"""What the step of a number waits for."""
-
-
-@counter.dendrite(begin)
-@counter.dendrite(out["on"])
-def count(number: int, axon: Any, ctx: Context[Any]) -> Any:
-    if number in gates:
-        assert gates[number].wait(60)
-    if (number, ctx.attempt) == (UNLUCKY, 1):
-        raise ValueError("no luck")
-    ctx["last"] = number
-    return axon.on.create_signal(number - 1) if number else axon.done.create_signal(0)
-
-
-cns = CNS([counter], name="counting by hand")
+countdown = Countdown("counting by hand", unlucky=UNLUCKY)
+cns, gates = countdown.cns, countdown.gates
 
 
 @pytest.fixture(autouse=True)
 def no_gates() -> Iterator[None]:
-    gates.clear()
-    yield
-    for gate in gates.values():
-        gate.set()
+    with countdown.open_at_the_end():
+        yield
 
 
 @pytest.fixture
 def client(database_url: str, broker_url: str) -> Iterator[Orchestrator]:
-    with (
-        Orchestrator(cns, database=database_url, broker=broker_url) as orchestrator,
-        serving(cns, database_url, broker_url),
-    ):
+    with countdown.served(database_url, broker_url) as orchestrator:
         yield orchestrator
 
 

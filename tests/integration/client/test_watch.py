@@ -10,57 +10,32 @@ from typing import Any
 import pytest
 
 from cnstra import (
-    CNS,
     AsyncOrchestrator,
     Change,
-    Context,
     ContextExpired,
     Orchestrator,
     RunNotFound,
     StoreUnavailable,
-    collateral,
-    neuron,
 )
 from cnstra.orchestrator.ports import SystemEntropy
 from cnstra.servers import HeldServers
 from cnstra.stores.postgres import migrate
 from cnstra.testing.serving import serving
+from support.countdown import Countdown, begin
 
-begin = collateral("begin", int)
-out = {"on": collateral("on", int), "done": collateral("done", int)}
-counter = neuron("counter", out)
-
-gates: dict[int, threading.Event] = {}
-"""What the step of a number waits for."""
-
-
-@counter.dendrite(begin)
-@counter.dendrite(out["on"])
-def count(number: int, axon: Any, ctx: Context[Any]) -> Any:
-    if number in gates:
-        assert gates[number].wait(60)
-    if number % 2:
-        ctx["last"] = number
-    return axon.on.create_signal(number - 1) if number else axon.done.create_signal(0)
-
-
-cns = CNS([counter], name="counting")
+countdown = Countdown("counting", writes=lambda number: number % 2)
+cns, gates = countdown.cns, countdown.gates
 
 
 @pytest.fixture(autouse=True)
 def no_gates() -> Iterator[None]:
-    gates.clear()
-    yield
-    for gate in gates.values():
-        gate.set()
+    with countdown.open_at_the_end():
+        yield
 
 
 @pytest.fixture
 def client(database_url: str, broker_url: str) -> Iterator[Orchestrator]:
-    with (
-        Orchestrator(cns, database=database_url, broker=broker_url) as orchestrator,
-        serving(cns, database_url, broker_url),
-    ):
+    with countdown.served(database_url, broker_url) as orchestrator:
         yield orchestrator
 
 
