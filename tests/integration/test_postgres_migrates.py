@@ -92,6 +92,54 @@ def test_a_migration_that_fails_leaves_the_schema_as_it_was(
         assert connection.execute("select to_regclass('cnstra.extra')").fetchone() == (None,)
 
 
+@pytest.fixture
+def another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release with one migration more, which changes the table of runs; locks are waited for very briefly."""
+    known, text = migrating.migrations(), migrating.sql_text
+    added = {"migrations/0099_more.sql": "alter table cnstra.run add column more integer"}
+    monkeypatch.setattr(migrating, "migrations", lambda: [*known, (99, "0099_more.sql")])
+    monkeypatch.setattr(migrating, "sql_text", lambda name: added.get(name) or text(name))
+    monkeypatch.setattr(migrating, "_WAIT", 0.05)
+    monkeypatch.setattr(migrating, "_PAUSE", 0.05)
+
+
+_READ = "set idle_in_transaction_session_timeout = '20s'; select from cnstra.runs"
+"""A report's transaction, which would end by itself where somebody waits for it without a limit."""
+
+
+@pytest.mark.usefixtures("another")
+def test_a_long_report_keeps_a_migration_waiting_and_nobody_else(database_url: str) -> None:
+    """Behind a lock that is waited for all others wait: it is given up again and again, and work goes on in between."""
+    taken: list[list[str]] = []
+    migration = threading.Thread(target=lambda: taken.append(migrate(database_url)), daemon=True)
+    waiting = "select count(*) from pg_locks where relation = 'cnstra.run'::regclass and not granted"
+    with psycopg.connect(database_url) as report, psycopg.connect(database_url, autocommit=True) as work:
+        work.execute("set lock_timeout = '20s'")
+        report.execute(_READ)
+        migration.start()
+        for _ in range(5):
+            eventually(lambda: work.execute(waiting).fetchone() == (1,), what="the migration waits for the table")
+            work.execute("update cnstra.run set status = status")
+        assert taken == []
+        report.rollback()
+        migration.join()
+    assert taken == [["0099_more.sql"]]
+
+
+@pytest.mark.usefixtures("another")
+def test_a_report_that_does_not_end_is_named(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to do about it; the schema is as it was."""
+    monkeypatch.setattr(migrating, "_PATIENCE", 0.3)
+    before = names_of(database_url)
+    with psycopg.connect(database_url, application_name="report") as report:
+        report.execute(_READ)
+        with pytest.raises(
+            SchemaError, match=rf"process {report.info.backend_pid} of Postgres \(report, since .*migrate again"
+        ):
+            migrate(database_url)
+    assert names_of(database_url) == before
+
+
 # -- schemas that do not fit -----------------------------------------------------------------------------------
 
 
