@@ -15,6 +15,7 @@ import pytest
 
 from cnstra.servers import HeldServers, hold
 from cnstra.testing.fresh import fresh_database, temporary_home
+from support import seals
 from support.hosts import Network, servers_on, why_not
 from support.hosts.outpost import Outpost, outpost_on
 from support.partitions import partition
@@ -28,6 +29,13 @@ def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # So it is in the background of a script, and what a test starts would inherit it, and not be interrupted by it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _sealed(request: pytest.FixtureRequest) -> None:
+    """Much of the suite can be run sealed, without those tests that look beneath the seal."""
+    if seals.is_wanted() and request.node.get_closest_marker("beneath_the_seal"):
+        pytest.skip("CNSTRA_TESTS_CODEC=sealed: it looks beneath the seal")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from cnstra.orchestrator.slots import OnStale
 from cnstra.orchestrator.store import Portion
 from cnstra.stores import PostgresContextStore
 from cnstra.stores.postgres.contexts import ContextKeeping, Place
+from support import seals
 from support.context_stores import Money, Zipped
 from support.waiting import eventually
 from support.worlds import PostgresWorld, Threads, failed, hop, succeeded, target
@@ -38,6 +39,11 @@ def connection(world: PostgresWorld) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
+def opened(connection: psycopg.Connection[Any], run_id: UUID | str) -> PostgresContextStore:
+    """The store on a run's context, with the codec of the world's store."""
+    return PostgresContextStore(connection, run_id, codec=seals.codec())
+
+
 def rows(connection: psycopg.Connection[Any], query: str, *values: Any) -> list[dict[str, Any]]:
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(query.encode(), values).fetchall()
@@ -46,7 +52,7 @@ def rows(connection: psycopg.Connection[Any], query: str, *values: Any) -> list[
 def test_what_hops_wrote_is_read(world: PostgresWorld, connection: psycopg.Connection[Any]) -> None:
     """The store's value and version are those of the run, hop after hop; local contexts are no part of it."""
     run_id = world.submit("stock")
-    store = PostgresContextStore(connection, str(run_id))
+    store = opened(connection, str(run_id))
     worker = world.worker()
     for change in (
         lambda ctx: None,
@@ -68,7 +74,7 @@ def test_what_is_written_from_outside_is_read_by_the_next_hop(
 ) -> None:
     """Whole values of every kind, also over those of another kind: what is set is what the next handler gets."""
     run_id = world.submit("stock")
-    store = PostgresContextStore(connection, run_id)
+    store = opened(connection, run_id)
     worker = world.worker()
     for number, value in enumerate([{"a": 1}, {"b": {"c": None}}, [1, 2], "text", {}, {"a": 2}, None, {"z": 0}, False]):
         store.set(value)
@@ -79,6 +85,7 @@ def test_what_is_written_from_outside_is_read_by_the_next_hop(
         world.apply(one.event())
 
 
+@pytest.mark.beneath_the_seal
 def test_g7_the_history_says_what_came_from_outside(world: PostgresWorld, connection: psycopg.Connection[Any]) -> None:
     """Every write raises the version by exactly one, and has its row: without an activation when no hop wrote it."""
     run_id = world.submit("stock")
@@ -140,7 +147,7 @@ def test_g6_a_hop_meets_a_write_from_outside_as_it_meets_another_hop(
     worker = world.worker()
     world.apply(succeeded(worker.claim_one(), lambda ctx: ctx.set({"k": 0}), targets=[target("bank")]))
     late = hop(worker.claim_one(), change)
-    PostgresContextStore(connection, run_id).set(write)
+    opened(connection, run_id).set(write)
     assert world.settle(late.event()).verdict is verdict
     assert world.values(run_id) == value
     if verdict is Verdict.CONFLICTED:
@@ -155,7 +162,7 @@ def test_g6_updates_of_hops_are_applied_to_what_came_from_outside(
 ) -> None:
     """``ctx.update(key, fn)`` and the store's ``update`` of the same number: every one counts."""
     run_id = world.submit("stock")
-    store = PostgresContextStore(connection, run_id)
+    store = opened(connection, run_id)
     late = hop(world.worker().claim_one(), lambda ctx: ctx.update("n", lambda n: (n or 0) + 1))
     store.update(lambda value: {"n": 10})
     applied = world.settle(late.event())
@@ -167,7 +174,7 @@ def test_g6_updates_of_hops_are_applied_to_what_came_from_outside(
 def test_g6_a_compare_and_set_loses_to_a_hop(world: PostgresWorld, connection: psycopg.Connection[Any]) -> None:
     """What was decided on an older version is not written over what the hop has."""
     run_id = world.submit("stock")
-    store = PostgresContextStore(connection, run_id)
+    store = opened(connection, run_id)
     read = store.get_versioned()
     world.apply(succeeded(world.worker().claim_one(), lambda ctx: ctx.set({"paid": True})))
     assert not store.compare_and_set({"paid": False}, read.version)
@@ -178,7 +185,7 @@ def test_g6_g7_writes_that_wait_for_a_run_take_turns(world: PostgresWorld) -> No
     """Settlements and writes from outside that meet at the run's lock: none is lost, and the versions have no gap."""
     run_id = world.submit("stock", "bank", "ship")
     works = world.worker().claim()
-    stores = [PostgresContextStore(world.connect(), run_id) for _ in range(3)]
+    stores = [opened(world.connect(), run_id) for _ in range(3)]
 
     def settle(work: Any) -> Any:
         return world.settle(succeeded(work, lambda ctx: ctx.update({work.neuron: 1}), on_stale=OnStale.OVERWRITE))
@@ -216,7 +223,7 @@ def test_a_write_from_outside_moves_nothing_but_the_context(
     """Status, counts, times and activations of the run stay as they are."""
     run_id = world.submit("stock")
     before, activations = world.row(run_id), world.activations(run_id)
-    PostgresContextStore(connection, run_id).set({"a": 1})
+    opened(connection, run_id).set({"a": 1})
     assert world.row(run_id) == before | {"context_version": 1}
     assert world.activations(run_id) == activations
 
@@ -227,7 +234,7 @@ def test_the_context_of_a_run_that_has_ended_can_be_mended(
     """Before its retry, above all; the history has that, too."""
     run_id = world.submit("stock")
     world.apply(succeeded(world.worker().claim_one(), lambda ctx: ctx.set({"a": 1})))
-    store = PostgresContextStore(connection, run_id)
+    store = opened(connection, run_id)
     store.set({"a": 2})
     assert store.get_versioned() == Versioned(value={"a": 2}, version=2)
     assert world.status(run_id) == "completed"
@@ -269,7 +276,7 @@ def test_a_runs_own_context_is_json_whatever_the_codec_could_take(
 def test_a_context_does_not_go_on_without_its_run(world: PostgresWorld, connection: psycopg.Connection[Any]) -> None:
     """Once a run that the store has read or written is deleted, the store says so, and makes nothing in its place."""
     run_id = world.submit("stock")
-    reader, writer = PostgresContextStore(connection, run_id), PostgresContextStore(connection, run_id)
+    reader, writer = opened(connection, run_id), opened(connection, run_id)
     assert reader.version == 0
     writer.set({"a": 1})
     connection.execute("delete from cnstra.run where run_id = %s", [run_id])
@@ -283,7 +290,7 @@ def test_a_context_does_not_go_on_without_its_run(world: PostgresWorld, connecti
 
 def test_keys_that_no_context_has_are_refused(world: PostgresWorld, connection: psycopg.Connection[Any]) -> None:
     """A run's context is kept key by key: one that is too long is refused as in a handler."""
-    store = PostgresContextStore(connection, world.submit("stock"))
+    store = opened(connection, world.submit("stock"))
     with pytest.raises(ContextError, match="501 characters"):
         store.set({"k" * 501: 1})
     assert store.version == 0
@@ -343,7 +350,7 @@ def test_g14_a_context_that_the_retention_took_is_refused(
 ) -> None:
     """Nothing is read as empty, and nothing is written that nobody would delete any more."""
     run_id = _expired_run(world, lambda ctx: ctx.set({"a": 1}))
-    store = PostgresContextStore(connection, run_id)
+    store = opened(connection, run_id)
     assert store.get() == {"a": 1}
     _expire(world)
     for use in (store.get, lambda: store.version, lambda: store.set([1]), store.delete):
@@ -373,7 +380,7 @@ def test_a_run_that_never_had_a_context_still_has_none(
     """The rule took nothing from it: it is read as before, as by the client; but nobody would delete what is written now."""
     run_id = _expired_run(world)
     _expire(world)
-    store = PostgresContextStore(connection, run_id)
+    store = opened(connection, run_id)
     assert store.get_versioned() == Versioned(value=None, version=0)
     assert world.values(run_id) is None
     with pytest.raises(ContextExpired, match=str(run_id)):
@@ -385,7 +392,7 @@ def test_g6_writes_from_outside_hold_back_nobody_for_good(
 ) -> None:
     """One that is to run alone after three conflicts may lose more of them; it is claimable each time, and so are others."""
     run_id = world.submit("stock", "bank")
-    store, worker = PostgresContextStore(connection, run_id), world.worker()
+    store, worker = opened(connection, run_id), world.worker()
     for written in range(1, 6):
         works = {work.neuron: work for work in worker.claim()}
         lost = hop(works["stock"], lambda ctx: ctx.set({"a": "mine"}))

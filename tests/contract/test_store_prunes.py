@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from cnstra.orchestrator.machine.plans import Verdict
-from cnstra.orchestrator.retention import DEFAULTS, ENDED_STATUSES, FINAL_STATUSES
-from cnstra.orchestrator.store import Expired, Portion, Pruned, Rules
+from cnstra.orchestrator.retention import DEFAULTS, ENDED_STATUSES, FINAL_STATUSES, Rules
+from cnstra.orchestrator.store import Expired, Portion, Pruned
 from support.worlds import LEASE, Hop, World, failed, hop, lost, retry_asked, succeeded, target
 
 DAY = 86_400.0

@@ -10,19 +10,11 @@ from pathlib import Path
 import pytest
 
 from cnstra.servers import HeldServers, hold
-from support import seals
 from support.brokers import Broker, Kind, RabbitMQBroker, RedisBroker, fresh_broker, kind_of_broker
 from support.databases import fresh_database
 from support.folders import temporary_home
 from support.least_privilege import users_of
 from support.stage import Stage, on_stage
-
-
-@pytest.fixture(autouse=True)
-def _sealed(request: pytest.FixtureRequest) -> None:
-    """The whole suite can be run sealed, without those tests that look beneath the seal."""
-    if seals.is_wanted() and request.node.get_closest_marker("beneath_the_seal"):
-        pytest.skip("CNSTRA_TESTS_CODEC=sealed: it looks beneath the seal")
 
 
 @pytest.fixture

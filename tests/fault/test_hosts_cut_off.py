@@ -87,6 +87,7 @@ def test_g3_a_worker_that_was_cut_off_commits_nothing_of_what_others_do_by_now(
     assert {entry.pid for entry in stage.ledger.entries(again.id)} == {zombie.pid}
 
 
+@pytest.mark.beneath_the_seal
 @pytest.mark.parametrize("cut", _CUTS)
 def test_g1_to_g7_hold_when_a_host_is_cut_off_under_load(outpost: Outpost, cut: str) -> None:
     """Others take over what it held, and it commits nothing twice when it is back; each run comes to what it had to."""

@@ -22,7 +22,7 @@ from cnstra.stores.postgres.addresses import address_of
 from cnstra.stores.postgres.querying import query
 from cnstra.stores.postgres.reaching import reach
 from cnstra.stores.postgres.transactions import Ask, PostgresOperation, Steps
-from support import bank, graphs
+from support import bank, graphs, seals
 from support.databases import name_of
 from support.pgbouncer import SERVER_CONNECTIONS, PgBouncer, running_pgbouncer
 from support.points import Fault
@@ -122,7 +122,9 @@ def test_g1_the_async_client_submits_and_waits_through_it(pooled_stage: Stage) -
     stage.start(graphs.chain)
 
     async def submit_and_wait() -> list[str]:
-        async with AsyncOrchestrator(graphs.chain, database=stage.clients_url, broker=stage.broker_url) as client:
+        async with AsyncOrchestrator(
+            graphs.chain, database=stage.clients_url, broker=stage.broker_url, codec=seals.codec()
+        ) as client:
             runs = [await client.submit(graphs.set_out.create_signal(number)) for number in range(10)]
             return [(await run.wait(60)).status for run in runs]
 

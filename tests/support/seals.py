@@ -18,6 +18,16 @@ def is_wanted() -> bool:
     return os.environ.get("CNSTRA_TESTS_CODEC") == "sealed"
 
 
+def codec() -> EncryptedCodec | None:
+    """The codec of tests that are run sealed."""
+    return CODEC if is_wanted() else None
+
+
 def vault() -> Vault | None:
     """The vault of tests that are run sealed."""
     return Vault(CODEC) if is_wanted() else None
+
+
+def environment() -> dict[str, str]:
+    """What tells a command of the codec where tests are run sealed; it has to find ``support``."""
+    return {"CNSTRA_CODEC": NAMED} if is_wanted() else {}

@@ -236,7 +236,7 @@ class Stage:
             database=database_url or self.clients_url,
             broker=self.broker_url,
             context=None if self.contexts_url is None else RedisBlobStore.from_url(self.redis_url),
-            codec=seals.CODEC if seals.is_wanted() else None,
+            codec=seals.codec(),
         )
         self._clients.append(client)
         return client

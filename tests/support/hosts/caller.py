@@ -16,6 +16,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from cnstra import CnstraError, Orchestrator
+from support import seals
 from support.apps import on_hosts
 from support.commands import MODULES
 from support.hosts.network import Host
@@ -59,7 +60,7 @@ class Caller:
 
 
 def main() -> None:
-    with Orchestrator(on_hosts.letters) as client:
+    with Orchestrator(on_hosts.letters, codec=seals.codec()) as client:
         client.list_runs(limit=1)
         print("{}", flush=True)
         for line in sys.stdin:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cnstra.servers import HeldServers
 from cnstra.stores.postgres import migrate
+from support import seals
 from support.apps.on_hosts import LEDGER
 from support.brokers import RedisBroker, fresh_broker
 from support.commands import MODULES, Servers, WorkerCommand, command_line
@@ -50,7 +51,7 @@ class Outpost:
             str(lease),
             *arguments,
             servers=self.servers,
-            environment=MODULES | {LEDGER: str(self.stage.ledger.path)},
+            environment=MODULES | seals.environment() | {LEDGER: str(self.stage.ledger.path)},
             command=host.command(command_line(["worker"])),
         )
         self.workers.append(self._at_the_end.enter_context(worker))
