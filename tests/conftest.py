@@ -25,6 +25,10 @@ from support.rabbitmq_server import RabbitMQ, running_rabbitmq
 pytest_plugins = ["cnstra.testing.fixtures"]
 
 
+def _is_pooled() -> bool:
+    return os.environ.get("CNSTRA_TESTS_POOLER") == "pgbouncer"
+
+
 def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # So it is in the background of a script, and what a test starts would inherit it, and not be interrupted by it.
@@ -36,6 +40,15 @@ def _sealed(request: pytest.FixtureRequest) -> None:
     """Much of the suite can be run sealed, without those tests that look beneath the seal."""
     if seals.is_wanted() and request.node.get_closest_marker("beneath_the_seal"):
         pytest.skip("CNSTRA_TESTS_CODEC=sealed: it looks beneath the seal")
+
+
+@pytest.fixture(autouse=True)
+def _pooled(request: pytest.FixtureRequest) -> None:
+    """The same, through a pooler: its URL is for the product alone, and it knows one user, who may not tell it of others."""
+    if _is_pooled() and request.node.get_closest_marker("past_the_pooler"):
+        pytest.skip(
+            "CNSTRA_TESTS_POOLER=pgbouncer: it connects by another program, as another user, or by another pooler"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +103,7 @@ def pgbouncer(servers: HeldServers) -> Iterator[PgBouncer]:
 @pytest.fixture
 def database_url(request: pytest.FixtureRequest, cnstra_database_url: str) -> str:
     """A new database with the schema."""
-    if os.environ.get("CNSTRA_TESTS_POOLER") == "pgbouncer":  # much of the tests can be run so
+    if _is_pooled():  # much of the tests can be run so
         pooler, patch = map(request.getfixturevalue, ("pgbouncer", "monkeypatch"))
         return through(pooler, cnstra_database_url, patch)
     return cnstra_database_url

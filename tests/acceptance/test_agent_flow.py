@@ -17,6 +17,7 @@ QUESTION = Question(ticket="T-1", text="Can we have a picnic in Lisbon on Sunday
 REVIEW = "approved by Ada"
 
 
+@pytest.mark.past_the_pooler
 def test_each_step_of_the_agent_is_in_its_transcript_once(both: Servers, tmp_path: Path) -> None:
     """Through stalls, failures and two killed workers; with a review, a rejection, a human who never came, and a cancel."""
     ended = play("agent_flow", "--seed", "5", "--kills", "2", servers=both, home=tmp_path)

@@ -53,6 +53,7 @@ def test_the_statements_are_printed_for_somebody_who_may(empty_database_url: str
     assert cnstra("migrate", "--roles", "Shop", environment={"CNSTRA_DATABASE_URL": empty_database_url}).code == 5
 
 
+@pytest.mark.past_the_pooler
 def test_a_reader_looks_and_does_nothing(users: Users, both: Servers, broker_url: str) -> None:
     """What it may not is refused in one line, without a second try."""
     run = cnstra("submit", "sagas:cns", "begin", '{"do": "pass"}', "--json", servers=both).json["run_id"]
@@ -70,6 +71,7 @@ def test_a_reader_looks_and_does_nothing(users: Users, both: Servers, broker_url
     assert found["runs"][0] == "warning"
 
 
+@pytest.mark.past_the_pooler
 def test_a_client_submits_and_a_worker_serves(users: Users, both: Servers, broker_url: str, start_worker) -> None:
     """The doctor of each says who it is, and looks at everything; the owner is told that it is one."""
     worker, client = _as(users.worker, broker_url), _as(users.client, broker_url)
@@ -85,6 +87,7 @@ def test_a_client_submits_and_a_worker_serves(users: Users, both: Servers, broke
     assert "owns the schema" in _checks(both)["role"][1]
 
 
+@pytest.mark.past_the_pooler
 @pytest.mark.parametrize("who", ["client", "reader", "stranger"])
 def test_a_worker_without_its_role_does_not_start(users: Users, broker_url: str, start_worker, who: str) -> None:
     """It does not wait for a database that is there."""

@@ -34,6 +34,7 @@ def postgres() -> Callable[..., None]:
     return run
 
 
+@pytest.mark.past_the_pooler
 def test_a_restored_dump_goes_on_where_it_was(
     stage: Stage, servers: HeldServers, tmp_path: Path, postgres: Callable[..., None]
 ) -> None:

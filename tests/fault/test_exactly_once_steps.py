@@ -30,6 +30,7 @@ _BY_ITSELF = {"look_every": timedelta(hours=1), "lease": timedelta(hours=3)}
 @pytest.fixture(autouse=True)
 def _tables(stage: Stage) -> None:
     bank.tables(stage.database_url)
+    bank.grant_to_all(stage.database_url)
 
 
 def _submit(stage: Stage, colour: str, **order: Any) -> Run:

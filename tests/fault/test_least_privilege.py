@@ -23,6 +23,8 @@ from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage
 from support.waiting import eventually
 
+pytestmark = pytest.mark.past_the_pooler
+
 
 @pytest.fixture
 def users(database_url: str) -> Iterator[Users]:
@@ -107,7 +109,7 @@ def test_g10_compensations_and_timers_are_within_the_workers_role(stage: Stage, 
 
 def test_g2_a_step_in_the_users_own_tables_needs_the_users_own_grants(stage: Stage, users: Users) -> None:
     """They are no tables of ours: whoever owns them gives the rights."""
-    bank.tables(f"{stage.database_url}?options=-csearch_path%3Dpublic")  # the owner's name is that of our schema
+    bank.tables(stage.database_url)
     with psycopg.connect(stage.database_url) as connection:
         connection.execute(f"grant select, update on public.account to {users.prefix}_worker".encode())
         connection.execute(f"grant select, insert on public.booking to {users.prefix}_worker".encode())

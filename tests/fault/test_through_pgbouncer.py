@@ -32,6 +32,8 @@ from support.waiting import eventually
 
 RUNS = 60
 
+pytestmark = pytest.mark.past_the_pooler
+
 
 @pytest.fixture
 def pooled_stage(stage: Stage, pgbouncer: PgBouncer) -> Stage:

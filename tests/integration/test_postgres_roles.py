@@ -20,6 +20,8 @@ from support.least_privilege import Users, forget_roles, users_of
 from support.pages import ROOT
 from support.views import VIEWS
 
+pytestmark = pytest.mark.past_the_pooler
+
 GROUPS = ("WORKER", "CLIENT", "READER")
 _DECISION = re.compile(
     r"^(?:grant|revoke) [^;]+? on (?:function )?cnstra\.(\w+) (?:to|from) ([A-Z, ]+);$", re.MULTILINE

@@ -18,18 +18,26 @@ from cnstra import CNS, Axon, Context, Signal, TransactionError, collateral, neu
 from support import ledger
 from support.points import points
 
-ACCOUNT = "create table account (name text primary key, balance int not null check (balance >= 0))"
-BOOKING = "create table booking (key text, amount int, constraint once unique (key) deferrable initially deferred)"
-OPEN = "insert into account values ('Ann', 0)"
+ACCOUNT = "create table public.account (name text primary key, balance int not null check (balance >= 0))"
+BOOKING = (
+    "create table public.booking (key text, amount int, constraint once unique (key) deferrable initially deferred)"
+)
+OPEN = "insert into public.account values ('Ann', 0)"
 BOOK = "update account set balance = balance + %s where name = 'Ann'"
 NOTE = "insert into booking values (%s, %s)"
 
 
 def tables(database_url: str) -> None:
-    """The user's own tables."""
+    """The user's own tables, in the schema in which everybody looks: the owner's name is that of ours."""
     with psycopg.connect(database_url) as connection:
         for statement in (ACCOUNT, BOOKING, OPEN):
             connection.execute(statement)
+
+
+def grant_to_all(database_url: str) -> None:
+    """The rights to the user's own tables, whatever the role of the workers is."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute("grant all on public.account, public.booking to public")
 
 
 class Order(TypedDict, total=False):

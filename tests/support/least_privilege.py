@@ -47,9 +47,10 @@ def users_of(database_url: str) -> Iterator[Users]:
                 _run(connection, "grant {} to {}", f"{prefix}_{who}", name)
             parts = urlsplit(database_url)
             urls[who] = parts._replace(netloc=f"{name}:{password}@{parts.netloc.rpartition('@')[2]}").geturl()
-        try:
-            yield Users(prefix=prefix, **urls)
-        finally:
+    try:  # without a connection of its own: tests count those that there are
+        yield Users(prefix=prefix, **urls)
+    finally:
+        with psycopg.connect(database_url, autocommit=True) as connection:
             forget_roles(connection, *(f"{prefix}_user_{who}" for who in urls), *groups)
 
 

@@ -12,10 +12,24 @@ from urllib.parse import urlsplit
 
 from support.wire import Wire
 
-# The simple-query messages, as psycopg sends them; and how the execution of a prepared statement begins.
+# The simple-query messages, as psycopg sends them, and as a transaction begins that takes its settings along.
 _BEGIN = b"Q\x00\x00\x00\x0aBEGIN\x00"
 _COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
-_BIND = b"B"
+_BEGIN_WITH_SETTINGS = b"begin;"
+_PARSE, _BIND = b"P", b"B"
+
+
+def _begins(data: bytes) -> bool:
+    """Whether a transaction begins."""
+    return data == _BEGIN or (data.startswith(b"Q") and data[5:].startswith(_BEGIN_WITH_SETTINGS))
+
+
+def _executes(data: bytes) -> bool:
+    """Whether a statement is executed: one that was prepared, or, as behind a pooler, one that comes just before."""
+    at = 0
+    while data[at : at + 1] == _PARSE:
+        at += 1 + int.from_bytes(data[at + 1 : at + 5])
+    return data[at : at + 1] == _BIND
 
 
 class LosesCommitReplies(Wire):
@@ -41,9 +55,9 @@ class LosesCommitReplies(Wire):
         return self._lost.is_set()
 
     def _passes(self, data: bytes, source: socket.socket, target: socket.socket) -> bool:
-        if data == _BEGIN:
+        if _begins(data):
             self._begun.add(source)
-        elif data == _COMMIT or (data.startswith(_BIND) and source not in self._begun):
+        elif data == _COMMIT or (_executes(data) and source not in self._begun):
             self._begun.discard(source)
             if self._armed.is_set():
                 self._armed.clear()
