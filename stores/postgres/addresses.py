@@ -54,6 +54,11 @@ class Address:
         together = " ".join(str(part) for part in (*(() if self.pooled else options), given) if part)
         return {"options": together} | ({"prepare_threshold": None} if self.pooled else {})
 
+    def of_primary(self) -> dict[str, str]:
+        """How libpq is to find the server that takes writes, where our own session does not: that would be taken for the server's
+        doing, and none be found. Nothing where the URL does not ask for such a server."""
+        return {"target_session_attrs": "primary"} if self.parts().get("target_session_attrs") == "read-write" else {}
+
     def taken_along(self, *options: str) -> dict[str, list[str]] | None:
         """The settings that each transaction takes along, as parameters of ``take_along``; None where the session has them."""
         if not self.pooled:

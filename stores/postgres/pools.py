@@ -9,7 +9,8 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -84,6 +85,33 @@ def _configure(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any
 
 async def _configure_async(connection: psycopg.AsyncConnection[Any]) -> None:
     _configure(connection)
+
+
+@contextmanager
+def lent(
+    pool: ConnectionPool[psycopg.Connection[TupleRow]], patience: float | None = None
+) -> Iterator[psycopg.Connection[TupleRow]]:
+    """A connection of the pool; ``patience`` is in seconds, by default that of the pool. One on which nothing could be written is
+    closed: the next one may lead to a primary, where the name in the URL has gone over to another host, or there are several."""
+    with pool.connection(patience) as connection:
+        try:
+            yield connection
+        except psycopg.errors.ReadOnlySqlTransaction:
+            connection.close()
+            raise
+
+
+@asynccontextmanager
+async def lent_async(
+    pool: AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]], patience: float | None = None
+) -> AsyncIterator[psycopg.AsyncConnection[TupleRow]]:
+    """The same, awaited."""
+    async with pool.connection(patience) as connection:
+        try:
+            yield connection
+        except psycopg.errors.ReadOnlySqlTransaction:
+            await connection.close()
+            raise
 
 
 class LazyPool:

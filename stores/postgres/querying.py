@@ -49,7 +49,7 @@ def query(database_url: str, text: str) -> Table:
 def _reading(database_url: str) -> Iterator[psycopg.Cursor[Any]]:
     """A cursor that reads. Where the session is a pooler's the transaction says so, and nothing of it stays there."""
     with (
-        connect(database_url, options=READ_ONLY) as connection,
+        connect(database_url, options=READ_ONLY, only_reads=True) as connection,
         connection.cursor(row_factory=tuple_row) as cursor,
     ):
         if address_of(database_url).pooled:

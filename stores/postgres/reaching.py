@@ -18,11 +18,11 @@ def reach(database_url: str) -> None:
         pass
 
 
-def connect(database_url: str, *, options: str = "") -> psycopg.Connection:
+def connect(database_url: str, *, options: str = "", only_reads: bool = False) -> psycopg.Connection:
     """A connection of one's own, as those of the pools: a network that falls silent is given up. ``options`` are settings of its
-    session, where it has one. Raises as ``reach``."""
+    session, where it has one, and ``only_reads`` is whether these forbid it to write. Raises as ``reach``."""
     address = address_of(database_url)
-    how = connecting(address, options)
+    how = connecting(address, options) | (address.of_primary() if only_reads else {})
     try:
         return psycopg.connect(address.url, **how)
     except psycopg.OperationalError as error:

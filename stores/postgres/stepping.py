@@ -125,6 +125,9 @@ class PostgresStep:
         )
         begin = {"name": f"cnstra step {worker}", "step": self._mark}
         await _done(kind(self._connection).execute(self._statements["begin_step"], begin))
+        # A server says so by itself. Else the handler would fail for it, as soon as it writes.
+        if self._connection.info.parameter_status("in_hot_standby") == "on":
+            raise psycopg.errors.ReadOnlySqlTransaction("the server is a standby, and takes no writes")
 
     @property
     def connection(self) -> Any:

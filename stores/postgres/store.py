@@ -23,7 +23,16 @@ from cnstra.stores.postgres.applying import Applying
 from cnstra.stores.postgres.claiming import Claiming
 from cnstra.stores.postgres.littering import Littering
 from cnstra.stores.postgres.mirroring import Mirroring
-from cnstra.stores.postgres.pools import PLANNING, POOL, STALLING, LazyAsyncPool, LazyPool, connecting
+from cnstra.stores.postgres.pools import (
+    PLANNING,
+    POOL,
+    STALLING,
+    LazyAsyncPool,
+    LazyPool,
+    connecting,
+    lent,
+    lent_async,
+)
 from cnstra.stores.postgres.reading import Reading
 from cnstra.stores.postgres.replicas import IMPATIENCE, Call, Replicas
 from cnstra.stores.postgres.retaining import Retaining
@@ -114,7 +123,7 @@ class PostgresStore(PostgresOperations):
     def _carry_out(self, call: Call) -> Any:
         number = 0 if call.server is None else call.server + 1
         pool = self._pools[number].opened()
-        lend = pool.connection if call.patient else partial(pool.connection, timeout=IMPATIENCE)
+        lend = partial(lent, pool, None if call.patient else IMPATIENCE)
         runner = TransactionRunner(lend, self._statements, self._servers[number].settings)
         return runner.run(call.operation, patient=call.patient)
 
@@ -169,7 +178,7 @@ class AsyncPostgresStore(PostgresOperations):
     async def _carry_out(self, call: Call) -> Any:
         number = 0 if call.server is None else call.server + 1
         pool = await (self._pool() if not number else self._replica_pools[number - 1].opened())
-        lend = pool.connection if call.patient else partial(pool.connection, timeout=IMPATIENCE)
+        lend = partial(lent_async, pool, None if call.patient else IMPATIENCE)
         runner = AsyncTransactionRunner(lend, self._statements, self._servers[number].settings)
         return await runner.run(call.operation, patient=call.patient)
 

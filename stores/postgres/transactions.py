@@ -121,8 +121,10 @@ def again(error: BaseException, attempt: int, *, patient: bool = True) -> bool:
         return attempt < 1
     if isinstance(error, psycopg.OperationalError):
         return error.sqlstate is None or error.sqlstate[:2] in _PASSING
-    # The second: this process was stopped inside the transaction, and the server did not wait for it.
-    return isinstance(error, psycopg.InterfaceError | psycopg.errors.IdleInTransactionSessionTimeout)
+    # The second: this process was stopped inside the transaction, and the server did not wait for it. The third: this was no
+    # primary, or is none any more; another connection may lead to the one that is.
+    passing = psycopg.errors.IdleInTransactionSessionTimeout | psycopg.errors.ReadOnlySqlTransaction
+    return isinstance(error, psycopg.InterfaceError | passing)
 
 
 def translated(error: BaseException, what: str) -> CnstraError:

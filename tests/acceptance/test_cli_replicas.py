@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -88,3 +89,18 @@ def test_a_promoted_replica_is_not_asked(servers: Servers, standby: Standby) -> 
 
     assert asked.json == [{"run_id": str(run.id)}]
     assert "is not read: it is no standby" in asked.err
+
+
+def test_sql_finds_the_primary_of_two_servers(servers: Servers, standby: Standby) -> None:
+    """By a URL that names both and asks for the one that takes writes, though the session itself only reads: for a query, and at
+    the prompt."""
+    own = urlsplit(standby.url_of_both)
+    account, _, hosts = own.netloc.rpartition("@")
+    other_way_round = own._replace(netloc=f"{account}@{','.join(reversed(hosts.split(',')))}").geturl()
+    asking = "select pg_is_in_recovery() as standby, current_setting('transaction_read_only') as only_reads"
+
+    for url in (standby.url_of_both, other_way_round):
+        asked = cnstra("sql", asking, "--json", "--database-url", url, servers=servers)
+        assert asked.json == [{"standby": False, "only_reads": "on"}]
+        prompt = cnstra("sql", "--database-url", url, servers=servers, given=f"{asking};\n")
+        assert "f       | on" in prompt.out, prompt

