@@ -5,7 +5,7 @@ prompt, or into a file where the first line is ``# file: shop.py``; ``pycon`` se
 show; ``sh`` blocks into one terminal, where ``cnstra worker … &`` runs on in the background; ``console`` blocks there, too,
 with what each command prints; ``sql`` blocks at the prompt of the page's database. The servers are real: an empty database
 with the schema and an empty broker, named in the environment. A page that says ``cnstra up`` gets neither, and starts its
-own.
+own. One that makes its Postgres by ``initdb`` is read by the user that this may run as.
 
 Blocks of ``make`` commands belong to a clone of the repository, and are not run: the targets must exist.
 """
@@ -94,7 +94,7 @@ def test_a_reader_who_pastes_the_blocks_succeeds(page: Path, folder: Path, reque
             "CNSTRA_BROKER_URL": request.getfixturevalue("broker_url"),
         }
 
-    with reader(folder, environment) as pasting:
+    with reader(folder, environment, makes_postgres=any(block.makes_postgres for block in found)) as pasting:
         for block in found:
             if block.runs:
                 pasting.paste(block)

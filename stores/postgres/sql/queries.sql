@@ -1143,10 +1143,13 @@ where r.run_id = %(run_id)s
 -- == replicas ==
 
 -- name: standing
--- Whether this is a replica, of which system, on which timeline, how far in the log, and with which schema.
+-- Whether this is a replica, of which system, on which timeline, how far in the log, and with which schema. Its receiver's timeline
+-- is seen by who may read all statistics; for others it is the newest that is noted on disk, which comes later.
 select pg_is_in_recovery(), (select c.system_identifier from pg_control_system() c),
        case when pg_is_in_recovery()
-            then coalesce((select w.received_tli from pg_stat_wal_receiver w), (select c.timeline_id from pg_control_checkpoint() c))
+            then coalesce((select w.received_tli from pg_stat_wal_receiver w),
+                          (select greatest(c.timeline_id, r.min_recovery_end_timeline)
+                           from pg_control_checkpoint() c, pg_control_recovery() r))
             else ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int end,
        (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end - '0/0'::pg_lsn)::bigint,
        (select coalesce(max(m.number), 0) from cnstra.migration m)
