@@ -80,15 +80,31 @@ class PostgresTransactions:
                 connection = await _done(pool.getconn(timeout=_WAIT))
             except (PoolTimeout, PoolClosed) as error:
                 raise StoreUnavailable(f"{work}: no connection is free for its transaction") from (problem or error)
-            step = PostgresStep(self, pool, connection, work)
+            step = PostgresStep(self, pool, connection, work, worker)
             try:
-                await step.begin(worker)
+                await step.begin()
             except psycopg.Error as error:
                 problem = error
                 await step.discard()
             else:
                 return step
         raise StoreUnavailable(f"{work}: its transaction could not begin: {problem}") from problem
+
+    async def cut_off(self, pool: Any, session: Mapping[str, Any]) -> None:
+        """Have the server end a session that cannot be reached. Where it cannot be asked, it has to notice by itself."""
+        for _ in range(self._limit + 1):
+            try:
+                connection = await _done(pool.getconn(timeout=_WAIT))
+            except (PoolTimeout, PoolClosed):
+                return
+            try:
+                await _done(connection.execute(self.statements["cut_off_step"], session))
+            except psycopg.Error:
+                connection.pgconn.finish()
+            else:
+                return
+            finally:
+                await _done(pool.putconn(connection))
 
     def close(self) -> None:
         """Let go of the connections of sync handlers. Idempotent."""
@@ -102,13 +118,16 @@ class PostgresTransactions:
 class PostgresStep:
     """One such transaction, on one connection of the pool."""
 
-    def __init__(self, transactions: PostgresTransactions, pool: Any, connection: AnyConnection, work: Work) -> None:
+    def __init__(
+        self, transactions: PostgresTransactions, pool: Any, connection: AnyConnection, work: Work, worker: UUID
+    ) -> None:
         self._transactions = transactions
         self._statements = transactions.statements
         self._pooled = transactions.pooled
         self._pool = pool
         self._connection = connection
         self._work = work
+        self._session = {"pid": connection.info.backend_pid, "name": f"cnstra step {worker}"}
         self._lent: LentConnection | LentAsyncConnection = lend(connection, str(work))
         self._mark = f"{work.run_id}:{work.activation_id}:{work.fence.epoch}:{work.fence.nonce}"
         self._gone = False
@@ -118,12 +137,12 @@ class PostgresStep:
             else AsyncTransactionRunner(_nobody_lends, self._statements)
         )
 
-    async def begin(self, worker: UUID) -> None:
+    async def begin(self) -> None:
         """Open the transaction."""
         kind: Any = (
             psycopg.ClientCursor if isinstance(self._connection, psycopg.Connection) else psycopg.AsyncClientCursor
         )
-        begin = {"name": f"cnstra step {worker}", "step": self._mark}
+        begin = {"name": self._session["name"], "step": self._mark}
         await _done(kind(self._connection).execute(self._statements["begin_step"], begin))
         # A server says so by itself. Else the handler would fail for it, as soon as it writes.
         if self._connection.info.parameter_status("in_hot_standby") == "on":
@@ -218,7 +237,11 @@ class PostgresStep:
         await self._give_back()
 
     async def undo(self) -> None:
-        """Roll all of it back. After a commit, or another end, there is nothing to do."""
+        """Roll all of it back. After a commit, or another end, there is nothing to do.
+
+        Where nothing arrives on its connection any more, the server may believe in that for a quarter of an hour, and keep the
+        locks that the next try needs: it is told.
+        """
         if self._gone:
             return
         free = self._lent.take_back()
@@ -232,6 +255,7 @@ class PostgresStep:
                 await self._give_back()
                 return
         await self.discard()
+        await self._transactions.cut_off(self._pool, self._session)
 
     async def discard(self) -> None:
         """Let go of the connection; the server rolls back what was open on it."""

@@ -11,7 +11,8 @@ import pytest
 
 from cnstra import Orchestrator
 from support.apps.sagas import cns
-from support.commands import Gate, Servers, WorkerCommand
+from support.commands import Servers, WorkerCommand
+from support.gates import Gate
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 
 from cnstra import Orchestrator
 from support.apps.undoing import Trip, cns, planned
-from support.commands import NOWHERE, Gate, Servers, cnstra
+from support.commands import NOWHERE, Servers, cnstra
+from support.gates import Gate
 from support.serving import serving
 
 PATIENCE = 60.0

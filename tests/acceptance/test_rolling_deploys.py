@@ -18,8 +18,9 @@ from cnstra import CNS, Orchestrator, Run
 from support.apps import releases
 from support.apps.on_hosts import LEDGER
 from support.apps.releases import placed
-from support.commands import MODULES, Gate, Servers, WorkerCommand
+from support.commands import MODULES, Servers, WorkerCommand
 from support.customers import Customers
+from support.gates import Gate
 from support.ledger import Entry, Ledger
 from support.waiting import eventually
 

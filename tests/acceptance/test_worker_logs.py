@@ -13,7 +13,8 @@ import pytest
 from cnstra import Orchestrator, Run
 from cnstra.servers import HeldServers
 from support.apps.sagas import Job, begin, cns
-from support.commands import Gate, Servers, WorkerCommand, cnstra
+from support.commands import Servers, WorkerCommand, cnstra
+from support.gates import Gate
 from support.waiting import eventually
 
 PATIENCE = 90.0

@@ -15,7 +15,8 @@ import pytest
 
 from cnstra import Run
 from support.apps import on_hosts
-from support.commands import Gate, WorkerCommand
+from support.commands import WorkerCommand
+from support.gates import Gate
 from support.hosts import Host, Place, Way
 from support.hosts.caller import Caller
 from support.hosts.outpost import Outpost

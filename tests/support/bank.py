@@ -16,6 +16,7 @@ from tenacity import Retrying, stop_after_attempt, wait_fixed
 
 from cnstra import CNS, Axon, Context, Signal, TransactionError, collateral, neuron
 from support import ledger
+from support.gates import stop_at, stop_at_async
 from support.points import points
 
 ACCOUNT = "create table public.account (name text primary key, balance int not null check (balance >= 0))"
@@ -49,6 +50,8 @@ class Order(TypedDict, total=False):
     colour: str
     rival: int
     """What another branch of the run writes where the teller writes, too."""
+    gates: list[str]
+    """Named pipes, at which the teller's first tries stop, one each, with their statements done."""
 
 
 class FrontAxon(Axon):
@@ -98,6 +101,7 @@ def book(order: Order, axon: TellerAxon, ctx: Context) -> Signal[int]:
     connection.execute(NOTE, (ctx.idempotency_key, order["amount"]))
     _context(order, ctx)
     points.reach("call.inside", ctx.activation_id)
+    stop_at(order.get("gates", []), ctx.try_number)
     for what, go_wrong in WRONG.items():
         if _wrong(order, ctx, what):
             go_wrong(connection)
@@ -112,6 +116,7 @@ async def book_async(order: Order, axon: TellerAxon, ctx: Context) -> Signal[int
     await connection.execute(NOTE, (ctx.idempotency_key, order["amount"]))
     _context(order, ctx)
     points.reach("call.inside", ctx.activation_id)
+    await stop_at_async(order.get("gates", []), ctx.try_number)
     for what, go_wrong in WRONG_ASYNC.items():
         if _wrong(order, ctx, what):
             await go_wrong(connection)
@@ -162,6 +167,7 @@ STATEMENTS = {
     "COMMIT and BEGIN": "commit; begin",
     "twice": "insert into booking select * from booking",
     "unread": "set transaction read only",
+    "careful": "set local synchronous_commit = remote_write",
 }
 
 

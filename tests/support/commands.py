@@ -184,29 +184,3 @@ class WorkerCommand:
         self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
-
-
-class Gate:
-    """Where a handler stops until it is let through: a named pipe, so that neither side has to ask again and again."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-        os.mkfifo(path)
-        self._held: int | None = None
-
-    def reached(self) -> Self:
-        """Wait until a handler stands here."""
-        self._held = eventually(self._try_to_hold, what=f"a handler that stands at {self.path}")
-        return self
-
-    def open(self) -> None:
-        """Let the handler that stands here through."""
-        assert self._held is not None, "nobody stands here"
-        os.close(self._held)
-        self._held = None
-
-    def _try_to_hold(self) -> int | None:
-        try:
-            return os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:  # nobody has it open for reading
-            return None

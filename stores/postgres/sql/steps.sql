@@ -56,3 +56,10 @@ from pg_stat_activity s
 where s.datname = current_database() and s.usename = current_user and starts_with(s.application_name, 'cnstra step ')
   and not exists (select from cnstra.worker w
                   where w.lost_at is null and s.application_name = 'cnstra step ' || w.worker)
+
+-- name: cut_off_step
+-- End the transaction of a handler whose connection leads nowhere. Behind a pooler the session has another number; that is the
+-- pooler's connection then, and its business.
+select count(pg_terminate_backend(s.pid))
+from pg_stat_activity s
+where s.pid = %(pid)s and s.datname = current_database() and s.usename = current_user and s.application_name = %(name)s

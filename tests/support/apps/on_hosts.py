@@ -10,9 +10,11 @@ from typing import TypedDict
 
 from cnstra import CNS, Axon, Context, Signal, collateral, neuron
 from support import ledger
+from support.bank import bank
+from support.gates import stop_at
 from support.graphs import chain, enter, plus_one, voyage
 
-__all__ = ["chain", "letters", "voyage"]
+__all__ = ["bank", "chain", "letters", "voyage"]
 
 LEDGER = "CNSTRA_TESTS_LEDGER"
 
@@ -43,9 +45,7 @@ postman = neuron("postman", PostmanAxon)
 @sorter.dendrite(posted)
 def sort(letter: Letter, axon: SorterAxon, ctx: Context) -> Signal[Letter]:
     enter(ctx)
-    for path in letter.get("gates", [])[ctx.try_number - 1 : ctx.try_number]:
-        with open(path, "rb") as gate:
-            gate.read()
+    stop_at(letter.get("gates", []), ctx.try_number)
     ctx["sorted in try"] = ctx.try_number
     ctx.update("steps", plus_one)
     return axon.sorted.create_signal(letter)

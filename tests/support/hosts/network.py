@@ -127,12 +127,15 @@ class Host:
             if way != "there":
                 self._lose("iif", far, "to", self.address, "ipproto", "tcp", "sport", str(place.port))
 
-    def forget(self, place: Place, ports: Iterable[int]) -> None:
+    def forget(self, place: Place, ports: Iterable[int], way: Way = "both") -> None:
         """Lose, from now on, what goes over connections that were begun at these ports: as a firewall that has forgotten them."""
         near, far = self._devices
         for port in ports:
-            self._lose("iif", near, "ipproto", "tcp", "sport", str(port), "dport", str(place.port))
-            self._lose("iif", far, "to", self.address, "ipproto", "tcp", "sport", str(place.port), "dport", str(port))
+            if way != "back":
+                self._lose("iif", near, "ipproto", "tcp", "sport", str(port), "dport", str(place.port))
+            if way != "there":
+                of_server = ("ipproto", "tcp", "sport", str(place.port), "dport", str(port))
+                self._lose("iif", far, "to", self.address, *of_server)
 
     def heal(self) -> None:
         """Let everything through again."""
