@@ -6,14 +6,16 @@ workers, which have them in their memory as done.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
-from cnstra import Orchestrator, Run, RunNotFound, StoreUnavailable
+from cnstra import AsyncOrchestrator, Orchestrator, Run, RunNotFound, StoreUnavailable
 from cnstra.servers import HeldServers
 from cnstra.stores.postgres import migrate
 from support import bank, graphs
@@ -155,6 +157,32 @@ def test_g3_g4_g5_steps_that_the_standby_lacks_are_done_again(stage: Stage, stan
     assert worker.alive
 
 
+def test_g3_a_claim_that_the_standby_lacks_is_fenced_by_its_nonce(stage: Stage, standby: Standby) -> None:
+    """The new primary gives out the same epoch again, to another worker: what the first one brings then is refused."""
+    run = stage.client(graphs.baton).submit(graphs.start_with_baton.create_signal(_LEGS))
+    standby.catch_up()
+    standby.cut_off()
+    first = stage.launch(graphs.baton, Fault(point="call.inside", action="stop", activation=1))
+    first.reached("call.inside")
+    first.frozen()
+    epoch = "select epoch from cnstra.activation where run_id = %s and activation_id = 1"
+    forgotten = stage.row(epoch, run.id)
+    standby.kill_primary()
+    standby.promote()
+    second = stage.start(graphs.baton, Fault(point="call.inside", action="block", activation=1))
+    second.reached("call.inside")
+    assert stage.row(epoch, run.id) == forgotten
+
+    first.thaw()
+    refused = "its claim was taken away, so its result was refused; nothing was committed"
+    eventually(lambda: refused in first.log(), PATIENCE, what="the first holder's settlement is refused")
+    second.release("call.inside")
+
+    assert stage.completed(run).context["legs"] == _LEGS + 1
+    assert [entry.pid for entry in stage.ledger.entries(run.id) if entry.activation_id == 1] == [first.pid, second.pid]
+    assert_sound(stage, run.id, same_try_twice=True)
+
+
 def test_what_was_accepted_and_lost_is_told_of_and_can_be_submitted_again(stage: Stage, standby: Standby) -> None:
     """The caller's run is not found; under its key it is submitted again, and is one from then on."""
     client = stage.client(graphs.baton)
@@ -214,6 +242,25 @@ def test_a_name_that_led_to_a_standby_for_a_while_is_asked_again(
 
         stage.completed(client.submit(graphs.start_with_baton.create_signal(_LEGS)))
         assert worker.alive
+
+
+def test_a_name_that_led_to_a_standby_for_a_while_is_asked_again_awaited(
+    stage: Stage, standby: Standby, own_servers: HeldServers
+) -> None:
+    """The same with an async client, which was there from its first connection on."""
+
+    async def submit(wire: Wire) -> UUID:
+        async with AsyncOrchestrator(graphs.baton, database=wire.url, broker=stage.broker_url) as client:
+            with pytest.raises(StoreUnavailable, match="read-only"):
+                await client.submit(graphs.start_with_baton.create_signal(_LEGS))
+            wire.lead_to(own_servers.database_url)
+            return (await client.submit(graphs.start_with_baton.create_signal(_LEGS))).id
+
+    standby.catch_up()
+    with Wire(standby.url) as wire:
+        run_id = asyncio.run(asyncio.wait_for(submit(wire), PATIENCE))
+
+    assert stage.rows("select run_id from cnstra.runs") == [{"run_id": run_id}]
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
