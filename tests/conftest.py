@@ -16,6 +16,7 @@ import pytest
 from cnstra.servers import HeldServers, hold
 from cnstra.testing.fresh import fresh_database, temporary_home
 from support import seals
+from support.brokers import Kind, kind_of_broker
 from support.hosts import Network, servers_on, why_not
 from support.hosts.outpost import Outpost, outpost_on
 from support.partitions import partition
@@ -139,8 +140,28 @@ def servers_for_hosts(no_servers_given: None, network: Network) -> Iterator[Held
         yield held
 
 
+@pytest.fixture(scope="module")
+def rabbitmq_for_hosts(network: Network) -> Iterator[RabbitMQ]:
+    """A RabbitMQ that they reach."""
+    with running_rabbitmq(network.address) as node:
+        yield node
+
+
 @pytest.fixture
-def outpost(network: Network, servers_for_hosts: HeldServers, tmp_path: Path) -> Iterator[Outpost]:
+def broker_of_hosts() -> Kind:
+    """What their doorbells go through; a test may say otherwise."""
+    return kind_of_broker()
+
+
+@pytest.fixture
+def outpost(
+    request: pytest.FixtureRequest,
+    network: Network,
+    servers_for_hosts: HeldServers,
+    broker_of_hosts: Kind,
+    tmp_path: Path,
+) -> Iterator[Outpost]:
     """Hosts of the test's own, an empty database with the schema, an empty broker."""
-    with outpost_on(network, servers_for_hosts, tmp_path) as outpost:
+    node = request.getfixturevalue("rabbitmq_for_hosts") if broker_of_hosts == "rabbitmq" else None
+    with outpost_on(network, servers_for_hosts, tmp_path, node) as outpost:
         yield outpost

@@ -6,6 +6,7 @@ stay open at both ends, and the servers have no reason to think ill of anybody.
 
 from __future__ import annotations
 
+import itertools
 import signal
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,12 @@ from support.stage import PATIENCE
 from support.waiting import eventually
 
 _REFUSED = "its claim was taken away, so its result was refused; nothing was committed"
-_CUTS = ["database", "broker", "both"]
+
+_OVER_BOTH = pytest.mark.parametrize("broker_of_hosts", ["redis", "rabbitmq"])
+_CUTS = pytest.mark.parametrize(
+    ("cut", "broker_of_hosts"),
+    [("database", "redis"), *itertools.product(["broker", "both"], ["redis", "rabbitmq"])],
+)
 
 
 def _places(outpost: Outpost, cut: str) -> list[Place]:
@@ -89,7 +95,7 @@ def test_g3_a_worker_that_was_cut_off_commits_nothing_of_what_others_do_by_now(
 
 
 @pytest.mark.beneath_the_seal
-@pytest.mark.parametrize("cut", _CUTS)
+@_CUTS
 def test_g1_to_g7_hold_when_a_host_is_cut_off_under_load(outpost: Outpost, cut: str) -> None:
     """Others take over what it held, and it commits nothing twice when it is back; each run comes to what it had to."""
     far, near = outpost.host(), outpost.host()
@@ -111,6 +117,7 @@ def test_g1_to_g7_hold_when_a_host_is_cut_off_under_load(outpost: Outpost, cut: 
         assert worker.ended() == 0
 
 
+@_OVER_BOTH
 def test_g1_a_worker_that_is_cut_off_from_the_broker_works_by_sweeps(outpost: Outpost) -> None:
     """It begins, and goes on, without hearing a doorbell; once healed, it hears them again."""
     far = outpost.host()
@@ -128,7 +135,7 @@ def test_g1_a_worker_that_is_cut_off_from_the_broker_works_by_sweeps(outpost: Ou
     worker.logged("the broker is back")
 
 
-@pytest.mark.parametrize("cut", _CUTS)
+@_CUTS
 def test_a_worker_that_is_cut_off_can_be_stopped(outpost: Outpost, cut: str) -> None:
     """It cannot end its lease, nor say anything to anybody; and it does not wait for that longer than it was told to drain."""
     far = outpost.host()
@@ -138,6 +145,20 @@ def test_a_worker_that_is_cut_off_can_be_stopped(outpost: Outpost, cut: str) -> 
     worker.send(signal.SIGTERM)
 
     assert worker.ended() == (0 if cut == "broker" else 8)
+    assert far.is_cut_off
+
+
+@_OVER_BOTH
+def test_a_worker_that_was_cut_off_from_the_broker_from_the_beginning_can_be_stopped(outpost: Outpost) -> None:
+    """It is in the middle of reaching for it, again and again."""
+    far = outpost.host()
+    far.cut_off_from(outpost.broker)
+    worker = outpost.start(far, "letters", "--drain", "3")
+    worker.logged("only sweeps find the work of this queue")
+
+    worker.send(signal.SIGTERM)
+
+    assert worker.ended() == 0
     assert far.is_cut_off
 
 
@@ -185,17 +206,42 @@ def test_g1_what_a_client_submits_while_it_is_cut_off_is_one_run_in_the_end(outp
         assert_sound(outpost.stage, run.id)
 
 
+@_OVER_BOTH
 def test_g1_a_client_that_is_cut_off_from_the_broker_submits_all_the_same(outpost: Outpost) -> None:
-    """Nobody rings; a sweep finds the run."""
+    """It has rung before, and its connection is open at both ends. Nobody hears it now; a sweep finds the run."""
     far = outpost.host()
     outpost.start(outpost.host(), "letters")
+    client = outpost.stage.client(on_hosts.letters)
     with Caller(far, outpost.servers.environment) as caller:
-        far.cut_off_from(outpost.broker)
+        for key in ("heard", "kept", "kept, too", "heard again"):
+            if key == "kept":
+                far.cut_off_from(outpost.broker)
+            if key == "heard again":
+                far.heal()
 
-        run_id = caller.submit("kept")
+            run_id = caller.submit(key)
 
-        assert not isinstance(run_id, str)
-        outpost.stage.completed(outpost.stage.client(on_hosts.letters).get_run(run_id))
+            assert not isinstance(run_id, str)
+            outpost.stage.completed(client.get_run(run_id))
+
+
+@pytest.mark.parametrize(("way", "broker_of_hosts"), [("both", "redis"), ("both", "rabbitmq"), ("back", "rabbitmq")])
+def test_g1_a_worker_notices_that_the_broker_has_fallen_silent_and_hears_it_again(outpost: Outpost, way: Way) -> None:
+    """Its connections are open at both ends, and lead nowhere; it gives them up, and makes new ones when there is a way."""
+    far = outpost.host()
+    worker = outpost.start(far, "letters")
+    outpost.stage.completed(_post(outpost))
+
+    far.cut_off_from(outpost.broker, way=way)
+    worker.logged("only sweeps find the work of this queue")
+    run = _post(outpost)
+    outpost.stage.completed(run)
+    assert_sound(outpost.stage, run.id)
+    assert far.is_cut_off
+    far.heal()
+
+    worker.logged("the broker is back")
+    outpost.stage.completed(_post(outpost))
 
 
 def test_a_worker_whose_connections_lead_nowhere_finds_new_ones_before_it_is_taken_for_lost(outpost: Outpost) -> None:

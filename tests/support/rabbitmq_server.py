@@ -39,9 +39,9 @@ _MISSING = (
 
 
 class RabbitMQ:
-    """One node at a time, always on the same port, which keeps its queues when it ends."""
+    """One node at a time, always on the same port, which keeps its queues when it ends. It listens on ``address``, too."""
 
-    def __init__(self, scripts: Path) -> None:
+    def __init__(self, scripts: Path, address: str | None = None) -> None:
         self._scripts = scripts
         self._folder = Path(tempfile.mkdtemp(prefix="cnstra-rabbitmq-", dir="/tmp"))
         self.port = free_port()
@@ -49,8 +49,9 @@ class RabbitMQ:
         self._process: subprocess.Popen[bytes] | None = None
         mapper = free_port()
         (self._folder / "plugins").write_text("[].\n")
+        reachable = "" if address is None else f"listeners.tcp.hosts = {address}:{self.port}\n"
         (self._folder / "rabbitmq.conf").write_text(
-            f"listeners.tcp.default = 127.0.0.1:{self.port}\n"
+            f"listeners.tcp.default = 127.0.0.1:{self.port}\n{reachable}"
             f"default_user = cnstra\ndefault_pass = {PASSWORD}\n"
             "log.console = true\nlog.console.level = info\nlog.file = false\n"
         )
@@ -214,22 +215,22 @@ class RabbitMQ:
 
 
 @contextmanager
-def running_rabbitmq() -> Iterator[RabbitMQ]:
+def running_rabbitmq(address: str | None = None) -> Iterator[RabbitMQ]:
     """A node for many tests; the test is skipped, and says why, where there is no RabbitMQ."""
     scripts = _scripts()
     if scripts is None:
         pytest.skip(_MISSING)
-    node = _started(scripts)
+    node = _started(scripts, address)
     try:
         yield node
     finally:
         node.end()
 
 
-def _started(scripts: Path) -> RabbitMQ:
+def _started(scripts: Path, address: str | None) -> RabbitMQ:
     """Another process of the tests may have taken one of its ports meanwhile: then others are."""
     for attempt in range(3):
-        node = RabbitMQ(scripts)
+        node = RabbitMQ(scripts, address)
         try:
             node.start()
         except RuntimeError:

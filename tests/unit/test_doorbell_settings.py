@@ -12,6 +12,7 @@ import pytest
 from cnstra.orchestrator.errors import ConfigurationError
 from cnstra.workers.doorbell import DramatiqBell, DramatiqListener
 from cnstra.workers.doorbell.brokers import shown
+from cnstra.workers.doorbell.rabbit_line import servers_of
 from support.ringing import ring_of
 
 
@@ -84,6 +85,17 @@ def test_a_url_that_its_client_refuses_is_refused_at_once_and_shows_no_secret(ur
 def test_a_url_is_shown_without_secrets(url: str, for_people: str) -> None:
     """Where a password with unescaped characters blurs the parts, only the scheme is shown."""
     assert shown(url) == for_people
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")
+def test_a_line_to_rabbitmq_that_falls_silent_is_given_up_within_seconds_unless_its_url_says_otherwise() -> None:
+    """Heartbeats alone take up to forty of them."""
+    plain, patient = servers_of(
+        ["amqp://host/", "amqp://host/?heartbeat=60&tcp_options={'TCP_USER_TIMEOUT':30000}"], client_name="somebody"
+    )
+
+    assert (plain.heartbeat, plain.tcp_options["TCP_USER_TIMEOUT"], plain.tcp_options["TCP_KEEPIDLE"]) == (15, 5_000, 3)
+    assert (patient.heartbeat, patient.tcp_options) == (60, {"TCP_USER_TIMEOUT": 30_000})
 
 
 @pytest.mark.parametrize("numbers", [{"ids_per_message": 0}, {"outstanding": 0}, {"outstanding": -1}])

@@ -35,6 +35,24 @@ _TAKEN_WITHIN = 2.0
 _HEARTBEAT = 15
 """Seconds after which a line that says nothing is looked at, unless the URL says otherwise."""
 
+_FAREWELL = 0.5
+"""Seconds that the end of a line may take. A server that has fallen silent says no goodbye, and who stops has little time."""
+
+_SILENCE = 5
+"""Seconds after which a server that does not answer packets is taken for gone: heartbeats take up to 40 to find that out, while
+nobody hears what rings here."""
+
+_NETWORK = {
+    name: value
+    for name, value in {
+        "TCP_KEEPIDLE": _SILENCE - 2,
+        "TCP_KEEPINTVL": 1,
+        "TCP_KEEPCNT": 2,
+        "TCP_USER_TIMEOUT": _SILENCE * 1_000,
+    }.items()
+    if hasattr(socket, name)
+}
+
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 _THREAD = "cnstra-rabbitmq"
@@ -52,6 +70,8 @@ def servers_of(urls: Sequence[str], *, client_name: str) -> list[URLParameters]:
         server = _server_of(one)
         if "heartbeat=" not in urlsplit(one).query:
             server.heartbeat = _HEARTBEAT
+        if "tcp_options=" not in urlsplit(one).query:
+            server.tcp_options = _NETWORK
         server.client_properties = {"connection_name": client_name}
         server.connection_attempts = 1
         server.socket_timeout = server.stack_timeout = _TAKEN_WITHIN
@@ -132,7 +152,7 @@ class Line:
             thread = self._thread
         if thread is not None:
             self._give(None)
-            thread.join(ANSWER_WITHIN)
+            thread.join(_FAREWELL)
 
     def _give(self, job: _Job[Any] | None) -> None:
         self._jobs.put(job)

@@ -13,11 +13,12 @@ from cnstra.servers import HeldServers
 from cnstra.stores.postgres import migrate
 from support import seals
 from support.apps.on_hosts import LEDGER
-from support.brokers import RedisBroker, fresh_broker
+from support.brokers import RabbitMQBroker, RedisBroker, fresh_broker
 from support.commands import MODULES, Servers, WorkerCommand, command_line
 from support.databases import fresh_database
 from support.hosts.network import Host, Network
 from support.hosts.places import Place, place_of
+from support.rabbitmq_server import RabbitMQ
 from support.stage import Stage, on_stage
 
 
@@ -72,12 +73,14 @@ class Outpost:
 
 
 @contextmanager
-def outpost_on(network: Network, servers: HeldServers, folder: Path) -> Iterator[Outpost]:
-    """An outpost for the length of a block, with an empty database and an empty broker on these servers."""
+def outpost_on(network: Network, servers: HeldServers, folder: Path, node: RabbitMQ | None = None) -> Iterator[Outpost]:
+    """An outpost for the length of a block, with an empty database and an empty broker on these servers, or at a RabbitMQ."""
     with (
         fresh_database(servers.database_url) as database_url,
-        fresh_broker(servers.broker_url, folder) as broker_url,
-        on_stage(database_url, RedisBroker(broker_url), folder, broker_url) as stage,
+        fresh_broker(servers.broker_url, folder) as redis_url,
+        on_stage(
+            database_url, RedisBroker(redis_url) if node is None else RabbitMQBroker(node), folder, redis_url
+        ) as stage,
         ExitStack() as workers,
     ):
         migrate(database_url)
