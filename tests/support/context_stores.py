@@ -22,6 +22,7 @@ from psycopg_pool import ConnectionPool
 from cnstra.orchestrator.contexts import VersionedContextStore
 from cnstra.stores import InMemoryContextStore, PostgresContextStore, ReactiveContextStore, RedisContextStore
 from cnstra.stores.postgres import PostgresStore
+from cnstra.stores.postgres.addresses import address_of
 from cnstra.stores.reactive import Collection
 from support.clocks import ManualClock
 from support.seals import CODEC
@@ -143,8 +144,13 @@ class InPostgres(Home):
     def __init__(self, url: str, *, context_id: UUID | None = None, of_run: bool = False, pooled: bool = True) -> None:
         self._url, self._of_run, self._pooled = url, of_run, pooled
         self.context_id = context_id or (submitted(url) if of_run else uuid4())
+        where = address_of(url)
+        # As users are told to behind a pooler, which other processes have to go through, too.
+        how: dict[str, Any] = {"prepare_threshold": None} if where.pooled else {}
         self.source: ConnectionPool[Any] | psycopg.Connection[Any] = (
-            ConnectionPool(url, min_size=0, max_size=4, open=True) if pooled else psycopg.connect(url, autocommit=True)
+            ConnectionPool(where.url, min_size=0, max_size=4, kwargs=how, open=True)
+            if pooled
+            else psycopg.connect(where.url, autocommit=True, **how)
         )
 
     def open(self, **options: Any) -> VersionedContextStore:
