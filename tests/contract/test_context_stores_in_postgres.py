@@ -161,6 +161,7 @@ def test_the_users_ways_of_reading_rows_and_json_are_left_alone(database_url: st
 # -- lost replies and outages --------------------------------------------------------------------------------------
 
 
+@pytest.mark.past_the_pooler
 def test_a_write_whose_commit_was_not_answered_is_not_made_twice(onlooker: Connection, database_url: str) -> None:
     """The caller learns that nobody knows; the update counts once, not twice, and the pool works on."""
     for context_id in (uuid4(), submitted(database_url)):

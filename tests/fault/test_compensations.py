@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -88,7 +89,8 @@ def test_g1_g10_what_a_worker_has_not_claimed_does_not_die_with_it(stage: Stage,
     """It dies with the doorbell, or on its way to the claim."""
     doomed, run = _about_to_fail(stage)
     doomed.arm(Fault(point=point, action="kill"))
-    doomed.release("call.inside")
+    with suppress(BrokenPipeError):  # a doorbell of an earlier hop came late, and it has died with that one
+        doomed.release("call.inside")
     doomed.reached(point)
     assert doomed.died() == -signal.SIGKILL
     stage.lose(doomed)

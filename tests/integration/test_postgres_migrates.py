@@ -140,6 +140,29 @@ def test_a_report_that_does_not_end_is_named(database_url: str, monkeypatch: pyt
     assert names_of(database_url) == before
 
 
+def test_a_migration_that_is_given_up_for_a_deadlock_begins_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers go on meanwhile, and lock the tables in another order; what they meet in is undone whole, and done again."""
+    known, text = migrating.migrations(), migrating.sql_text
+    met = """
+        create table cnstra.next (x integer);
+        do $$ begin
+            if nextval('met') <= 2 then raise exception 'deadlock detected' using errcode = '40P01'; end if;
+        end $$
+    """
+    monkeypatch.setattr(migrating, "_PAUSE", 0.05)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("create sequence met")  # no rollback takes it back
+        monkeypatch.setattr(migrating, "migrations", lambda: [*known, (98, "0098_next.sql")])
+        monkeypatch.setattr(migrating, "sql_text", lambda name: met if name.endswith("0098_next.sql") else text(name))
+
+        assert migrate(database_url) == ["0098_next.sql"]
+
+        assert connection.execute("select last_value from met").fetchone() == (3,)
+        assert connection.execute("select * from cnstra.next").fetchall() == []
+
+
 # -- schemas that do not fit -----------------------------------------------------------------------------------
 
 
