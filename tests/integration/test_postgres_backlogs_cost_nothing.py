@@ -187,6 +187,7 @@ def _in_vain(node: dict[str, Any]) -> int:
         ("set_unknown_aside", _LOOK),
     ],
 )
+@pytest.mark.in_one_piece
 def test_g14_a_backlog_of_another_version_is_not_read(
     connection: psycopg.Connection[Any], statement: str, parameters: dict[str, Any]
 ) -> None:
@@ -204,6 +205,7 @@ def test_g14_the_version_of_the_backlog_claims_as_much_as_it_asks_for(connection
 
 
 @pytest.mark.parametrize("statement", ["claim", "claim_suspects", "suspects_wait"])
+@pytest.mark.in_one_piece
 def test_g14_a_backlog_of_a_store_that_is_away_is_not_read(elsewhere: psycopg.Connection[Any], statement: str) -> None:
     """Runs whose context lives in a store that a worker does not reach, now or at all, slow nobody else down."""
     pages, in_vain = cost(elsewhere, statement, _CLAIM)
@@ -212,6 +214,7 @@ def test_g14_a_backlog_of_a_store_that_is_away_is_not_read(elsewhere: psycopg.Co
 
 
 @pytest.mark.parametrize("statement", ["find_unclaimed", "set_unknown_aside"])
+@pytest.mark.in_one_piece
 def test_g14_a_backlog_of_a_store_is_looked_at_no_further_than_others(
     elsewhere: psycopg.Connection[Any], statement: str
 ) -> None:
@@ -221,6 +224,7 @@ def test_g14_a_backlog_of_a_store_is_looked_at_no_further_than_others(
     assert pages < A_FEW_PAGES
 
 
+@pytest.mark.in_one_piece
 def test_g14_a_worker_with_the_store_claims_in_the_order_of_the_index(elsewhere: psycopg.Connection[Any]) -> None:
     """The proof that the backlog is there."""
     pages, in_vain = cost(elsewhere, "claim", _CLAIM | {"places": ["", "archive"]})
@@ -261,6 +265,7 @@ def young(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connectio
 
 
 @pytest.mark.parametrize("statement", ["find_unclaimed", "set_unknown_aside"])
+@pytest.mark.in_one_piece
 def test_g14_a_look_at_a_young_backlog_reads_what_it_looks_at(young: psycopg.Connection[Any], statement: str) -> None:
     """Each of the few is found by its key again, and not by reading all that is ready."""
     pages, in_vain = cost(young, statement, _LOOK | {"limit": 5})
@@ -269,6 +274,7 @@ def test_g14_a_look_at_a_young_backlog_reads_what_it_looks_at(young: psycopg.Con
 
 
 @pytest.mark.parametrize("statement", ["claims_of_ids", "load_activations", "report_progress"])
+@pytest.mark.in_one_piece
 def test_g14_what_is_found_by_its_key_is_so_in_a_young_table(young: psycopg.Connection[Any], statement: str) -> None:
     """All that is running is in a small index, as far as the planner knows; it is not read instead."""
     rows = young.execute("select run_id from cnstra.activation where status = 'running' limit 5").fetchall()
@@ -311,6 +317,7 @@ _DUE = ("find_due", "find_attempts_due", "find_deadlines_due", "find_expectation
 
 
 @pytest.mark.parametrize("statement", [*_DUE, "glance"])
+@pytest.mark.in_one_piece
 def test_g8_g14_what_is_due_next_year_is_not_read_today(patient: psycopg.Connection[Any], statement: str) -> None:
     """The index ends where time has come to; the supervisor looks again and again, for as long as they wait."""
     pages, in_vain = cost(patient, statement, _GLANCE)
@@ -319,6 +326,7 @@ def test_g8_g14_what_is_due_next_year_is_not_read_today(patient: psycopg.Connect
 
 
 @pytest.mark.parametrize("backlog", ["connection", "elsewhere", "limited", "young"])
+@pytest.mark.in_one_piece
 def test_g14_a_glance_at_a_backlog_reads_no_more_than_its_first(backlog: str, request: pytest.FixtureRequest) -> None:
     """Whether there is any is all that it asks."""
     pages, in_vain = cost(request.getfixturevalue(backlog), "glance", _GLANCE)
@@ -400,6 +408,7 @@ def limited(servers: HeldServers, template_url: str) -> Iterator[psycopg.Connect
         ("lift_limits", {"limit": 10}),
     ],
 )
+@pytest.mark.in_one_piece
 def test_g14_a_backlog_behind_a_limit_is_not_read_by_others(
     limited: psycopg.Connection[Any], statement: str, parameters: dict[str, Any]
 ) -> None:
@@ -413,6 +422,7 @@ def test_g14_a_backlog_behind_a_limit_is_not_read_by_others(
     ("statement", "parameters"),
     [("lock_limits", _CLAIM_LIMITED), ("claim_with_limits", _CLAIM_LIMITED), ("find_limited", _LOOK)],
 )
+@pytest.mark.in_one_piece
 def test_g14_a_backlog_behind_a_limit_is_read_as_far_as_the_limit_leaves(
     limited: psycopg.Connection[Any], statement: str, parameters: dict[str, Any]
 ) -> None:
