@@ -34,33 +34,31 @@ def _is_partitioned() -> bool:
     return os.environ.get("CNSTRA_TESTS_SCHEMA") == "partitioned"
 
 
+_CANNOT = (
+    ("beneath_the_seal", seals.is_wanted, "CNSTRA_TESTS_CODEC=sealed: it looks beneath the seal"),
+    # The pooler's URL is for the product alone, and the pooler knows one user, who may not tell it of others.
+    (
+        "past_the_pooler",
+        _is_pooled,
+        "CNSTRA_TESTS_POOLER=pgbouncer: it connects by another program, as another user, or by another pooler",
+    ),
+    # What looks for work looks into each partition, so the pages and rows that it reads are others.
+    ("in_one_piece", _is_partitioned, "CNSTRA_TESTS_SCHEMA=partitioned: it counts what is read of tables in one piece"),
+)
+
+
 def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # So it is in the background of a script, and what a test starts would inherit it, and not be interrupted by it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(autouse=True)
-def _sealed(request: pytest.FixtureRequest) -> None:
-    """Much of the suite can be run sealed, without those tests that look beneath the seal."""
-    if seals.is_wanted() and request.node.get_closest_marker("beneath_the_seal"):
-        pytest.skip("CNSTRA_TESTS_CODEC=sealed: it looks beneath the seal")
-
-
-@pytest.fixture(autouse=True)
-def _pooled(request: pytest.FixtureRequest) -> None:
-    """The same, through a pooler: its URL is for the product alone, and it knows one user, who may not tell it of others."""
-    if _is_pooled() and request.node.get_closest_marker("past_the_pooler"):
-        pytest.skip(
-            "CNSTRA_TESTS_POOLER=pgbouncer: it connects by another program, as another user, or by another pooler"
-        )
-
-
-@pytest.fixture(autouse=True)
-def _partitioned(request: pytest.FixtureRequest) -> None:
-    """The same, on partitions: what looks for work looks into each of them, so the pages and rows that it reads are others."""
-    if _is_partitioned() and request.node.get_closest_marker("in_one_piece"):
-        pytest.skip("CNSTRA_TESTS_SCHEMA=partitioned: it counts what is read of tables in one piece")
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Much of the suite can be run in other ways; some tests cannot, and say so by a mark. Before any fixture is made."""
+    for mark, wanted, why in _CANNOT:
+        if wanted() and item.get_closest_marker(mark):
+            pytest.skip(why)
 
 
 @pytest.fixture(scope="session")
