@@ -11,7 +11,8 @@ from support.worlds import PostgresWorld
 def _hot_updates(connection: Any) -> tuple[int, int]:
     """Updates of activations in this transaction, and how many of these touched no index."""
     row = connection.execute(
-        "select n_tup_upd, n_tup_hot_upd from pg_stat_xact_user_tables where relname = 'activation'"
+        "select sum(n_tup_upd)::int, sum(n_tup_hot_upd)::int from pg_stat_xact_user_tables "
+        "where relname = 'activation' or relname like 'activation\\_%'"  # its partitions
     ).fetchone()
     return (row[0], row[1])
 

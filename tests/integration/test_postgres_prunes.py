@@ -67,9 +67,8 @@ def _rows_of(world: PostgresWorld, run_id: UUID) -> dict[str, int]:
     """How many rows of a run there are, in every table that has runs."""
     with world.connect() as connection:
         tables = connection.execute(
-            "select c.table_name from information_schema.columns c join information_schema.tables t "
-            "using (table_schema, table_name) where c.table_schema = 'cnstra' and c.column_name = 'run_id' "
-            "and t.table_type = 'BASE TABLE' order by 1"
+            "select c.relname from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'run_id' "
+            "where c.relnamespace = 'cnstra'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition order by 1"
         ).fetchall()
         return {
             table: connection.execute(
