@@ -23,6 +23,8 @@ from cnstra.stores.postgres.transactions import TransactionRunner
 from support.databases import fresh_database
 from support.plans import numbered, served
 
+pytestmark = pytest.mark.in_one_piece  # a partition has indexes of its own, by names of its own
+
 SERVED = served()
 PEOPLES = {"run_rows"}
 """Statements that are planned anew for what somebody asks."""
