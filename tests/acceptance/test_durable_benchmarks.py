@@ -23,12 +23,14 @@ def place(database_url: str, broker_url: str) -> Place:
     return Place(database_url=database_url, broker_url=broker_url)
 
 
+@pytest.mark.past_the_pooler
 @pytest.mark.parametrize("graph", ["async_chain", "blocking", "awaiting"])
 def test_chains_have_a_figure(place: Place, graph: str) -> None:
     """With sync handlers and async ones, quick ones and slow ones."""
     assert ours.steps_per_second(place, graph, 4) > 0
 
 
+@pytest.mark.past_the_pooler
 def test_chains_have_costs_beside(place: Place) -> None:
     """Commits and bytes of the database's log."""
     costs = ours.Costs()
@@ -38,6 +40,7 @@ def test_chains_have_costs_beside(place: Place) -> None:
     assert costs.wal[0] > 100
 
 
+@pytest.mark.past_the_pooler
 def test_so_have_scatters_contexts_and_submits(place: Place) -> None:
     """Each is looked up at its end."""
     assert ours.fans_per_second(place, 2) > 0

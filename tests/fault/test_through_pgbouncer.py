@@ -221,6 +221,34 @@ def test_migrations_and_queries_go_through_it(empty_database_url: str, pgbouncer
     assert query(url, "show search_path").rows == [('"$user", public',)]
 
 
+@pytest.mark.parametrize(
+    "ends",
+    ["commit", " COMMIT and chain", "select 1;end", "/* ; */ rollback", "-- so\nabort", "prepare transaction 'x'"],
+)
+def test_a_query_that_ends_its_transaction_is_refused(database_url: str, pgbouncer: PgBouncer, ends: str) -> None:
+    """What came after it would write: the session, which would refuse that, is the pooler's, and is anybody's next."""
+    url = pgbouncer.url(database_url)
+
+    with pytest.raises(QueryError, match=r"ends its transaction.*`cnstra sql` only reads"):
+        query(url, f"{ends}; delete from cnstra.migration")
+
+    assert query(url, "select count(*) > 0 from cnstra.migration").rows == [(True,)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select case when true then 'x; commit' end",
+        'select 1; select $a$; commit$a$ as "; end"',
+        "select 1 -- ; rollback",
+        "select 1; -- commit\nselect 2",
+    ],
+)
+def test_a_query_that_speaks_of_ending_one_is_not(database_url: str, pgbouncer: PgBouncer, text: str) -> None:
+    """Texts, names and comments end nothing."""
+    assert len(query(pgbouncer.url(database_url), text).rows) == 1
+
+
 def test_the_doctor_says_what_is_in_between(database_url: str, broker_url: str, pgbouncer: PgBouncer) -> None:
     """A pooler that is told of, one that is not and lets clients in all the same, and none."""
 
