@@ -12,6 +12,8 @@ from benchmarks.suites import durable
 from benchmarks.suites.durable import bare, graphs, ours
 from benchmarks.suites.durable.servers import Place, fresh, workers
 
+pytestmark = pytest.mark.past_the_pooler
+
 SPOILED: dict[str, Callable[[Place], float]] = {
     "chains that come to another number": lambda place: ours.steps_per_second(place, "chain", 3, result=4),
     "scatters that come to another sum": lambda place: ours.steps_per_second(place, "fan", 2, result=44),
@@ -23,14 +25,12 @@ def place(database_url: str, broker_url: str) -> Place:
     return Place(database_url=database_url, broker_url=broker_url)
 
 
-@pytest.mark.past_the_pooler
 @pytest.mark.parametrize("graph", ["async_chain", "blocking", "awaiting"])
 def test_chains_have_a_figure(place: Place, graph: str) -> None:
     """With sync handlers and async ones, quick ones and slow ones."""
     assert ours.steps_per_second(place, graph, 4) > 0
 
 
-@pytest.mark.past_the_pooler
 def test_chains_have_costs_beside(place: Place) -> None:
     """Commits and bytes of the database's log."""
     costs = ours.Costs()
@@ -40,7 +40,6 @@ def test_chains_have_costs_beside(place: Place) -> None:
     assert costs.wal[0] > 100
 
 
-@pytest.mark.past_the_pooler
 def test_so_have_scatters_contexts_and_submits(place: Place) -> None:
     """Each is looked up at its end."""
     assert ours.fans_per_second(place, 2) > 0
