@@ -24,13 +24,10 @@ MOST_AHEAD = 400
 _MOMENT = 0.02
 """Seconds in which the threads should work off what waits for them."""
 
-_MOMENT_OF_MEMBERS = 0.05
-"""The same for members that stay: others could have them only after a commit, a doorbell and a claim."""
-
 _WEIGHT = 0.05
 """Of a call's time in the average of all: it takes some dozens to be believed."""
 
-MOST_STAYING = 4_000
+MOST_STAYING = 2_000
 """Claims beyond which nothing but a single successor stays, however quick the handlers are."""
 
 MOST_SETTLING = 2_000
@@ -122,11 +119,12 @@ class Holdings:
     def _ahead(self) -> int:
         if self._stalled:
             return 0
-        return max(self._threads, min(MOST_AHEAD, self._calls_in(_MOMENT)))
+        return max(self._threads, min(MOST_AHEAD, self._in_a_moment))
 
-    def _calls_in(self, seconds: float) -> int:
-        """How many calls the threads work off in a time."""
-        return int(self._threads * seconds / max(self._usual, 1e-6))
+    @property
+    def _in_a_moment(self) -> int:
+        """So many calls the threads work off in a moment."""
+        return int(self._threads * _MOMENT / max(self._usual, 1e-6))
 
     def promise(self, work: Work, wanted: int, *, is_async: bool) -> int:
         """Room, beyond what is claimed, for calls that are to stay here once ``work`` is settled: as many of those wanted as
@@ -136,8 +134,7 @@ class Holdings:
             held = self._held.get(key_of(work.run_id, work.fence))
             if held is None or self._stalled:
                 return 0
-            quick = min(MOST_STAYING, self._calls_in(_MOMENT_OF_MEMBERS))
-            most = self._coroutines if is_async else max(self._threads, quick)
+            most = self._coroutines if is_async else max(self._threads, min(MOST_STAYING, self._in_a_moment))
             given = max(min(wanted, most - self._taken[is_async] - self._promised[is_async]), 0)
             promised = held.promised = held.promised or {}
             promised[is_async] = promised.get(is_async, 0) + given
