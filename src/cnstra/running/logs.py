@@ -77,7 +77,10 @@ def formatter(urls: Iterable[str], *, form: Form) -> logging.Formatter:
 
 class _Formatter(ProcessorFormatter):
     def format(self, record: logging.LogRecord) -> str:
-        _named(record)  # also of a logger that is none of ours; the arguments, which tell, are not handed on
+        # What is not handed on: the arguments, which tell of whom a line is, and an exception that came as text alone.
+        _named(record)
+        if record.exc_text and not record.exc_info:
+            vars(record)[_TOLD] = record.exc_text
         return super().format(record)
 
 
@@ -85,16 +88,16 @@ def _as_text(_logger: Any, _method: str, said: Said) -> str:
     """A line for people; names that structlog was given with values stand behind the message."""
     record: logging.LogRecord = said.pop("_record")
     said.pop("_from_structlog")
-    exception = said.pop("exception", None) or record.exc_text
+    behind = _behind(record, said)
     text = f"{_time(record).replace('T', ' ')} {record.levelname} {record.name}: {said.pop('event')}"
     text += "".join(f" {name}={value!r}" for name, value in said.items())
-    return f"{text}\n{exception}" if exception else text
+    return "\n".join([text, *behind.values()])
 
 
 def _as_object(logger: Any, method: str, said: Said) -> str | bytes:
     """One JSON object: what all lines have, what this one is about, and what else it was given."""
     record: logging.LogRecord = said.pop("_record")
-    exception = said.pop("exception", None) or record.exc_text
+    behind = _behind(record, said)
     line = {
         "time": _time(record),
         "level": record.levelname,
@@ -102,7 +105,7 @@ def _as_object(logger: Any, method: str, said: Said) -> str | bytes:
         "message": said.pop("event"),
         "pid": record.process,
         **{name: vars(record)[name] for name in _ABOUT if name in vars(record)},
-        **({"exception": exception} if exception else {}),
+        **behind,
     }
     if not said.pop("_from_structlog"):
         said = {name: value for name, value in vars(record).items() if name not in _USUAL and _is_field(value)}
@@ -110,6 +113,15 @@ def _as_object(logger: Any, method: str, said: Said) -> str | bytes:
 
 
 _JSON = JSONRenderer(ensure_ascii=False)
+
+
+def _behind(record: logging.LogRecord, said: Said) -> dict[str, str]:
+    """What has lines of its own: an exception, and a stack that was asked for, by either kind of logger."""
+    found = {
+        "exception": said.pop("exception", None) or vars(record).get(_TOLD),
+        "stack": said.pop("stack_info", None) or said.pop("stack", None),
+    }
+    return {name: text for name, text in found.items() if text}
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -153,7 +165,8 @@ def _as_told(exc_info: Any) -> str:
 
 
 _ABOUT = ("run_id", "activation_id", "neuron", "attempt", "try_number", SEVERAL)
-_USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", ABOUT}
+_TOLD = "cnstra_exception_told"
+_USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", ABOUT, _TOLD}
 
 
 def _about(record: logging.LogRecord) -> dict[str, Any]:

@@ -132,16 +132,6 @@ select w.worker, w.host, w.pid, array[w.graph] as graphs, w.queues, w.started_at
 from cnstra.worker w
 where w.lost_at is null;
 
-create or replace view cnstra.queue_depth as
-select a.queue,
-       count(*) filter (where a.status = 'ready') as ready,
-       count(*) filter (where a.status = 'running') as running,
-       count(*) filter (where a.status = 'scheduled') as scheduled,
-       clock_timestamp() - min(a.available_at) filter (where a.status = 'ready') as oldest_ready_age
-from cnstra.activation a
-where a.status in ('ready', 'running', 'scheduled')
-group by a.queue;
-
 create or replace view cnstra.graph_queue_depth as
 select a.graph, a.queue,
        count(*) filter (where a.status = 'ready') as ready,
@@ -151,6 +141,12 @@ select a.graph, a.queue,
 from cnstra.activation a
 where a.status in ('ready', 'running', 'scheduled')
 group by a.graph, a.queue;
+
+create or replace view cnstra.queue_depth as
+select d.queue, sum(d.ready)::bigint as ready, sum(d.running)::bigint as running, sum(d.scheduled)::bigint as scheduled,
+       max(d.oldest_ready_age) as oldest_ready_age
+from cnstra.graph_queue_depth d
+group by d.queue;
 
 create or replace view cnstra.expectations as
 select e.run_id, e.expectation_id, e.graph, e.collateral, e.key, e.expires_at, a.parent_activation_id as activation_id, p.neuron,

@@ -40,7 +40,24 @@ def test_a_password_in_a_message_or_a_traceback_is_covered(url: str) -> None:
     text = lines.format(record)
 
     assert "lost" in text
+    assert "\nTraceback: ***" in text
     assert all(password not in text for password in URLS[url])
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_an_exception_that_came_as_text_and_a_stack_have_lines_of_their_own(form: Form) -> None:
+    """As of a record that was sent from another process."""
+    record = logging.LogRecord("app", logging.ERROR, "x.py", 1, "lost", (), None, sinfo="Stack: here")
+    record.exc_text = "Traceback: there"
+
+    text = formatter([], form=form).format(record)
+
+    if form == "json":
+        said = json.loads(text)
+        assert (said["message"], said["exception"], said["stack"]) == ("lost", "Traceback: there", "Stack: here")
+        assert said.keys() == {"time", "level", "logger", "message", "pid", "exception", "stack"}
+    else:
+        assert text.endswith(" ERROR app: lost\nTraceback: there\nStack: here")
 
 
 def test_a_url_without_a_password_is_shown() -> None:
