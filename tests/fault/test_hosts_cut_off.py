@@ -139,7 +139,7 @@ def test_g1_a_worker_that_is_cut_off_from_the_broker_works_by_sweeps(outpost: Ou
 def test_a_worker_that_is_cut_off_can_be_stopped(outpost: Outpost, cut: str) -> None:
     """It cannot end its lease, nor say anything to anybody; and it does not wait for that longer than it was told to drain."""
     far = outpost.host()
-    worker = outpost.start(far, "letters", "--drain", "1")
+    worker = outpost.start(far, "letters", "--drain", "10" if cut == "broker" else "1")
     far.cut_off_from(*_places(outpost, cut))
 
     worker.send(signal.SIGTERM)
@@ -153,7 +153,7 @@ def test_a_worker_that_was_cut_off_from_the_broker_from_the_beginning_can_be_sto
     """It is in the middle of reaching for it, again and again."""
     far = outpost.host()
     far.cut_off_from(outpost.broker)
-    worker = outpost.start(far, "letters", "--drain", "3")
+    worker = outpost.start(far, "letters", "--drain", "10")
     worker.logged("only sweeps find the work of this queue")
 
     worker.send(signal.SIGTERM)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -25,6 +26,11 @@ _log = logging.getLogger("cnstra.listener")
 
 _LOOK_UP_AFTER = 100
 """Milliseconds after which an idle Dramatiq thread looks whether it shall stop. It asks no server."""
+
+
+_FAREWELL = 500
+"""Milliseconds that the threads which wait for the broker have to come back when all shall stop. With a broker that answers
+they do at once. One that has fallen silent holds them for seconds, in which a worker would go on claiming: it closes after."""
 
 
 class DramatiqListener:
@@ -87,13 +93,15 @@ class DramatiqListener:
     def stop(self, timeout: float = 10.0) -> None:
         """Take no more doorbells, let running answers end, put back what was not begun. Idempotent.
 
-        An answer that does not end within ``timeout`` seconds goes on in its daemon thread.
+        An answer that does not end within ``timeout`` seconds goes on in its daemon thread; so does an attempt to reach a
+        broker that is silent, which is not waited for.
         """
         worker, self._worker = self._worker, None
         if worker is None:
             return
         stop_taking(worker)
-        worker.stop(timeout=int(timeout * 1000))
+        end_answering(worker, timeout)
+        worker.stop(timeout=_FAREWELL)
         self._broker.close()
 
     def _answer(self, *, queue: str, activations: Hints) -> None:
@@ -111,6 +119,15 @@ def stop_taking(worker: Worker) -> None:
         consumer.stop()
     if isinstance(worker.broker, Doorbells):
         worker.broker.hush()
+
+
+def end_answering(worker: Worker, timeout: float) -> None:
+    """Let the answers that a dramatiq worker has begun end within so many seconds, and have it begin no more."""
+    until = time.monotonic() + timeout
+    for thread in worker.workers:
+        thread.stop()
+    for thread in worker.workers:
+        thread.join(max(until - time.monotonic(), 0.0))
 
 
 def declare_ring(broker: Broker, queues: Sequence[str], answer: Callable[..., None]) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cnstra.workers.doorbell import DramatiqBell
+from cnstra.workers.doorbell.quorum_queues import QuorumDoorbells
+from cnstra.workers.doorbell.redis_lists import RedisDoorbells
 from support.ringing import ring_of
 from support.waiting import eventually
 
@@ -125,6 +128,26 @@ def test_stop_does_not_wait_for_a_broker_that_hangs(
         ends(lambda: listener.stop(timeout=1.0))
     finally:
         server.signal(signal.SIGCONT)
+
+
+def test_stop_does_not_wait_for_who_is_reaching_for_a_silent_broker(
+    server: Any, listen: Any, answers: Any, ends: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt lasts for seconds, in which a worker that shall drain would go on claiming."""
+    reaching, silence = threading.Event(), threading.Event()
+
+    def reach() -> None:
+        reaching.set()
+        silence.wait()
+
+    for kind in (QuorumDoorbells, RedisDoorbells):
+        monkeypatch.setattr(kind, "source", lambda *_: SimpleNamespace(take=reach, close=lambda: None))
+    listener = listen(answers)
+    assert reaching.wait(timeout=30)
+
+    ends(lambda: listener.stop(timeout=600))
+
+    silence.set()
 
 
 def test_an_answer_ends_normally_while_the_broker_is_away(
