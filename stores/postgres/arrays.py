@@ -7,7 +7,7 @@ cannot hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,12 @@ _MICROSECONDS = 1_000_000
 def texts_of(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
     """Parameters, with each list as the text of an array."""
     return {name: array_of(value) if type(value) is list else value for name, value in parameters.items()}
+
+
+def texts_by(names: Iterable[str], parameters: Mapping[str, Any]) -> list[Any]:
+    """The same, in the order of these names. Raises ``KeyError`` where one is missing."""
+    values = [parameters[name] for name in names]
+    return [array_of(value) if type(value) is list else value for value in values]
 
 
 def array_of(elements: list[Any]) -> str:

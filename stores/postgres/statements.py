@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 _FILES = ("queries.sql", "limits.sql", "steps.sql", "diagnosis.sql")
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
@@ -100,6 +100,7 @@ _COLUMNS = re.compile(rf"\bunnest\(({_COLUMN}(?:,\s*{_COLUMN})+)\)\s*(\w+) \(([^
 _INCLUDE = re.compile(r"\bINCLUDE\((\w+), (\w+)(?:, (\w+))?\)")
 _RUNS = "cnstra.run r"
 _PARAMETER = re.compile(r"%\((\w+)\)s")
+_MARK = re.compile(r"%%|" + _PARAMETER.pattern)
 
 
 def sql_text(name: str) -> str:
@@ -132,6 +133,24 @@ def _in_step(columns: re.Match[str]) -> str:
 def _included(found: Mapping[str, str], name: str, prefix: str, runs: str | None) -> str:
     text = _PARAMETER.sub(rf"%({prefix}_\1)s", found[name])
     return text if runs is None else text.replace(_RUNS, f"{runs} r")
+
+
+class Numbered(NamedTuple):
+    """A statement as Postgres reads it, and the names of its parameters in the order of their numbers."""
+
+    text: bytes
+    names: tuple[str, ...]
+
+
+@cache
+def numbered(text: str) -> Numbered:
+    """A statement with numbers in the place of names. psycopg does the same, each time anew where a text has 4 KB or more."""
+    numbers: dict[str, int] = {}
+
+    def number(mark: re.Match[str]) -> str:
+        return "%" if mark[1] is None else f"${numbers.setdefault(mark[1], len(numbers) + 1)}"
+
+    return Numbered(_MARK.sub(number, text).encode(), tuple(numbers))
 
 
 def included(prefix: str, parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,8 @@ from psycopg_pool import PoolTimeout
 
 from cnstra.orchestrator.errors import AccessRefused, CnstraError, DataRefused, SchemaError, StoreUnavailable
 from cnstra.stores.postgres.addresses import DECLARE
-from cnstra.stores.postgres.arrays import texts_of
+from cnstra.stores.postgres.arrays import texts_by, texts_of
+from cnstra.stores.postgres.statements import numbered
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -162,6 +163,15 @@ def _row_factory(ask: Ask) -> Any:
     return dict_row if ask.as_dicts else tuple_row
 
 
+def _arguments(statement: str, ask: Ask) -> tuple[Any, Any]:
+    """What a cursor is given for an ask: the text, and the parameters; for one that puts them into the text by name, else in
+    the order of their numbers."""
+    if ask.as_dicts:
+        return statement, texts_of(ask.parameters)
+    text, names = numbered(statement)
+    return text, texts_by(names, ask.parameters)
+
+
 def _prepared(ask: Ask) -> bool | None:
     """What a cursor is told of preparing. One that puts parameters into the text prepares nothing, and is not to be told."""
     return None if ask.as_dicts else True
@@ -236,14 +246,15 @@ class TransactionRunner:
                 ask = steps.send(cast("Rows", rows))
             except StopIteration as stop:
                 return cast("T", stop.value)
-            kind = psycopg.ClientCursor if ask.as_dicts else psycopg.Cursor
+            text, parameters = _arguments(self._statements[ask.statement], ask)
+            kind = psycopg.ClientCursor if ask.as_dicts else psycopg.RawCursor
             with kind(connection, row_factory=_row_factory(ask)) as cursor:
                 if self._settings is not None and operation.at_once:
                     with connection.pipeline():
                         connection.execute(self._statements["take_along"], self._settings)
-                        cursor.execute(self._statements[ask.statement], texts_of(ask.parameters))
+                        cursor.execute(text, parameters)
                 else:
-                    cursor.execute(self._statements[ask.statement], texts_of(ask.parameters), prepare=_prepared(ask))
+                    cursor.execute(text, parameters, prepare=_prepared(ask))
                 rows = cursor.fetchall() if _has_rows(cursor) else []
 
 
@@ -309,14 +320,13 @@ class AsyncTransactionRunner:
                 ask = steps.send(cast("Rows", rows))
             except StopIteration as stop:
                 return cast("T", stop.value)
-            kind = psycopg.AsyncClientCursor if ask.as_dicts else psycopg.AsyncCursor
+            text, parameters = _arguments(self._statements[ask.statement], ask)
+            kind = psycopg.AsyncClientCursor if ask.as_dicts else psycopg.AsyncRawCursor
             async with kind(connection, row_factory=_row_factory(ask)) as cursor:
                 if self._settings is not None and operation.at_once:
                     async with connection.pipeline():
                         await connection.execute(self._statements["take_along"], self._settings)
-                        await cursor.execute(self._statements[ask.statement], texts_of(ask.parameters))
+                        await cursor.execute(text, parameters)
                 else:
-                    await cursor.execute(
-                        self._statements[ask.statement], texts_of(ask.parameters), prepare=_prepared(ask)
-                    )
+                    await cursor.execute(text, parameters, prepare=_prepared(ask))
                 rows = await cursor.fetchall() if _has_rows(cursor) else []
