@@ -8,9 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from support.commands import Servers, cnstra, environment_of
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+pytestmark = pytest.mark.past_the_pooler
 
 
 def run_example(folder: Path, both: Servers, orders: int) -> subprocess.CompletedProcess[str]:
