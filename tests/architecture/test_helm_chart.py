@@ -32,7 +32,7 @@ SCHEMAS = "no kubernetes-validate here (pip install -e '.[charts]'): manifests g
 
 
 def test_the_chart_has_the_version_of_the_package() -> None:
-    """Its pods have the image of that tag where no other is named."""
+    """Its labels say so."""
     project = tomllib.loads((CHART.parents[2] / "pyproject.toml").read_text())["project"]
 
     assert {ABOUT["version"], ABOUT["appVersion"]} == {project["version"]}
@@ -112,6 +112,9 @@ def test_no_pod_may_more_than_it_needs(example: str) -> None:
         [container] = pod["containers"]
         assert pod["automountServiceAccountToken"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
+        assert (
+            pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+        )  # who may read keys that are mounted
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
@@ -151,21 +154,73 @@ def test_workers_are_probed_where_they_answer(example: str) -> None:
 
 
 def test_the_schema_is_migrated_before_anything_of_a_release_changes() -> None:
-    """As a hook, with a copy of the Secret that is there before it and leaves with it, since hooks precede all the rest."""
-    job = only(rendered("plain"), "Job")
-    copy = only(rendered("plain"), "Secret", "demo-cnstra-migrate")
-    lasting = only(rendered("plain"), "Secret", "demo-cnstra")
+    """As a hook, with a Secret and a way through the network that are there before it and leave with it, since hooks precede all
+    the rest: also in a namespace in which nothing may speak to anybody, and where an upgrade moves the database.
+    """
+    manifests = render({**PLAIN, "networkPolicy": {"enabled": True}})
+    job = only(manifests, "Job")
+    before = [only(manifests, kind, "demo-cnstra-migrate") for kind in ("Secret", "NetworkPolicy")]
+    lasting = [only(manifests, kind, "demo-cnstra") for kind in ("Secret", "NetworkPolicy")]
 
-    for hook in (job, copy):
+    for hook in (job, *before):
         annotations = hook["metadata"]["annotations"]
         assert annotations["helm.sh/hook"] == "pre-install,pre-upgrade"
         assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
-    assert int(copy["metadata"]["annotations"]["helm.sh/hook-weight"]) < int(
-        job["metadata"]["annotations"]["helm.sh/hook-weight"]
-    )
-    assert "annotations" not in lasting["metadata"]
+    for hook in before:
+        assert int(hook["metadata"]["annotations"]["helm.sh/hook-weight"]) < int(
+            job["metadata"]["annotations"]["helm.sh/hook-weight"]
+        )
+    assert all("annotations" not in one["metadata"] for one in lasting)
     assert secrets_of(job["spec"]["template"]["spec"]) == {("CNSTRA_DATABASE_URL", "demo-cnstra-migrate")}
     assert "serviceAccountName" not in job["spec"]["template"]["spec"]
+
+
+def test_the_migration_alone_has_the_owners_url() -> None:
+    """Where workers have fewer rights: from another key of the user's Secret, or in the hook's own Secret and no other."""
+    given = pods(rendered("everything"))
+    own = render({**PLAIN, "connections": {**URLS, "ownerUrl": "postgresql://owner:0wner@db/cnstra"}})
+
+    [url] = [
+        one for one in given["demo-cnstra-migrate"]["containers"][0]["env"] if one["name"] == "CNSTRA_DATABASE_URL"
+    ]
+    assert url["valueFrom"]["secretKeyRef"] == {"name": "shop-servers", "key": "owner"}
+    assert "owner" not in json.dumps([given["demo-cnstra-bank"], given["demo-cnstra-shop"]])
+    assert [one["metadata"]["name"] for one in own if "0wner" in json.dumps(one)] == ["demo-cnstra-migrate"]
+    assert only(own, "Secret", "demo-cnstra-migrate")["stringData"] == {
+        "CNSTRA_DATABASE_URL": "postgresql://owner:0wner@db/cnstra"
+    }
+    assert only(rendered("plain"), "Secret", "demo-cnstra-migrate")["stringData"] == {
+        "CNSTRA_DATABASE_URL": URLS["databaseUrl"]
+    }
+
+
+def test_the_migration_finds_a_node_and_what_its_url_names() -> None:
+    """As workers do, by values of its own; and it asks for something, which a namespace with a quota insists on."""
+    job = only(rendered("everything"), "Job")["spec"]["template"]
+    values = EXAMPLES["everything"]["migrate"]
+
+    assert job["metadata"]["annotations"] == values["podAnnotations"]
+    for name in ("nodeSelector", "tolerations", "affinity"):
+        assert job["spec"][name] == values[name]
+    assert values["volumes"][0] in job["spec"]["volumes"]
+    assert values["volumeMounts"][0] in job["spec"]["containers"][0]["volumeMounts"]
+    assert job["spec"]["containers"][0]["args"] == ["migrate", "--roles=shop"]
+    assert set(only(rendered("plain"), "Job")["spec"]["template"]["spec"]["containers"][0]["resources"]) == {"requests"}
+
+
+def test_an_image_has_a_tag_or_a_digest_of_the_users() -> None:
+    """Never one of the chart's version: the image is not ours, and an upgrade of the chart would change it."""
+    digest = f"sha256:{'0123456789abcdef' * 4}"
+    images = [
+        only(render({**PLAIN, "image": {"repository": "r.example:5000/shop", **one}}), "Deployment")
+        for one in ({"tag": "17"}, {"digest": digest}, {"tag": "17", "digest": digest})
+    ]
+
+    assert [one["spec"]["template"]["spec"]["containers"][0]["image"] for one in images] == [
+        "r.example:5000/shop:17",
+        f"r.example:5000/shop@{digest}",
+        f"r.example:5000/shop:17@{digest}",
+    ]
 
 
 def secrets_of(pod: dict[str, Any]) -> set[tuple[str, str]]:

@@ -50,10 +50,17 @@ def test_the_autoscaler_says_nothing_that_keda_does_not_know() -> None:
 
     assert scaled["apiVersion"] == "keda.sh/v1alpha1"
     assert set(scaled["spec"]) == {
-        *("scaleTargetRef", "minReplicaCount", "maxReplicaCount", "pollingInterval", "cooldownPeriod", "triggers")
+        *("scaleTargetRef", "minReplicaCount", "maxReplicaCount", "pollingInterval", "advanced", "triggers")
+    }
+    assert scaled["spec"]["advanced"] == {
+        "horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 300}}}
     }
     assert set(scaled["spec"]["scaleTargetRef"]) == {"name", "envSourceContainerName"}
+    assert set(trigger) == {"type", "metricType", "useCachedMetrics", "metadata"}
     assert (trigger["type"], trigger["metricType"]) == ("postgresql", "AverageValue")
+    assert (
+        trigger["useCachedMetrics"] is True
+    )  # else Postgres is asked whenever somebody looks, whatever pollingInterval says
     assert set(trigger["metadata"]) == {"connectionFromEnv", "query", "targetQueryValue"}
     assert trigger["metadata"]["targetQueryValue"] == "8"  # all of these are strings to KEDA
 
@@ -99,15 +106,57 @@ def test_disruptions_take_one_pod_of_an_entry_at_a_time() -> None:
             only(rendered("everything"), kind, f"demo-cnstra-{name}") for kind in ("Deployment", "PodDisruptionBudget")
         )
         assert budget["spec"]["maxUnavailable"] == 1
+        assert (
+            budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+        )  # Postgres is away: no machine could be drained
         assert budget["spec"]["selector"] == deployment["spec"]["selector"]
         labels = deployment["spec"]["template"]["metadata"]["labels"]
         assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
         assert labels["app.kubernetes.io/component"] == name
 
 
+def test_pods_of_an_entry_are_spread() -> None:
+    """Over nodes, unless something else is asked for; a constraint without a selector would be about no pod at all."""
+    bank, shop = (
+        only(rendered("everything"), "Deployment", f"demo-cnstra-{name}")["spec"] for name in ("bank", "shop")
+    )
+    own = {
+        "maxSkew": 2,
+        "topologyKey": "rack",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"a": "b"}},
+    }
+    given = render({**PLAIN, "workers": {"shop": {"app": "shop:cns", "topologySpreadConstraints": [own]}}})
+
+    for spec, key in ((bank, "topology.kubernetes.io/zone"), (shop, "kubernetes.io/hostname")):
+        [constraint] = spec["template"]["spec"]["topologySpreadConstraints"]
+        assert (constraint["topologyKey"], constraint["whenUnsatisfiable"]) == (key, "ScheduleAnyway")
+        assert constraint["labelSelector"] == spec["selector"]
+    assert only(given, "Deployment")["spec"]["template"]["spec"]["topologySpreadConstraints"] == [own]
+
+
+def test_an_entry_may_take_back_what_the_defaults_say() -> None:
+    """Zero, false and nothing are values: none is left where others scale, none while a dump is restored."""
+    entry = {
+        "app": "shop:cns",
+        "replicas": 0,
+        "drain": 0,
+        "topologySpreadConstraints": [],
+        "autoscaling": {"enabled": False},
+    }
+    manifests = render({**PLAIN, "defaults": {"autoscaling": {"enabled": True}}, "workers": {"shop": entry}})
+    shop = only(manifests, "Deployment")["spec"]
+
+    assert shop["replicas"] == 0
+    assert shop["template"]["spec"]["terminationGracePeriodSeconds"] == 5
+    assert "topologySpreadConstraints" not in shop["template"]["spec"]
+    assert [one for one in manifests if one["kind"] == "ScaledObject"] == []
+
+
 def test_the_network_is_shut_but_for_probes_and_servers() -> None:
     """For all pods of the release, the migration's among them; off, unless it is asked for."""
-    policy = only(rendered("everything"), "NetworkPolicy")["spec"]
+    policy = only(rendered("everything"), "NetworkPolicy", "demo-cnstra")["spec"]
+    hook = only(rendered("everything"), "NetworkPolicy", "demo-cnstra-migrate")["spec"]
 
     assert [one for one in rendered("plain") if one["kind"] == "NetworkPolicy"] == []
     assert policy["policyTypes"] == ["Ingress", "Egress"]
@@ -116,10 +165,13 @@ def test_the_network_is_shut_but_for_probes_and_servers() -> None:
     ]
     assert [[port["port"] for port in rule["ports"]] for rule in policy["egress"]] == [[53, 53], [5433], [6379], [443]]
     assert policy["egress"][1]["to"] == [{"ipBlock": {"cidr": "10.0.0.0/24"}}]
+    assert (hook["policyTypes"], hook.get("ingress")) == (["Ingress", "Egress"], None)
+    assert hook["egress"] == [rule for rule in policy["egress"] if rule["ports"][0]["port"] != 6379]
     for one in rendered("everything"):
         if one["kind"] in ("Deployment", "Job"):
             labels = one["spec"]["template"]["metadata"]["labels"]
             assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+            assert (hook["podSelector"]["matchLabels"].items() <= labels.items()) is (one["kind"] == "Job")
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -132,6 +184,42 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no connection": ({"connections": {}}, "give existingSecret, or databaseUrl and brokerUrl"),
     "half a connection": ({"connections": {"databaseUrl": URLS["databaseUrl"]}}, "databaseUrl and brokerUrl"),
     "both kinds of connection": ({"connections": {"existingSecret": "mine", **URLS}}, "and not both"),
+    "no image": ({"image": {"tag": "17"}}, "repository"),
+    "an image of no version": ({"image": {"repository": "registry.example/shop"}}, "give tag, or digest"),
+    "a digest that is none": ({"image": {"repository": "registry.example/shop", "digest": "latest"}}, "digest"),
+    "a name that Kubernetes would refuse half way": ({"fullnameOverride": "Shop_1"}, "fullnameOverride"),
+    "an entry whose pods would be the migration's": (
+        {"workers": {"migrate": {"app": "shop:cns"}}},
+        "workers.migrate: the pods of the migration have that name",
+    ),
+    "a drain that the pod would not know of": (
+        {"workers": {"shop": {"app": "shop:cns", "extraArgs": ["--drain=100"]}}},
+        "workers.shop.extraArgs: --drain=100 has a value of its own",
+    ),
+    "probes that would ask elsewhere": (
+        {"env": [{"name": "CNSTRA_HEALTH", "value": "1234"}]},
+        "env: CNSTRA_HEALTH is said by connections and health",
+    ),
+    "a budget that is none": ({"podDisruptionBudget": {"maxUnavailable": "half"}}, "maxUnavailable"),
+    "an owner's key in no Secret": (
+        {"connections": {**URLS, "ownerUrlKey": "owner"}},
+        "ownerUrlKey is one of existingSecret",
+    ),
+    "an owner's URL beside a Secret": (
+        {"connections": {"existingSecret": "mine", "ownerUrl": URLS["databaseUrl"]}},
+        "ownerUrl goes with databaseUrl",
+    ),
+    "a pooler that KEDA does not know": (
+        {
+            "connections": {**URLS, "databaseUrl": f"{URLS['databaseUrl']}?pooler=transaction"},
+            "workers": {"shop": {"app": "shop:cns", "autoscaling": {"enabled": True}}},
+        },
+        "KEDA cannot use a databaseUrl with pooler=",
+    ),
+    "a wait that Kubernetes would refuse": (
+        {"workers": {"shop": {"app": "shop:cns", "autoscaling": {"enabled": True, "scaleDownAfter": 7200}}}},
+        "scaleDownAfter",
+    ),
     "no replicas for timers": (
         {"workers": {"shop": {"app": "shop:cns", "autoscaling": {"enabled": True, "minReplicas": 0}}}},
         "minReplicas",

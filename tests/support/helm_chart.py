@@ -19,7 +19,11 @@ ABOUT: dict[str, Any] = yaml.safe_load((CHART / "Chart.yaml").read_text())
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 URLS = {"databaseUrl": "postgresql://cnstra:s3cret@db/cnstra", "brokerUrl": "redis://:s3cret@broker/0"}
-PLAIN: dict[str, Any] = {"connections": URLS, "workers": {"shop": {"app": "shop:cns"}}}
+PLAIN: dict[str, Any] = {
+    "image": {"repository": "registry.example/shop", "tag": "17"},
+    "connections": URLS,
+    "workers": {"shop": {"app": "shop:cns"}},
+}
 EVERYTHING: dict[str, Any] = yaml.safe_load((CHART / "ci" / "everything-values.yaml").read_text())
 EXAMPLES = {"plain": PLAIN, "everything": EVERYTHING}
 
