@@ -98,6 +98,55 @@ def test_workers_begin_after_the_schema_and_the_broker() -> None:
         assert COMPOSE["services"][needed]["healthcheck"]["test"][0] == "CMD"
 
 
+def test_postgres_is_healthy_where_others_reach_it() -> None:
+    """By TCP. The server that fills a new database listens on a socket file alone, and stops before the one that stays begins."""
+    check = COMPOSE["services"]["postgres"]["healthcheck"]["test"]
+
+    assert check[check.index("--host") + 1] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_no_log_grows_for_ever(name: str) -> None:
+    """Unless it is told, the container engine keeps all that a container ever said."""
+    log = COMPOSE["services"][name]["logging"]
+
+    assert log == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "5"}}
+
+
+def test_the_broker_keeps_what_it_has_and_throws_nothing_away() -> None:
+    """A file that is appended to, and an error where memory is short: an evicted queue is a second of latency for all that was in
+    it."""
+    command = COMPOSE["services"]["valkey"]["command"]
+
+    assert command[command.index("--appendonly") + 1] == "yes"
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+    assert COMPOSE["services"]["valkey"]["volumes"] == ["valkey:/data"]
+
+
+def test_workers_can_be_scaled_and_come_back() -> None:
+    """None has a name or a port of its own; each is started again, and so are the servers."""
+    assert not OURS["worker"].keys() & {"container_name", "ports", "hostname"}
+    for name in ("worker", "postgres", "valkey"):
+        assert COMPOSE["services"][name]["restart"] == "unless-stopped"
+    assert OURS["migrate"]["restart"] == "on-failure"  # and not when it has succeeded
+
+
+def test_the_folder_of_the_graph_has_to_be_said_and_to_be_there() -> None:
+    """One that is left out, or spelt wrong, would be an empty one that was made for the occasion."""
+    [folder] = OURS["worker"]["volumes"]
+
+    assert (folder["type"], folder["target"], folder["read_only"]) == ("bind", "/app", True)
+    assert folder["source"].startswith("${APP_FOLDER:?")
+    assert folder["bind"] == {"create_host_path": False}
+
+
+def test_containers_of_ours_may_no_more_than_they_need() -> None:
+    """A file system that can only be read, and no capabilities."""
+    for service in OURS.values():
+        assert (service["read_only"], service["tmpfs"], service["cap_drop"]) == (True, ["/tmp"], ["ALL"])
+        assert service["security_opt"] == ["no-new-privileges:true"]
+
+
 def test_workers_are_probed_where_they_answer() -> None:
     """The check asks whether they live, at the address that both find in the environment."""
     assert OURS["worker"]["healthcheck"]["test"] == ["CMD", "cnstra", "health", "live"]
