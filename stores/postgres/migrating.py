@@ -16,7 +16,7 @@ from importlib import resources
 import psycopg
 from psycopg.rows import TupleRow
 
-from cnstra.orchestrator.errors import SchemaError
+from cnstra.orchestrator.errors import ConfigurationError, SchemaError
 from cnstra.stores.postgres.addresses import address_of
 from cnstra.stores.postgres.granting import grant
 from cnstra.stores.postgres.pools import STALLING, connecting
@@ -44,12 +44,13 @@ def migrate(database_url: str, *, roles: str | None = None) -> list[str]:
     """Bring the database's schema to this release's; the names of the migrations that it took. ``roles`` is what the names of
     group roles begin with that are to be made, if they are not there, and given their rights.
 
-    Raises ``SchemaError`` when the database was made by a newer release, or somebody uses the tables for a minute without a
-    pause, and the database's own errors.
+    Raises ``ConfigurationError`` for a database that is not of UTF8, ``SchemaError`` when it was made by a newer release, or
+    somebody uses the tables for a minute without a pause, and the database's own errors.
     """
     address = address_of(database_url)
     until = time.monotonic() + _PATIENCE
     with psycopg.connect(address.url, **connecting(address, STALLING)) as connection:
+        _check_encoding(connection)
         while True:
             try:
                 with connection.transaction():
@@ -58,6 +59,16 @@ def migrate(database_url: str, *, roles: str | None = None) -> list[str]:
                 if time.monotonic() > until:
                     raise SchemaError(_in_use(connection)) from error
             time.sleep(_PAUSE)
+
+
+def _check_encoding(connection: psycopg.Connection[TupleRow]) -> None:
+    """Others know some characters only, or take bytes for characters, and would refuse the one payload that has another."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise ConfigurationError(
+            f"the encoding of the database {connection.info.dbname} is {encoding}, and has to be UTF8; make another one: "
+            "create database … encoding 'UTF8' template template0"
+        )
 
 
 def _migrated(connection: psycopg.Connection[TupleRow], roles: str | None) -> list[str]:

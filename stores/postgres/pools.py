@@ -49,10 +49,14 @@ def connecting(address: Address, *options: str, silence: int = SILENCE) -> dict[
     """How to connect; what the URL itself says goes first. Raises ``ConfigurationError`` for one that is none."""
     given = address.parts()
     defaults: dict[str, Any] = {"application_name": "cnstra", **_network(silence)}
-    return {name: value for name, value in defaults.items() if name not in given} | {
-        "autocommit": True,
-        **address.starting_with(_VANISHING, *options),
-    }
+    return (
+        {name: value for name, value in defaults.items() if name not in given}
+        | {
+            "autocommit": True,
+            "client_encoding": "utf8",  # whatever PGCLIENTENCODING says to other programs: names and JSON are not to depend on it
+            **address.starting_with(_VANISHING, *options),
+        }
+    )
 
 
 def _network(silence: int) -> dict[str, int]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import psycopg
 import pytest
 
-from cnstra.orchestrator.errors import SchemaError
+from cnstra.orchestrator.errors import ConfigurationError, SchemaError
 from cnstra.orchestrator.machine.events import RetryAsked
 from cnstra.orchestrator.store import RunChoice, RunEvent
-from cnstra.stores.postgres import PostgresStore, migrate, migrating
+from cnstra.stores.postgres import PostgresStore, migrate, migrating, reaching
 from cnstra.stores.postgres.statements import statements
 from support.partitions import partition
 from support.plans import numbered
@@ -54,6 +55,40 @@ def test_migrating_twice_changes_nothing(empty_database_url: str) -> None:
     assert taken == [name for _, name in migrating.migrations()]
     assert migrate(empty_database_url) == []
     assert names_of(empty_database_url) == taken
+
+
+@pytest.mark.past_the_pooler
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_is_not_of_utf8_is_refused(empty_database_url: str, encoding: str) -> None:
+    """Before anything is in it: a payload may have any character, and the first that it does not know would be refused. A server
+    that was set up without a locale makes such databases."""
+    name = f"cnstra_{encoding.lower()}"
+    other = urlsplit(empty_database_url)._replace(path=f"/{name}").geturl()
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute(f"drop database if exists {name}".encode())
+        connection.execute(
+            f"create database {name} encoding '{encoding}' template template0 locale_provider libc locale 'C'".encode()
+        )
+        try:
+            with pytest.raises(ConfigurationError, match=f"{name} is {encoding}, and has to be UTF8"):
+                migrate(other)
+            with psycopg.connect(other) as connection_of_other:
+                found = connection_of_other.execute("select count(*) from pg_namespace where nspname::text like 'cns%'")
+                assert found.fetchone() == (0,)
+        finally:
+            connection.execute(f"drop database {name}".encode())
+
+
+def test_the_encoding_of_other_programs_is_not_ours(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``PGCLIENTENCODING`` is in the environment for others: text would be refused for its characters, or come as bytes."""
+    monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
+    migrate(empty_database_url)
+
+    with reaching.connect(empty_database_url) as connection:
+        assert connection.execute("select 'ü 日本'::text, name from cnstra.migration where number = 1").fetchone() == (
+            "ü 日本",
+            migrating.migrations()[0][1],
+        )
 
 
 def test_migrations_at_the_same_time_take_turns(empty_database_url: str) -> None:
