@@ -24,9 +24,19 @@ LEEWAY = 5
 """Seconds by which whoever stops a worker is more patient than ``--drain``."""
 
 
+CNSTRA = "/opt/cnstra/bin/cnstra"
+"""The program that units start."""
+EXPOSED = 20
+"""Tenths of how much a unit may reach at most, by what systemd makes of it: 100 is all, and what has no limits has 92 to 96."""
+
+
+def values_of(unit: str, key: str) -> list[str]:
+    return [str(value) for value in re.findall(rf"^{key}=(.*)$", UNITS[unit], re.MULTILINE)]
+
+
 def value_of(unit: str, key: str) -> str:
-    [value] = re.findall(rf"^{key}=(.*)$", UNITS[unit], re.MULTILINE)
-    return str(value)
+    [value] = values_of(unit, key)
+    return value
 
 
 def commands() -> dict[str, list[str]]:
@@ -38,8 +48,10 @@ def commands() -> dict[str, list[str]]:
             assert (kind, program) == ("CMD", "cnstra")
             found[f"compose: {name}, its check"] = arguments
     for unit in UNITS:
-        program, *arguments = shlex.split(value_of(unit, "ExecStart"))
-        assert program == "/opt/cnstra/bin/cnstra"
+        line = value_of(unit, "ExecStart")
+        script = re.search(rf"{CNSTRA} ([^;]+);", line)
+        program, *arguments = shlex.split(line) if script is None else [CNSTRA, *shlex.split(script[1])]
+        assert program == CNSTRA
         found[unit] = arguments
     return found
 
@@ -153,15 +165,73 @@ def test_workers_are_probed_where_they_answer() -> None:
     assert address_of(OURS["worker"]["environment"]["CNSTRA_HEALTH"]) == ("127.0.0.1", 8080)
 
 
-def test_systemd_understands_the_units(tmp_path: Path) -> None:
-    """Its own verifier says nothing about them; the program that they start stands elsewhere here."""
-    analyze = shutil.which("systemd-analyze")
-    if analyze is None:
+@pytest.fixture
+def analyze() -> str:
+    """systemd's own verifier."""
+    found = shutil.which("systemd-analyze")
+    if found is None:
         pytest.skip("no systemd-analyze on this machine: the units of deploy/systemd go unverified here")
-    for name, text in UNITS.items():
-        (tmp_path / name).write_text(text.replace("/opt/cnstra/bin/cnstra", shutil.which("true") or "/bin/true"))
-    units = [str(tmp_path / name.replace("@.", "@shop.")) for name in UNITS]
+    return found
 
+
+@pytest.fixture
+def units(tmp_path: Path) -> list[str]:
+    """The units as files, of a graph; the program that they start stands elsewhere here."""
+    for name, text in UNITS.items():
+        (tmp_path / name).write_text(text.replace(CNSTRA, shutil.which("true") or "/bin/true"))
+    return [str(tmp_path / name.replace("@.", "@shop.")) for name in UNITS]
+
+
+def test_systemd_understands_the_units(analyze: str, units: list[str]) -> None:
+    """It says nothing about them."""
     done = subprocess.run([analyze, "verify", "--man=no", *units], capture_output=True, text=True)
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_units_may_no_more_than_they_need(analyze: str, units: list[str], tmp_path: Path) -> None:
+    """By systemd's own account of what each of them could reach."""
+    for unit, file in zip(UNITS, units, strict=True):
+        plain = tmp_path / Path(file).name  # this does not find templates
+        plain.write_text(UNITS[unit])
+        line = [analyze, "security", "--offline=true", "--no-pager", f"--threshold={EXPOSED}", str(plain)]
+        done = subprocess.run(line, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+def test_each_start_of_a_worker_brings_the_schema_up_to_date() -> None:
+    """A unit that stayed active after its first success would do nothing after an upgrade, and workers refuse an old schema."""
+    [worker] = [name for name in UNITS if "worker" in name]
+
+    assert "cnstra-migrate.service" in value_of(worker, "Wants").split()
+    assert "cnstra-migrate.service" in value_of(worker, "After").split()
+    assert value_of("cnstra-migrate.service", "Type") == "oneshot"
+    assert values_of("cnstra-migrate.service", "RemainAfterExit") == []
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"), [([0], 0), ([7, 7, 0], 0), ([5], 5), ([7, 1], 1)], ids=["at once", "later", "refused", "failed"]
+)
+def test_the_migration_waits_for_postgres_and_for_nothing_else(tmp_path: Path, codes: list[int], code: int) -> None:
+    """Workers, which begin when it has ended, would else find the old schema, and would not be started again."""
+    program, left = tmp_path / "cnstra", tmp_path / "codes"
+    left.write_text("".join(f"{one}\n" for one in codes))
+    program.write_text(f"#!/bin/sh\ncode=$(head -n 1 {left})\nsed -i 1d {left}\nexit $code\n")
+    program.chmod(0o755)
+    line = value_of("cnstra-migrate.service", "ExecStart").replace("$$", "$").replace(CNSTRA, str(program))
+
+    done = subprocess.run(shlex.split(line.replace("sleep 2", "true")), check=False)
+
+    assert done.returncode == code
+    assert left.read_text() == ""
+
+
+def test_a_worker_outlives_what_its_processes_may_do() -> None:
+    """One that uses up the memory is replaced by its parent, which systemd would else stop; no number of failures is the last."""
+    [worker] = [name for name in UNITS if "worker" in name]
+
+    assert value_of(worker, "OOMPolicy") == "continue"
+    assert value_of(worker, "Restart") == "on-failure"
+    assert value_of(worker, "KillMode") == "mixed"
+    for unit in UNITS:
+        assert value_of(unit, "StartLimitIntervalSec") == "0"
