@@ -7,11 +7,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from cnstra.running.endpoint import address_of
 from tests.architecture.test_distributions_are_complete import PARTS
@@ -89,14 +92,36 @@ def test_whoever_stops_a_worker_is_more_patient_than_its_drain() -> None:
 
 
 def test_the_image_is_built_from_what_a_wheel_needs() -> None:
-    """What the Dockerfile copies is what the wheel's own test builds from; and nothing runs as root in it."""
+    """What the Dockerfile copies is what the wheel's own test builds from, and no more is sent; nothing runs as root in it."""
     lines = (DEPLOY / "docker" / "Dockerfile").read_text().splitlines()
     copied = {
         part for line in lines if line.startswith("COPY ") and "--from" not in line for part in line.split()[1:-1]
     }
 
-    assert copied == set(PARTS)
+    ignored = (DEPLOY.parent / ".dockerignore").read_text().splitlines()
+    assert copied == {*PARTS, "deploy/docker/requirements.txt"}
+    assert {line.removeprefix("!") for line in ignored if line.startswith("!")} == copied
+    assert "*" in ignored
     assert [line for line in lines if line.startswith("USER ")] == ["USER 10001:10001"]
+
+
+def test_an_image_that_is_built_again_is_the_same() -> None:
+    """All that is beside our own code is there in one version, which is one that ``pyproject.toml`` allows. Whether anything is
+    missing is asked when the image is built.
+    """
+    lines = (DEPLOY / "docker" / "requirements.txt").read_text().splitlines()
+    pinned = {canonicalize_name(one.name): one for one in (Requirement(line) for line in lines if line[0] != "#")}
+    wanted = [Requirement(text) for text in metadata.requires("cnstra") or ()]
+
+    for one in pinned.values():
+        assert [version.operator for version in one.specifier] == ["=="], one
+    for needed in wanted:
+        if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("rabbitmq", "sealed")):
+            [version] = pinned[canonicalize_name(needed.name)].specifier
+            assert needed.specifier.contains(version.version), needed
+    dockerfile = (DEPLOY / "docker" / "Dockerfile").read_text()
+    assert len(re.findall("pip install .*--no-deps", dockerfile)) == 2
+    assert "pip check" in dockerfile
 
 
 def test_workers_begin_after_the_schema_and_the_broker() -> None:
