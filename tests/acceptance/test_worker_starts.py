@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import struct
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -15,6 +21,13 @@ from support.apps.sagas import Job, begin
 from support.commands import NOWHERE, Servers, cnstra
 
 PATIENCE = 60.0
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """The path of a socket has 108 bytes at most."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
 
 
 def test_a_worker_prints_ready_and_nothing_else_and_does_the_work(start_worker, client: Orchestrator) -> None:
@@ -40,6 +53,29 @@ def test_a_worker_of_several_processes_prints_ready_once(start_worker, client: O
     assert worker.log.count(" takes work") == 2
     assert worker.ended() == 0
     assert worker.rest_of_output() == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd is of Linux: that it is told goes untested here")
+@pytest.mark.parametrize(("processes", "kind"), [("1", "a path"), ("2", "a path"), ("1", "a name")])
+def test_a_worker_tells_systemd_when_it_takes_work(start_worker, short_folder: Path, processes: str, kind: str) -> None:
+    """Once, from the process that systemd started: it listens to no other. Its socket has a path, or a name that is none."""
+    address = str(short_folder / "notify") if kind == "a path" else f"@cnstra-{uuid.uuid4().hex}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address.replace("@", "\0", 1))
+        systemd.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        worker = start_worker("sagas:cns", "--processes", processes, environment={"NOTIFY_SOCKET": address}).ready()
+        systemd.setblocking(False)
+        said, [(_, _, sender)], _, _ = systemd.recvmsg(64, socket.CMSG_SPACE(struct.calcsize("3i")))
+        with pytest.raises(BlockingIOError):
+            systemd.recv(64)
+
+    assert said == b"READY=1"
+    assert struct.unpack("3i", sender)[0] == worker.pid
+
+
+def test_a_worker_serves_where_there_is_no_systemd_to_be_told(start_worker, tmp_path: Path) -> None:
+    """A socket that is gone, as of a service manager that is being replaced."""
+    start_worker("sagas:cns", environment={"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready()
 
 
 def test_a_worker_tells_its_limits_to_the_others(start_worker, database_url: str) -> None:

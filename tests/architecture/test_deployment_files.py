@@ -255,6 +255,7 @@ def test_a_worker_outlives_what_its_processes_may_do() -> None:
     """One that uses up the memory is replaced by its parent, which systemd would else stop; no number of failures is the last."""
     [worker] = [name for name in UNITS if "worker" in name]
 
+    assert value_of(worker, "Type") == "notify"  # who restarts one machine after the other waits for work to be taken
     assert value_of(worker, "OOMPolicy") == "continue"
     assert value_of(worker, "Restart") == "on-failure"
     assert value_of(worker, "KillMode") == "mixed"

@@ -13,11 +13,12 @@ from cnstra.running.life import Life
 from cnstra.running.orders import Orders
 from cnstra.running.parent import Parent
 from cnstra.running.process import Process, insist_on_ending
+from cnstra.running.service import tell_ready
 from cnstra.running.signals import end_quietly_on_sigterm
 
 
 def run(orders: Orders) -> Exit:
-    """Serve, in this process or by children, until told to stop. Prints the line ``ready`` when work is taken.
+    """Serve, in this process or by children, until told to stop. Prints the line ``ready`` when work is taken, and tells systemd.
 
     Raises ``ConfigurationError``, ``GraphError``, ``SchemaError``, ``StoreUnavailable`` or ``EndedWith`` when it cannot
     start. Does not return when it was cut short: then the process has ended.
@@ -43,6 +44,7 @@ def _serve(orders: Orders) -> Exit:
 
 
 def _say_ready() -> None:
+    tell_ready()
     with suppress(OSError, ValueError):  # nobody listens
         sys.stdout.write("ready\n")
         sys.stdout.flush()
