@@ -17,6 +17,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from cnstra.running.endpoint import address_of
+from cnstra.running.parent import DEAF
+from cnstra.running.process import GRACE, LEASE_ENDS_WITHIN
 from tests.architecture.test_distributions_are_complete import PARTS
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -89,6 +91,11 @@ def test_whoever_stops_a_worker_is_more_patient_than_its_drain() -> None:
     [unit] = [name for name in UNITS if "worker" in name]
     assert int(value_of(unit, "TimeoutStopSec")) >= drain(shlex.split(value_of(unit, "ExecStart"))) + LEEWAY
     assert value_of(unit, "RestartPreventExitStatus") == "5"
+
+
+def test_a_worker_is_gone_before_who_stops_it_is_out_of_patience() -> None:
+    """Also one whose process hears nothing: its parent kills it, after all others had their time, and has a second left."""
+    assert GRACE + max(LEASE_ENDS_WITHIN, GRACE) <= GRACE + DEAF <= LEEWAY - 1
 
 
 def test_the_image_is_built_from_what_a_wheel_needs() -> None:

@@ -29,6 +29,9 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _NOW = 3.0
 """Seconds that a child has to end at once in."""
+DEAF = 2.0
+"""Seconds after the grace that every child has, which the end of its lease and its threads fit into. One that is still there then
+hears nothing, and is killed: before whoever supervises the parent, with 5 s more patience than the time to drain, kills all."""
 
 
 @dataclass(slots=True)
@@ -167,7 +170,7 @@ class Parent:
             self._tell(NOW, _NOW)
 
     def _drain(self) -> None:
-        self._tell(DRAIN, self._orders.drain + GRACE + _NOW)
+        self._tell(DRAIN, self._orders.drain + GRACE + DEAF)
 
     def _tell(self, request: bytes, seconds: float) -> None:
         """Order all children to stop; those that have not within so many seconds are killed."""

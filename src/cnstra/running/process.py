@@ -26,7 +26,7 @@ _log = logging.getLogger("cnstra.worker")
 
 GRACE = 2.0
 """Seconds after the end of the time to drain in which what was drained may still be settled, and the lease ended."""
-_LEASE_ENDS_WITHIN = 1.5
+LEASE_ENDS_WITHIN = 1.5
 
 
 class Process:
@@ -107,7 +107,7 @@ class Process:
         return Exit.DONE
 
     def _cut_short(self, why: str) -> NoReturn:
-        self._life.cut_short(_LEASE_ENDS_WITHIN)
+        self._life.cut_short(LEASE_ENDS_WITHIN)
         leave(Exit.CUT_SHORT, why)
 
 
