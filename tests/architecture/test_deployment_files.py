@@ -170,6 +170,8 @@ def test_the_broker_keeps_what_it_has_and_throws_nothing_away() -> None:
 def test_workers_can_be_scaled_and_come_back() -> None:
     """None has a name or a port of its own; each is started again, and so are the servers."""
     assert not OURS["worker"].keys() & {"container_name", "ports", "hostname"}
+    # A number that was only said once, `up --scale`, is forgotten by the next `up`.
+    assert OURS["worker"]["deploy"] == {"mode": "replicated", "replicas": "${WORKERS:-1}"}
     for name in ("worker", "postgres", "valkey"):
         assert COMPOSE["services"][name]["restart"] == "unless-stopped"
     assert OURS["migrate"]["restart"] == "on-failure"  # and not when it has succeeded
