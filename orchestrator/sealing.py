@@ -125,7 +125,12 @@ class Vault:
             )
         return sealed
 
+    def _at_hand(self) -> str:
+        return ", ".join(map(repr, filter(None, self.labels))) or f"{type(self.codec).__qualname__}, which has no keys"
+
     def _opened(self, label: str, sealed: str, bound: Bound, *, as_json: bool) -> str:
+        if label not in self.labels:  # another codec, which would take it for broken
+            raise KeyMissing(f"{bound}: it is sealed {_how(label)}, and at hand is {self._at_hand()}; {_wanted(label)}")
         try:
             data = binascii.a2b_base64(sealed, strict_mode=True)
             return _decode(self.codec, data, bytes(bound), as_json=as_json)
@@ -136,6 +141,14 @@ class Vault:
                 f"{bound}: the codec {type(self.codec).__qualname__} cannot open it ({type(error).__name__}); was it sealed "
                 f"with another one{f', or with key {label!r}' if label else ''}?"
             ) from error
+
+
+def _how(label: str) -> str:
+    return f"with key {label!r}" if label else "by a codec without keys"
+
+
+def _wanted(label: str) -> str:
+    return "add that key" if label else "give that codec"
 
 
 def _encode(codec: Codec, text: str, bound: bytes, *, as_json: bool) -> bytes:

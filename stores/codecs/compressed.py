@@ -6,7 +6,7 @@ import zlib
 from typing import Final
 
 from cnstra.orchestrator.codecs import JSON, Codec, LayeredCodec, checked
-from cnstra.orchestrator.errors import ConfigurationError, SealError
+from cnstra.orchestrator.errors import ConfigurationError, DataRefused, SealError
 from cnstra.orchestrator.values import MAX_VALUE_BYTES
 
 _PLAIN: Final = b"\x00"
@@ -16,7 +16,8 @@ _ZLIB: Final = b"\x01"
 class CompressedCodec(LayeredCodec):
     """Compresses what ``inner`` writes, JSON by default, from ``at_least`` so many bytes on, where that makes it smaller.
 
-    ``level`` is zlib's, from 1 (fast) to 9 (small). What would come to more than a value may be, 4 MiB, is not read.
+    ``level`` is zlib's, from 1 (fast) to 9 (small). What would come to more than a value may be, 4 MiB, is not read, and so not
+    written either, however small it gets.
 
     Raises ``ConfigurationError`` for an inner codec, a size or a level that cannot be used.
     """
@@ -37,6 +38,8 @@ class CompressedCodec(LayeredCodec):
 
     def wrap(self, data: bytes, bound: bytes) -> bytes:
         del bound
+        if len(data) > MAX_VALUE_BYTES:  # what a codec within made of it: nobody could read it again
+            raise DataRefused(f"it comes to {len(data):,} bytes, above the limit of {MAX_VALUE_BYTES:,}")
         if len(data) >= self._at_least:
             smaller = zlib.compress(data, self._level)
             if len(smaller) < len(data):

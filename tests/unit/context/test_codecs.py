@@ -8,11 +8,13 @@ import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from cnstra.orchestrator.codecs import Codec, JsonCodec, LayeredCodec, checked, decoded, encoded
-from cnstra.orchestrator.errors import ConfigurationError, ContextError, KeyMissing, SealError
+from cnstra.orchestrator.errors import ConfigurationError, ContextError, DataRefused, KeyMissing, SealError
+from cnstra.orchestrator.sealing import Vault, payload
 from cnstra.orchestrator.values import MAX_VALUE_BYTES
 from cnstra.stores import CompressedCodec, EncryptedCodec
 
@@ -71,6 +73,18 @@ def test_a_bomb_is_not_read() -> None:
     finally:
         tracemalloc.stop()
     assert most < 5 * MAX_VALUE_BYTES
+
+
+def test_what_could_not_be_read_again_is_not_written() -> None:
+    """A codec within may make more of a value than it is; the bytes get small, and nobody would read them."""
+
+    class Wide(JsonCodec):
+        def encode(self, value: Any, /) -> bytes:
+            return super().encode(value) * 3
+
+    vault = Vault(CompressedCodec(Wide()))
+    with pytest.raises(DataRefused, match="the codec CompressedCodec refused it, with DataRefused"):
+        vault.seal(f'"{"x" * 2_000_000}"', payload(UUID(int=0), "order"))
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,26 @@ def test_an_envelope_belongs_to_one_place(elsewhere: sealing.Bound) -> None:
         VAULT.open(VAULT.seal("1", HERE), elsewhere)
 
 
+@pytest.mark.parametrize(
+    ("sealed", "opened", "said"),
+    [
+        (
+            VAULT,
+            Vault(CompressedCodec()),
+            "it is sealed with key 'k1', and at hand is CompressedCodec, which has no keys",
+        ),
+        (Vault(CompressedCodec()), VAULT, "it is sealed by a codec without keys, and at hand is 'k1'"),
+        (Vault(Zipped()), VAULT, "it is sealed by a codec without keys, and at hand is 'k1'"),
+    ],
+)
+def test_what_another_kind_of_codec_sealed_is_not_taken_for_broken(sealed: Vault, opened: Vault, said: str) -> None:
+    """So the work goes back to who has that one, and does not fail."""
+    with pytest.raises(KeyMissing, match=f"^{HERE}: {said}; (add that key|give that codec)$"):
+        opened.open(sealed.seal("1", HERE), HERE)
+    with pytest.raises(KeyMissing, match=said):
+        opened.open_note(sealed.seal_note("broken", HERE), HERE)
+
+
 def test_what_was_sent_by_key_is_opened_in_any_run() -> None:
     """It belonged to none when it was sealed; but to its collateral it did."""
     posted = VAULT.seal("1", sealing.payload(None, "order"))
