@@ -343,6 +343,14 @@ def failure_of(error: BaseException) -> Failure:
     )
 
 
+def told(error: BaseException) -> str:
+    """An exception for the log: its type, and where it was raised. What it says may quote data."""
+    kind = type(error)
+    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{name} at {frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else name
+
+
 def _message(error: BaseException) -> str:
     try:
         return str(error)

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from cnstra.workers.calling import told
+
 _log = logging.getLogger("cnstra.worker")
 
 Make = Callable[[], Coroutine[Any, Any, None]]
@@ -24,6 +26,7 @@ class Coroutines:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_unheard)
         self._thread = threading.Thread(target=self._run, name="cnstra-loop", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = False
@@ -77,3 +80,13 @@ class Coroutines:
         except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets these two through, out of any task
             _log.error("a task that a handler had begun raised %s; the worker goes on", type(error).__name__)
         return self._stopped  # else a handler has stopped it, and others are on it
+
+
+def _unheard(_loop: asyncio.AbstractEventLoop, about: dict[str, Any]) -> None:
+    """Something went wrong that nobody waits for, in what a handler has left running. asyncio itself would quote it, and what
+    it held."""
+    error = about.get("exception")
+    if error is None:
+        _log.error("what a handler had begun: %s", about["message"])
+    else:
+        _log.error("what a handler had begun raised %s, and nobody waited for it", told(error))

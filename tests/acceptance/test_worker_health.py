@@ -189,11 +189,12 @@ def test_a_process_that_has_lost_a_thread_that_it_works_with_is_missed(
     start_worker, client: Orchestrator, health: str
 ) -> None:
     """It turns, keeps its lease, and would do nothing for ever."""
-    start_worker("sagas:cns", "--health", health).ready()
+    worker = start_worker("sagas:cns", "--health", health).ready()
 
     client.submit(begin.create_signal(Job("end the claimer")))
 
     becomes("live", False, health, "process 1 has lost cnstra-claimer")
+    worker.logged("CRITICAL cnstra.worker: thread cnstra-claimer has ended")
 
 
 def test_a_process_that_died_is_not_ready_until_another_is(start_worker, health: str) -> None:

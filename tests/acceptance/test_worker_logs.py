@@ -12,7 +12,7 @@ import pytest
 
 from cnstra import Orchestrator, Run
 from cnstra.servers import HeldServers
-from support.apps.sagas import Job, begin, cns
+from support.apps.sagas import Job, begin, begin_async, cns
 from support.commands import Servers, WorkerCommand, cnstra
 from support.gates import Gate
 from support.waiting import eventually
@@ -65,6 +65,21 @@ def test_a_handler_that_fails_is_named_and_not_quoted(
 
     for said in (failed, own):
         assert (said["run_id"], said["activation_id"]) == (str(run.id), 1)
+    assert_sound(worker.log, form, both)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_a_handler_leaves_behind_is_not_quoted(
+    start_worker, client: Orchestrator, both: Servers, form: str
+) -> None:
+    """A task and a thread of its own that nobody waits for: what they raise is told by its type, and by where it was."""
+    worker = start_worker("sagas:cns", "--log-format", form).ready()
+    run = client.submit(begin_async.create_signal(Job("leave broken things", CARD)))
+    assert run.wait(PATIENCE).status == "completed"
+
+    for words in ("what a handler had begun raised ValueError at", "has ended with ValueError at"):
+        worker.logged(words)
+    assert "sagas.py" in worker.log
     assert_sound(worker.log, form, both)
 
 

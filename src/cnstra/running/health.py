@@ -19,8 +19,15 @@ _LEASES = 3
 _SHORTEST_BOUND = 5.0
 _LONGEST_INTERVAL = 1.0
 
-_VITAL = frozenset({"cnstra-claimer", "cnstra-committer-1", "cnstra-committer-2", "cnstra-lease", "cnstra-supervisor"})
-"""The threads without which a process that takes work does none of it, or loses it. They end by themselves in a drain only."""
+_VITAL = frozenset(
+    {
+        *("cnstra-claimer", "cnstra-committer-1", "cnstra-committer-2", "cnstra-lease", "cnstra-supervisor"),
+        *("cnstra-loop", "cnstra-watch", "cnstra-progress", "cnstra-retention"),
+    }
+)
+"""The threads without which a process that takes work does none of it, or does not all that it should: they claim, commit,
+keep its lease, find what nobody holds; call async handlers, end those that take too long, tell progress, delete what is due. They
+end by themselves in a drain only."""
 
 
 def interval(lease: float) -> float:

@@ -12,6 +12,7 @@ import logging
 import math
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
@@ -26,6 +27,9 @@ from structlog.stdlib import PositionalArgumentsFormatter, ProcessorFormatter
 from cnstra.orchestrator.context import ABOUT, SEVERAL
 from cnstra.orchestrator.run_context import Identity
 from cnstra.orchestrator.store import Work
+from cnstra.workers.calling import told
+
+_log = logging.getLogger("cnstra.worker")
 
 Form = Literal["text", "json"]
 Said = MutableMapping[str, Any]
@@ -38,6 +42,8 @@ def set_up(level: str, *, urls: Iterable[str], form: Form = "text") -> None:
     """Log from ``level`` on. A root logger that has handlers already is left alone but for its level, and so is a structlog that
     is configured already."""
     name_runs()
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _thread_ended
     root = logging.getLogger()
     root.setLevel(level.upper())
     for name, quiet in _CHATTY.items():
@@ -140,6 +146,16 @@ def name_runs() -> None:
         logger = logging.getLogger(name)
         if _named not in logger.filters:
             logger.addFilter(_named)
+
+
+def _thread_ended(ended: threading.ExceptHookArgs) -> None:
+    """A thread was ended by what it raised: Python would print it as it is, between the lines. What a handler's own thread says
+    may quote data."""
+    name, error = ended.thread.name if ended.thread is not None else "?", ended.exc_value
+    if name.startswith("cnstra-"):
+        _log.critical("thread %s has ended", name, exc_info=error)
+    elif error is not None and not isinstance(error, SystemExit):
+        _log.error("thread %r, which a handler or a library had begun, has ended with %s", name, told(error))
 
 
 _OURS = ("cnstra.worker", "cnstra.supervisor", "cnstra.handler")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -108,6 +109,19 @@ def fail_with(job: Job, ctx: Context[Any]) -> None:
     raise ValueError(f"the card {job.gate} was declined")
 
 
+def leave_broken_things(job: Job, ctx: Context[Any]) -> None:
+    async def broken() -> None:
+        raise ValueError(f"the card {job.gate} was declined")
+
+    def also() -> None:
+        raise ValueError(f"the card {job.gate} was declined, too")
+
+    asyncio.get_running_loop().create_task(broken())  # nobody waits for it: that is the point
+    thread = threading.Thread(target=also)
+    thread.start()
+    thread.join()
+
+
 def kill(job: Job, ctx: Context[Any]) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -128,6 +142,7 @@ DEEDS = {
     "stick with the GIL": stick_with_the_gil,
     "fail with": fail_with,
     "kill": kill,
+    "leave broken things": leave_broken_things,
     "end the claimer": end_the_claimer,
 }
 
