@@ -56,6 +56,8 @@ Flow = Generator[Any, Any, T]
 
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.25
+_PORTION = 100
+"""Versions that a watch asks for at once: each may be as large as a value can be."""
 _PAGE = 500
 _PAGE_OF_ENDS = 100  # all that is open of each of these runs is read, and ended, in one transaction
 _BREATH = 0.01
@@ -301,8 +303,9 @@ class Flows:
         run = yield from self.row(run_id)
         return (yield from self._written(run, after))
 
-    def watched(self, run_id: uuid.UUID, after: int, status: str | None) -> Flow[tuple[str, list[Written]]]:
-        """The run's status, and the versions of its context after one, as soon as there are some, or the status is another.
+    def watched(self, run_id: uuid.UUID, after: int, status: str | None) -> Flow[tuple[str, int, list[Written]]]:
+        """The run's status, the version of its context, and what was written after a version, as soon as there is something, or
+        the status is another. Where much was written, it is the first portion: no more than that waits in memory.
 
         A store that goes away meanwhile is asked again; not one that is away at the first look, where no status is known.
         Raises ``RunNotFound``, ``ContextExpired``, ``StoreUnavailable``.
@@ -310,8 +313,10 @@ class Flows:
         pause = _FIRST_PAUSE
         while True:
             try:
-                run = yield from self.row(run_id)
-                written = yield from self._written(run, after)
+                run = yield from self._run(self._operations.run_standing(run_id))
+                if run is None:
+                    raise not_found(run_id)
+                written = yield from self._written(run, after, _PORTION)
             except StoreUnavailable:
                 if status is None:
                     raise
@@ -323,15 +328,15 @@ class Flows:
                         f"kept is version {written[0].version}: begin after {written[0].version - 1}"
                     )
                 if written or run["status"] != status:
-                    return run["status"], written
+                    return run["status"], run["context_version"], written
             yield self._world.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
-    def _written(self, run: Mapping[str, Any], after: int) -> Flow[list[Written]]:
+    def _written(self, run: Mapping[str, Any], after: int, limit: int | None = None) -> Flow[list[Written]]:
         run_id = run["run_id"]
         if run["context_version"] <= after:
             return []
-        rows = yield from self._run(self._operations.history(run_id, after))
+        rows = yield from self._run(self._operations.history(run_id, after, limit))
         if not rows:
             yield from self.row(run_id)  # or the run has gone with them
             raise _expired(run_id)

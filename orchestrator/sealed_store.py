@@ -82,6 +82,7 @@ AS_THEY_ARE = frozenset(
             "now",
             "run_status",
             "current_status",
+            "run_standing",
             "sight",
             "look",
             "lost_claims",
@@ -171,8 +172,10 @@ class _Sealed:
     def activation_rows(self, run_id: UUID) -> SealedOperation[list[Mapping[str, Any]]]:
         return self._then(self._inner.activation_rows(run_id), lambda rows: list(map(self._rows.activation, rows)))
 
-    def history(self, run_id: UUID, after: int = 0) -> SealedOperation[list[Mapping[str, Any]]]:
-        return self._then(self._inner.history(run_id, after), lambda rows: list(map(self._rows.written, rows)))
+    def history(
+        self, run_id: UUID, after: int = 0, limit: int | None = None
+    ) -> SealedOperation[list[Mapping[str, Any]]]:
+        return self._then(self._inner.history(run_id, after, limit), lambda rows: list(map(self._rows.written, rows)))
 
     def context_at(self, run_id: UUID, version: int | None) -> SealedOperation[Snapshot | None]:
         def opened(snapshot: Snapshot | None) -> Snapshot | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cnstra.orchestrator.errors import ContextError
 from cnstra.orchestrator.flows import Written
 from cnstra.orchestrator.machine.states import ENDED, RunStatus
 
@@ -28,20 +29,25 @@ class Change:
 
 
 class Watch:
-    """Where one watch has got to. ``after`` is the last version that is known already."""
+    """Where one watch has got to. ``after`` is the last version that is known already. Raises ``ContextError`` for none."""
 
     def __init__(self, after: int = 0) -> None:
+        if type(after) is not int or after < 0:
+            raise ContextError(
+                f"after={after!r} is no version of a context; give that of the last change, or 0 for all"
+            )
         self.after = after
         self.status: str | None = None
+        self._newest = 0
 
     @property
     def is_over(self) -> bool:
         """Whether the run has ended, and all of it was given."""
-        return self.status is not None and RunStatus(self.status) in ENDED
+        return self.status is not None and RunStatus(self.status) in ENDED and self.after >= self._newest
 
-    def take(self, status: str, written: Sequence[Written]) -> list[Change]:
-        """What was found of a run, as changes."""
-        self.status = status
+    def take(self, status: str, newest: int, written: Sequence[Written]) -> list[Change]:
+        """What was found of a run, as changes. ``newest`` is the version of its context."""
+        self.status, self._newest = status, newest
         if not written:
             return [Change(status=status, version=self.after, written=None)]
         self.after = written[-1].version

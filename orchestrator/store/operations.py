@@ -76,6 +76,10 @@ class Operations(Protocol):
         """The same for who waits for it to change: never from a replica, which learns of that later."""
         ...
 
+    def run_standing(self, run_id: UUID) -> Operation[Mapping[str, Any] | None]:
+        """Of the run's row its ``run_id``, ``status``, ``context_version``, ``context_place``, for who follows it: no data."""
+        ...
+
     def run_rows(self, which: RunFilter) -> Operation[list[Mapping[str, Any]]]: ...
 
     def activation_rows(self, run_id: UUID) -> Operation[list[Mapping[str, Any]]]:
@@ -86,8 +90,8 @@ class Operations(Protocol):
         """The run's context at a version (None: the newest). None when the run does not exist, or had not that version."""
         ...
 
-    def history(self, run_id: UUID, after: int = 0) -> Operation[list[Mapping[str, Any]]]:
-        """The run's rows of the view ``cnstra.context_history`` after a version, in order."""
+    def history(self, run_id: UUID, after: int = 0, limit: int | None = None) -> Operation[list[Mapping[str, Any]]]:
+        """The run's rows of the view ``cnstra.context_history`` after a version, in order; the first ``limit`` of them."""
         ...
 
     def references(self, run_id: UUID) -> Operation[list[Reference]]:

@@ -126,8 +126,8 @@ class Run:
         Nothing is missed, and nothing comes twice, also while Postgres is away for a while; ``change.version`` is what to give as
         ``after`` to go on another time. Of statuses that come and go within a moment the last is seen.
 
-        Raises ``ContextExpired`` where the retention has taken a version that was to come, ``StoreUnavailable`` where Postgres is
-        away at the beginning.
+        Raises ``ContextExpired`` where the retention has taken a version that was to come, ``RunNotFound`` where it has taken the
+        run, ``StoreUnavailable`` where Postgres is away at the beginning, ``ContextError`` for an ``after`` that is no version.
         """
         watch = Watch(after)
         while not watch.is_over:

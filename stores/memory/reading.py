@@ -47,6 +47,13 @@ class Reading:
         return state.runs[run_id].run.status.value if run_id in state.runs else None
 
     @operation
+    def run_standing(self, state: State, run_id: UUID) -> Row | None:
+        if run_id not in state.runs:
+            return None
+        row = _run_row(state, state.runs[run_id])
+        return {name: row[name] for name in ("run_id", "status", "context_version", "context_place")}
+
+    @operation
     def run_rows(self, state: State, which: RunFilter) -> list[Row]:
         newest = sorted(state.runs.values(), key=lambda row: row.run.run_id, reverse=True)
         return [_run_row(state, row) for row in [row for row in newest if _fits(row, which)][: which.limit]]
@@ -56,12 +63,12 @@ class Reading:
         return [_activation_row(state, row) for row in state.of_run(run_id)]
 
     @operation
-    def history(self, state: State, run_id: UUID, after: int = 0) -> list[Row]:
+    def history(self, state: State, run_id: UUID, after: int = 0, limit: int | None = None) -> list[Row]:
         versions: dict[int, dict[str, Any]] = {}
         for (version, slot), entry in state.entries.get(run_id, {}).items():
             if version > after:
                 versions.setdefault(version, {})[slot] = entry
-        return [_history_row(state, run_id, version, slots) for version, slots in sorted(versions.items())]
+        return [_history_row(state, run_id, version, slots) for version, slots in sorted(versions.items())[:limit]]
 
     @operation
     def context_at(self, state: State, run_id: UUID, version: int | None) -> Snapshot | None:

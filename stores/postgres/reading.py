@@ -30,6 +30,11 @@ class Reading:
         return rows[0] if rows else None
 
     @reading(Replica.IF_FOUND)
+    def run_standing(self, _repeated: bool, run_id: UUID) -> Steps[Mapping[str, Any] | None]:
+        rows = yield Ask("run_standing", {"run_id": run_id}, as_dicts=True)
+        return rows[0] if rows else None
+
+    @reading(Replica.IF_FOUND)
     def run_status(self, _repeated: bool, run_id: UUID) -> Steps[str | None]:
         rows = yield Ask("run_status", {"run_id": run_id})
         return rows[0][0] if rows else None
@@ -61,8 +66,10 @@ class Reading:
         return (yield Ask("activation_rows", {"run_id": run_id}, as_dicts=True))
 
     @reading(Replica.ALWAYS)
-    def history(self, _repeated: bool, run_id: UUID, after: int = 0) -> Steps[list[Mapping[str, Any]]]:
-        return (yield Ask("history", {"run_id": run_id, "after": after}, as_dicts=True))
+    def history(
+        self, _repeated: bool, run_id: UUID, after: int = 0, limit: int | None = None
+    ) -> Steps[list[Mapping[str, Any]]]:
+        return (yield Ask("history", {"run_id": run_id, "after": after, "limit": limit}, as_dicts=True))
 
     @reading(Replica.IF_FOUND)
     def context_at(self, _repeated: bool, run_id: UUID, version: int | None) -> Steps[Snapshot | None]:

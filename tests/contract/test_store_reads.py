@@ -29,6 +29,23 @@ def test_rows_have_the_columns_of_the_views(world: World) -> None:
     assert [list(row) for row in world.store.run(world.store.history(run_id))] == [VIEWS["context_history"] + local]
 
 
+def test_who_follows_a_run_is_told_how_it_stands_and_portions_of_what_was_written(world: World) -> None:
+    """As in its row, without its data; from a version on, as many as are wanted."""
+    run_id = world.submit(target("stock"))
+    assert world.store.run(world.store.run_standing(UUID(int=0))) is None
+    worker = world.worker()
+    for following in ([target("bank", ordinal=0)], []):
+        world.apply(succeeded(worker.claim_one(), lambda ctx: ctx.set({"a": ctx.version}), targets=following))
+
+    standing = world.store.run(world.store.run_standing(run_id))
+
+    row = world.row(run_id)
+    assert standing == {name: row[name] for name in ("run_id", "status", "context_version", "context_place")}
+    assert (standing["status"], standing["context_version"]) == ("completed", 2)
+    portions = [world.store.run(world.store.history(run_id, *which)) for which in ((0,), (0, 1), (1, 1), (2, 1))]
+    assert [[one["version"] for one in portion] for portion in portions] == [[1, 2], [1], [2], []]
+
+
 def test_a_fresh_runs_row(world: World) -> None:
     """Every column of a run that nobody has claimed yet."""
     submission = world.submission(

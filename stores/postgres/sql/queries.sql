@@ -1069,6 +1069,10 @@ select * from cnstra.runs where run_id = %(run_id)s
 -- One run's status.
 select status from cnstra.runs where run_id = %(run_id)s
 
+-- name: run_standing
+-- How one run stands, for who follows it: none of its data.
+select run_id, status, context_version, context_place from cnstra.runs where run_id = %(run_id)s
+
 -- name: run_rows
 -- The newest runs that fit.
 select * from cnstra.runs
@@ -1085,8 +1089,8 @@ limit %(limit)s
 select * from cnstra.activations where run_id = %(run_id)s order by activation_id
 
 -- name: history
--- Who wrote what of a run's context, after a version.
-select * from cnstra.context_history where run_id = %(run_id)s and version > %(after)s order by version
+-- Who wrote what of a run's context, after a version, portion by portion.
+select * from cnstra.context_history where run_id = %(run_id)s and version > %(after)s order by version limit %(limit)s
 
 -- name: run_version
 -- The newest version of a run's context, and where it is kept.

@@ -12,11 +12,13 @@ import pytest
 from cnstra import (
     AsyncOrchestrator,
     Change,
+    ContextError,
     ContextExpired,
     Orchestrator,
     RunNotFound,
     StoreUnavailable,
 )
+from cnstra.orchestrator.flows import Flows
 from cnstra.orchestrator.ports import SystemEntropy
 from cnstra.servers import HeldServers
 from cnstra.stores.postgres import migrate
@@ -52,6 +54,54 @@ def test_every_version_comes_once_and_then_the_end(client: Orchestrator) -> None
     assert versions(changes) == [(n + 1, {"last": 9 - 2 * n}) for n in range(5)]
     assert changes[-1].status == "completed"
     assert [one.written for one in changes if one.written is not None] == run.history()
+
+
+def test_what_has_gathered_comes_portion_by_portion(client: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch that begins late, or whose reader is slow, holds no more than a portion; the last one is followed by the end."""
+    asked: list[list[int]] = []
+    written_of = Flows._written
+
+    def noted(self: Flows, *arguments: Any) -> Any:
+        written = yield from written_of(self, *arguments)
+        asked.append([one.version for one in written])
+        return written
+
+    monkeypatch.setattr("cnstra.orchestrator.flows._PORTION", 2)
+    monkeypatch.setattr(Flows, "_written", noted)
+    run = client.submit(begin.create_signal(9))
+    run.wait(60)
+
+    changes = list(run.watch())
+
+    assert asked == [[1, 2], [3, 4], [5]]
+    assert versions(changes) == [(n + 1, {"last": 9 - 2 * n}) for n in range(5)]
+    assert {change.status for change in changes} == {"completed"}
+
+
+def test_who_waits_is_sent_no_data(client: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at a run that stands still costs the same, however large its payload and its outputs are."""
+    gates[0] = threading.Event()
+    run = client.submit(begin.create_signal(0))
+    seen = run.watch()
+    assert next(seen).status == "running"
+    whole: list[Any] = []
+    monkeypatch.setattr(Flows, "row", lambda self, run_id: whole.append(run_id))
+
+    run.pause()
+    assert next(seen).status == "paused"
+    run.resume()
+    gates[0].set()
+
+    assert [change.status for change in seen][-1] == "completed"
+    assert whole == []
+
+
+@pytest.mark.parametrize("after", [-1, "3", 1.5, True, None])
+def test_what_is_no_version_is_refused(client: Orchestrator, after: Any) -> None:
+    """Before anything is asked."""
+    run = client.submit(begin.create_signal(0))
+    with pytest.raises(ContextError, match=f"after={after!r} is no version of a context"):
+        next(run.watch(after=after))
 
 
 def test_it_waits_for_what_comes(client: Orchestrator) -> None:
