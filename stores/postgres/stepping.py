@@ -31,6 +31,7 @@ from cnstra.stores.postgres.transactions import (
     PostgresOperation,
     TransactionRunner,
     translated,
+    without_data,
 )
 
 T = TypeVar("T")
@@ -283,9 +284,7 @@ class PostgresStep:
 
     def _told(self, error: psycopg.Error) -> Exception:
         if self._connection.closed or error.sqlstate in _PASSING or isinstance(error, psycopg.InterfaceError):
-            return StoreUnavailable(
-                f"{self._work}: its transaction was undone: {type(error).__name__}: {str(error).strip()}"
-            )
+            return StoreUnavailable(f"{self._work}: its transaction was undone: {without_data(error)}")
         return error
 
 

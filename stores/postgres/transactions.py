@@ -128,13 +128,21 @@ def again(error: BaseException, attempt: int, *, patient: bool = True) -> bool:
     return isinstance(error, psycopg.InterfaceError | passing)
 
 
+def without_data(error: BaseException) -> str:
+    """An error of the database by its type and its message; what the server adds quotes rows, and statements with parameters."""
+    return f"{type(error).__name__}: {_primary(error) or str(error).strip()}"
+
+
+def _primary(error: BaseException) -> str | None:
+    return error.diag.message_primary if isinstance(error, psycopg.Error) else None
+
+
 def translated(error: BaseException, what: str) -> CnstraError:
     """The database's error in the words of the port, without the data that it may quote."""
     state = getattr(error, "sqlstate", None)
     refused = psycopg.DataError | psycopg.IntegrityError | UnicodeError  # the last: half a surrogate pair is no text
     if isinstance(error, refused) or (state or "")[:2] == "54":
-        primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
-        return DataRefused(f"{what}: Postgres cannot hold the data: {primary or type(error).__name__}")
+        return DataRefused(f"{what}: Postgres cannot hold the data: {_primary(error) or type(error).__name__}")
     if isinstance(
         error,
         psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn | psycopg.errors.InvalidSchemaName,
@@ -147,7 +155,7 @@ def translated(error: BaseException, what: str) -> CnstraError:
         )
     if isinstance(error, psycopg.errors.InvalidSqlStatementName | psycopg.errors.DuplicatePreparedStatement):
         return StoreUnavailable(f"{what}: what was prepared in a session is not there, or not the same; {DECLARE}")
-    return StoreUnavailable(f"{what}: {type(error).__name__}: {str(error).strip()}")
+    return StoreUnavailable(f"{what}: {without_data(error)}")
 
 
 @contextmanager

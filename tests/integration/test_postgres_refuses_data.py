@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from cnstra.orchestrator.errors import DataRefused
+from cnstra.orchestrator.errors import DataRefused, StoreUnavailable
 from cnstra.orchestrator.machine.events import FailedTry, Succeeded
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.machine.records import Output
@@ -37,6 +37,23 @@ def counts(world: PostgresWorld) -> list[int]:
 
 def changes(text: str) -> Changes:
     return Changes(writes=(SlotWrite(slot="s:a", text=text, base=0, on_stale=OnStale.CONFLICT),))
+
+
+def test_what_postgres_quotes_of_a_row_is_left_out(world: PostgresWorld) -> None:
+    """As of any error that is none of the data's: what comes of it is logged."""
+    with world.connect() as connection:
+        connection.execute(
+            "create function public.refuse() returns trigger language plpgsql as "
+            "$$ begin raise exception 'not today' using detail = new.entry_payload, hint = 'ask again'; end $$"
+        )
+        connection.execute(
+            "create trigger refuse before insert on cnstra.run for each row execute function public.refuse()"
+        )
+
+    with pytest.raises(StoreUnavailable) as refused:
+        world.accept(world.submission("stock", payload='"4111"'))
+
+    assert str(refused.value) == "submit: RaiseException: not today"
 
 
 @pytest.mark.parametrize(

@@ -170,9 +170,10 @@ def _named(record: logging.LogRecord) -> bool:
 _IN_OPTIONS = re.compile(r"password=(?:'((?:[^'\\]|\\.)*)'|([^\s&']+))")
 
 
-# What Postgres adds to an error may quote a row, or a part of a value.
+# What Postgres adds to an error may quote a row, a part of a value, or the statement with its parameters.
 _QUOTED = re.compile(
-    r"^(?:DETAIL|CONTEXT):.*?(?=^HINT:|^The above exception|^During handling of|^\s*$|\Z)", re.MULTILINE | re.DOTALL
+    r"^(?:DETAIL|CONTEXT|QUERY|LINE \d+):.*?(?=^HINT:|^The above exception|^During handling of|^\s*$|\Z)",
+    re.MULTILINE | re.DOTALL,
 )
 
 

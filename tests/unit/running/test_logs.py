@@ -243,7 +243,11 @@ def test_what_postgres_quotes_of_a_row_is_left_out_of_a_traceback() -> None:
     """It may be a payload; the rest of the error stays."""
     try:
         try:
-            raise ValueError("no\nDETAIL:  Failing row contains (17, card 4111).\nmore of it 4111\nHINT:  look there")
+            statement, row = (
+                "LINE 1: ... where a = '4111'\n    ^",
+                "DETAIL:  Failing row contains (17, card 4111).\nmore of it 4111",
+            )
+            raise ValueError(f"no\n{statement}\n{row}\nHINT:  look there")
         except ValueError as error:
             raise RuntimeError("again") from error
     except RuntimeError as error:
