@@ -19,8 +19,9 @@ from cnstra.orchestrator.machine.states import ENDED, RunStatus
 class Change:
     """What has changed of a run.
 
-    ``status`` is the run's at the moment at which this was read, ``version`` that of its context up to which all has been
-    given. ``written`` is the version that was written; None where the status alone has changed.
+    ``status`` is the run's at the moment at which this was read: where a run has ended, versions that it wrote before may still
+    follow, and the iteration itself says when that was all. ``version`` is that of its context up to which all has been given.
+    ``written`` is the version that was written; None where the status alone has changed.
     """
 
     status: str

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import psycopg
+
 from cnstra import Orchestrator
+from cnstra.stores import PostgresContextStore
 from support.apps.sagas import Job, begin
 from support.commands import Servers, cnstra
 
@@ -24,6 +27,22 @@ def test_a_run_is_followed_to_its_end(start_worker, client: Orchestrator, both: 
     assert [one["version"] for one in said if one["written"]] == [1]
     assert set(said[0]["written"]["written"]) == {"done by"}
     assert said[-1]["status"] == "completed"
+
+
+def test_how_a_run_ended_is_told_after_all_that_it_wrote(start_worker, client: Orchestrator, both: Servers) -> None:
+    """Also where it has ended before: the end is the last line, and stands there once."""
+    run = client.submit(begin.create_signal(Job()))
+    with psycopg.connect(both.database_url, autocommit=True) as connection:
+        PostgresContextStore(connection, run.id).set({"from": "outside"})
+    start_worker("sagas:cns").ready()
+    run.wait(60)
+
+    watched = cnstra("watch", str(run.id), servers=both)
+
+    first, second, end = watched.out.splitlines()
+    assert "version 1: from outside wrote from" in first
+    assert "version 2: first, activation 1 wrote done by" in second
+    assert end == "completed"
 
 
 def test_what_is_known_is_left_out(start_worker, client: Orchestrator, both: Servers) -> None:

@@ -13,6 +13,7 @@ from cnstra.cli.options import AsJson, BrokerUrl, Contexts, DatabaseUrl, Replica
 from cnstra.cli.printing import say, say_json, when
 from cnstra.client import Orchestrator
 from cnstra.exits import Exit
+from cnstra.orchestrator.machine.states import ENDED, RunStatus
 from cnstra.orchestrator.sealing import envelope_of
 from cnstra.orchestrator.watching import Change
 from cnstra.stores.postgres.reaching import reach
@@ -58,6 +59,8 @@ def watch(
                 _tell(change, status)
             sys.stdout.flush()
             status = change.status
+        if not as_json:
+            say(status)
     return Exit.DONE if status == "completed" else Exit.NOT_COMPLETED
 
 
@@ -70,5 +73,5 @@ def _tell(change: Change, before: str) -> None:
         parts = [f"wrote {', '.join(keys)}"] if keys else []
         parts += [f"removed {', '.join(written.removed)}"] if written.removed else []
         say(f"{when(written.at)} version {written.version}: {who} {' and '.join(parts) or 'wrote its local context'}")
-    if change.status != before:
+    if change.status != before and RunStatus(change.status) not in ENDED:  # an end is told when all before it has been
         say(change.status)
