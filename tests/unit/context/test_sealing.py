@@ -12,17 +12,20 @@ import pytest
 from cnstra import ContextError, DataRefused, KeyMissing, PayloadError, SealError, collateral
 from cnstra.orchestrator import sealing, values
 from cnstra.orchestrator.emission import encoded
+from cnstra.orchestrator.machine.events import Event, Expected, FailedTry, GaveWay, Scattered, Sent, Succeeded
+from cnstra.orchestrator.machine.records import Claimed, Failure, Late, Output
 from cnstra.orchestrator.run_context import Identity, RunContext
-from cnstra.orchestrator.sealed import opened_payload
+from cnstra.orchestrator.sealed import Sealing, opened_payload
 from cnstra.orchestrator.sealed_rows import Rows
 from cnstra.orchestrator.sealed_store import AS_THEY_ARE, SealedStore
 from cnstra.orchestrator.sealing import Vault
-from cnstra.orchestrator.slots import Slot, Snapshot
+from cnstra.orchestrator.slots import Changes, OnStale, Slot, SlotWrite, Snapshot
 from cnstra.orchestrator.store import Operations
 from cnstra.stores import CompressedCodec, EncryptedCodec
 from cnstra.stores.memory import MemoryStore
 from cnstra.workers.calling import failure_of
 from support.context_stores import Broken, Zipped
+from support.worlds import target
 
 RUN = UUID("0192f0c1-2b3c-7d4e-8f5a-6b7c8d9e0f10")
 OTHER = UUID("0192f0c1-2b3c-7d4e-8f5a-6b7c8d9e0f11")
@@ -68,6 +71,51 @@ def test_an_envelope_belongs_to_one_place(elsewhere: sealing.Bound) -> None:
     """To one run, and there to one collateral, one slot, or one kind of report; the error names where it was found."""
     with pytest.raises(SealError, match=f"^{elsewhere}: it cannot be opened"):
         VAULT.open(VAULT.seal("1", HERE), elsewhere)
+
+
+def test_nothing_that_an_event_says_stays_readable() -> None:
+    """Whatever part of it says it: each text that comes from a handler is told apart from the names beside it."""
+    said = '"MARKER"'
+    outputs = (Output(ordinal=0, collateral="a", payload=said),)
+    targets = (target("stock", payload=said),)
+    fence = Claimed(activation_id=1, epoch=1, nonce=1)
+    failure = Failure(error_type="ValueError", error="MARKER", traceback="MARKER")
+    events: list[Event] = [
+        Succeeded(fence=fence, targets=targets),
+        Succeeded(fence=fence, outputs=outputs),
+        Succeeded(fence=fence, results=outputs),
+        *(
+            Succeeded(fence=fence, expected=(Expected(collateral="a", targets=(), late=late),))
+            for late in (Late(targets=targets), Late(outputs=outputs), Late(results=outputs))
+        ),
+        Succeeded(fence=fence, scattered=(Scattered(ordinal=0, collateral="a", payloads=(said,), targets=()),)),
+        Succeeded(
+            fence=fence,
+            changes=Changes(writes=(SlotWrite(slot="s:a", text=said, base=0, on_stale=OnStale.CONFLICT),)),
+        ),
+        FailedTry(fence=fence, failure=failure, retry_after=None),
+        GaveWay(fence=fence, failure=failure),
+        Sent(collateral="a", payload=said, idempotency_key="once"),
+    ]
+    for event in events:
+        assert "MARKER" in repr(event)
+        sealed = repr(Sealing(VAULT, RUN).event(event))
+        assert "MARKER" not in sealed
+        assert "$sealed" in sealed
+
+
+def test_no_two_places_are_one() -> None:
+    """Of what a run knows, and of different runs: each would be opened in the other's place."""
+    of_run = [
+        (
+            *(make(run, name) for make in (sealing.payload, sealing.context) for name in ("a", "b")),
+            *(sealing.progress(run, activation_id) for activation_id in (1, 12)),
+            *(sealing.message(run), sealing.traceback(run)),
+        )
+        for run in (RUN, OTHER)
+    ]
+    places = [*of_run[0], *of_run[1], sealing.payload(None, "a"), sealing.payload(None, "b")]
+    assert len({bytes(place) for place in places}) == len(places)
 
 
 @pytest.mark.parametrize(
