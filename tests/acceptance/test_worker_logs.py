@@ -72,13 +72,13 @@ def test_a_handler_that_fails_is_named_and_not_quoted(
 def test_what_a_handler_leaves_behind_is_not_quoted(
     start_worker, client: Orchestrator, both: Servers, form: str
 ) -> None:
-    """A task and a thread of its own that nobody waits for: what they raise is told by its type, and by where it was."""
+    """A task and a thread of its own that nobody waits for, a generator: what they raise is told by its type and its place."""
     worker = start_worker("sagas:cns", "--log-format", form).ready()
     run = client.submit(begin_async.create_signal(Job("leave broken things", CARD)))
     assert run.wait(PATIENCE).status == "completed"
 
-    for words in ("what a handler had begun raised ValueError at", "has ended with ValueError at"):
-        worker.logged(words)
+    for how in ("what a handler had begun raised", "has ended with", "what was left to be cleaned up raised"):
+        worker.logged(f"{how} ValueError at")
     assert "sagas.py" in worker.log
     assert_sound(worker.log, form, both)
 

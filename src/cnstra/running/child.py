@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> int:
     code = Exit.FAILED
     try:
         cns = load(orders.app)
+        logs.let_be_heard()
 
         def ready() -> None:
             if orders.health is not None:

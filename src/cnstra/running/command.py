@@ -40,7 +40,9 @@ def run(orders: Orders) -> Exit:
 
 
 def _serve(orders: Orders) -> Exit:
-    return Process(Life(load(orders.app), orders, ready=_say_ready), drain=orders.drain).run()
+    cns = load(orders.app)
+    logs.let_be_heard()
+    return Process(Life(cns, orders, ready=_say_ready), drain=orders.drain).run()
 
 
 def _say_ready() -> None:

@@ -44,6 +44,8 @@ def set_up(level: str, *, urls: Iterable[str], form: Form = "text") -> None:
     name_runs()
     if threading.excepthook is threading.__excepthook__:
         threading.excepthook = _thread_ended
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _unraisable
     root = logging.getLogger()
     root.setLevel(level.upper())
     for name, quiet in _CHATTY.items():
@@ -148,6 +150,12 @@ def name_runs() -> None:
             logger.addFilter(_named)
 
 
+def _unraisable(raised: Any) -> None:
+    """Something was raised where nobody can catch it, in what a handler or a library has left to be cleaned up."""
+    if raised.exc_value is not None:
+        _log.error("what was left to be cleaned up raised %s", told(raised.exc_value))
+
+
 def _thread_ended(ended: threading.ExceptHookArgs) -> None:
     """A thread was ended by what it raised: Python would print it as it is, between the lines. What a handler's own thread says
     may quote data."""
@@ -156,6 +164,14 @@ def _thread_ended(ended: threading.ExceptHookArgs) -> None:
         _log.critical("thread %s has ended", name, exc_info=error)
     elif error is not None and not isinstance(error, SystemExit):
         _log.error("thread %r, which a handler or a library had begun, has ended with %s", name, told(error))
+
+
+def let_be_heard() -> None:
+    """To be called when the application's module is loaded: ``logging.config`` in it silences the loggers that were there before,
+    unless it is told not to, and ours were."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("cnstra.") and isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 _OURS = ("cnstra.worker", "cnstra.supervisor", "cnstra.handler")

@@ -26,7 +26,7 @@ from cnstra.orchestrator.errors import CnstraError
 from cnstra.orchestrator.graph import CNS
 from cnstra.orchestrator.ports import door
 from cnstra.running.life import Life, check_queues
-from cnstra.running.logs import name_runs
+from cnstra.running.logs import let_be_heard, name_runs
 from cnstra.running.orders import Orders
 from cnstra.workers.doorbell.brokers import open_broker
 from cnstra.workers.doorbell.listener import declare_ring, stop_taking
@@ -114,6 +114,7 @@ class _LifeUnderDramatiq(Middleware):
 
     def after_process_boot(self, broker: Broker) -> None:  # noqa: ARG002
         name_runs()
+        let_be_heard()
         try:
             self._life = life = Life(self._cns, self._orders, ready=_ready, listen=self._listen)
         except Exception as error:

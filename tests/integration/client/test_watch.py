@@ -171,6 +171,29 @@ def test_nothing_is_missed_and_nothing_comes_twice_though_postgres_is_away(own_s
         assert rest[-1].status == "completed"
 
 
+@pytest.mark.parametrize("operation", ["run_standing", "history"])
+def test_an_outage_is_outlived_however_long_it_takes(
+    client: Orchestrator, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    """The store gives up after some seconds, each time; the watch does not."""
+    gates[1] = threading.Event()
+    run = client.submit(begin.create_signal(3))
+    seen = run.watch()
+    first = next(change for change in seen if change.written is not None)
+    answered, left = Flows._run, [StoreUnavailable("away")] * 3
+
+    def away(self: Flows, asked: Any) -> Any:
+        if asked.name == operation and left:
+            raise left.pop()
+        return (yield from answered(self, asked))
+
+    monkeypatch.setattr(Flows, "_run", away)
+    gates[1].set()
+
+    assert versions([first, *seen]) == [(1, {"last": 3}), (2, {"last": 1})]
+    assert left == []
+
+
 def test_a_database_that_is_away_from_the_beginning_is_an_error() -> None:
     """A URL that leads nowhere must not be waited for without a word."""
     with (

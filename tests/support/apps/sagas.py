@@ -116,6 +116,13 @@ def leave_broken_things(job: Job, ctx: Context[Any]) -> None:
     def also() -> None:
         raise ValueError(f"the card {job.gate} was declined, too")
 
+    def finalised() -> Any:
+        try:
+            yield
+        finally:
+            raise ValueError(f"the card {job.gate} was declined, at last")
+
+    next(finalised())
     asyncio.get_running_loop().create_task(broken())  # nobody waits for it: that is the point
     thread = threading.Thread(target=also)
     thread.start()

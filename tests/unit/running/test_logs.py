@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import logging.config
 import os
 import re
 from ast import literal_eval
@@ -16,7 +17,7 @@ import structlog
 
 from cnstra.orchestrator.context import PlacedLog, naming
 from cnstra.orchestrator.run_context import Identity
-from cnstra.running.logs import Form, formatter, name_runs, set_up
+from cnstra.running.logs import Form, formatter, let_be_heard, name_runs, set_up
 from support.works import RUN, work
 
 URLS = {
@@ -191,6 +192,22 @@ def test_what_the_application_has_set_up_is_left_alone() -> None:
         set_up("info", urls=[])
         assert len(root.handlers) == 1
         assert structlog.get_config()["processors"] is processors
+
+
+def test_logging_that_an_application_configures_does_not_silence_ours() -> None:
+    """``dictConfig`` disables what was there before, unless it is told not to; who sets it up seldom knows of us."""
+    ours, theirs = logging.getLogger("cnstra.worker"), logging.getLogger("somebody.else")
+    with nothing_set_up():
+        logging.config.dictConfig({"version": 1, "root": {"level": "INFO"}})
+        assert ours.disabled
+        try:
+            let_be_heard()
+            assert not ours.disabled
+            assert theirs.disabled
+        finally:
+            for logger in logging.root.manager.loggerDict.values():
+                if isinstance(logger, logging.Logger):
+                    logger.disabled = False
 
 
 def test_what_is_added_takes_the_place_of_nothing() -> None:
