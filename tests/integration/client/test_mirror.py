@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -29,7 +31,7 @@ from cnstra import (
 )
 from cnstra.orchestrator import mirroring
 from cnstra.orchestrator.blobs import Blobs
-from cnstra.orchestrator.ports import SystemEntropy
+from cnstra.orchestrator.ports import SystemEntropy, uuid7
 from cnstra.servers import HeldServers
 from cnstra.stores import EncryptedCodec
 from cnstra.stores.postgres import migrate
@@ -126,6 +128,22 @@ def test_runs_that_come_and_end_between_two_looks_are_not_missed(
             ended(run)
         mirror.catch_up(PATIENCE)
         assert {record.run_id: record.version for record in contexts} == {str(run.id): 1 for run in runs}
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_run_whose_id_is_older_than_the_mirror_is_found_while_it_lives(
+    client: Orchestrator, contexts: Collection[str, ContextRecord], monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    """Its client's clock is behind, or its submit took long to commit: whole looks find it, from time to time, and when asked."""
+    monkeypatch.setattr(mirroring, "_WHOLE_EVERY", 3600.0 if asked else 0.0)
+    gates[0] = threading.Event()
+    an_hour_ago = (time.time_ns() // 1_000_000) - 3_600_000
+    with client.mirror(contexts) as mirror:
+        run = client.submit(begin.create_signal(1), run_id=uuid7(an_hour_ago, os.urandom(10)))
+        if asked:
+            mirror.wait_until(run.id, 1, PATIENCE)
+        eventually(lambda: contexts.has(str(run.id)), PATIENCE, what="the mirror has found it")
+        assert run.status() == "running"
 
 
 def test_what_ended_before_is_none_of_it(client: Orchestrator, contexts: Collection[str, ContextRecord]) -> None:

@@ -62,6 +62,24 @@ def test_what_a_look_under_way_has_read_is_not_written_once_the_mirror_has_ended
     assert not contexts.has(str(run_id))
 
 
+def test_an_end_is_found_though_the_clock_of_the_database_has_jumped_back() -> None:
+    """As it may when another server takes over: the run came and ended since the last look, at an earlier time."""
+    world = MemoryWorld()
+    contexts: Collection[str, ContextRecord] = Collection("run_id")
+    client: Any = _Client(world)
+    mirroring = Mirroring(Flows(None, world.store, client, SystemEntropy()), client, MirroredContexts(contexts), {})
+    drive(mirroring.begin())
+    world.clock.advance(60)
+    drive(mirroring.look())
+
+    world.clock.advance(-3)
+    run_id = world.submit("stock")
+    world.apply(succeeded(world.worker().claim_one(), lambda ctx: ctx.set({"a": 1})))
+    drive(mirroring.look())
+
+    assert contexts.has(str(run_id))
+
+
 class _Client:
     """A world of flows: over a store in memory, without a pause."""
 
