@@ -398,8 +398,9 @@ class Flows:
     ) -> Flow[list[dict[str, Any]]]:
         """Rows of the history with what they wrote."""
         versions: dict[int, dict[str, Slot]] = {row["version"]: {} for row in rows}
-        for one in (yield from self._run(self._operations.references(run_id))):
-            if one.version in versions:  # else it was committed after the rows were read
+        first, last = rows[0]["version"], rows[-1]["version"]
+        for one in (yield from self._run(self._operations.references(run_id, first - 1, last))):
+            if one.version in versions:
                 versions[one.version][one.slot] = Slot(one.version, one.text)
         if not all(versions.values()):  # every version wrote something: it went after the rows were read
             yield from self.row(run_id)

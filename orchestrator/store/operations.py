@@ -94,8 +94,9 @@ class Operations(Protocol):
         """The run's rows of the view ``cnstra.context_history`` after a version, in order; the first ``limit`` of them."""
         ...
 
-    def references(self, run_id: UUID) -> Operation[list[Reference]]:
-        """What every version of the run's context wrote, where that is kept elsewhere: references to blobs."""
+    def references(self, run_id: UUID, after: int = 0, until: int | None = None) -> Operation[list[Reference]]:
+        """What each version of the run's context, after one and until another, wrote where that is kept elsewhere: references to
+        blobs."""
         ...
 
     def failed_runs(self, which: RunChoice, after: UUID | None, limit: int) -> Operation[list[UUID]]:

@@ -81,9 +81,12 @@ class Reading:
         return Snapshot(version=at, slots=slots, place=state.runs[run_id].submission.place)
 
     @operation
-    def references(self, state: State, run_id: UUID) -> list[Reference]:
-        entries = sorted(state.entries.get(run_id, {}).items())
-        return [Reference(version=version, slot=slot, text=entry.text) for (version, slot), entry in entries]
+    def references(self, state: State, run_id: UUID, after: int = 0, until: int | None = None) -> list[Reference]:
+        return [
+            Reference(version=version, slot=slot, text=entry.text)
+            for (version, slot), entry in sorted(state.entries.get(run_id, {}).items())
+            if version > after and (until is None or version <= until)
+        ]
 
     @operation
     def failed_runs(self, state: State, which: RunChoice, after: UUID | None, limit: int) -> list[UUID]:

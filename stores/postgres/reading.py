@@ -83,8 +83,10 @@ class Reading:
         return Snapshot(version=at, slots=slots, place=place)
 
     @reading(Replica.ALWAYS)
-    def references(self, _repeated: bool, run_id: UUID) -> Steps[list[Reference]]:
-        rows = yield Ask("references", {"run_id": run_id})
+    def references(
+        self, _repeated: bool, run_id: UUID, after: int = 0, until: int | None = None
+    ) -> Steps[list[Reference]]:
+        rows = yield Ask("references", {"run_id": run_id, "after": after, "until": until})
         return [Reference(version=version, slot=slot, text=text) for version, slot, text in rows]
 
     @operation

@@ -189,6 +189,8 @@ def test_rows_say_where_the_context_is_and_show_none_of_it(elsewhere: Elsewhere)
     rows = world.store.run(world.store.history(run_id))
     shown = [(row["version"], row["written"], row["removed"], row["local_written"]) for row in rows]
     assert shown == [(1, None, [], None), (2, None, ["a"], None)]
+    for which, versions in (((), {1, 2}), ((1,), {2}), ((0, 1), {1}), ((1, 1), set())):
+        assert {one.version for one in world.store.run(world.store.references(run_id, *which))} == versions
     if isinstance(world, PostgresWorld):
         with world.connect() as connection:
             (context,) = connection.execute("select data, local, version from cnstra.context").fetchall()

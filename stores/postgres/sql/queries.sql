@@ -1104,10 +1104,10 @@ where e.run_id = %(run_id)s and e.version <= %(version)s
 order by e.slot, e.version desc
 
 -- name: references
--- What every version of a context wrote that is kept elsewhere.
+-- What versions of a context wrote that is kept elsewhere.
 select e.version, e.slot, e.value::text
 from cnstra.context_entry e
-where e.run_id = %(run_id)s
+where e.run_id = %(run_id)s and e.version > %(after)s and (%(until)s::bigint is null or e.version <= %(until)s)
 order by e.version, e.slot
 
 -- name: failed_runs
