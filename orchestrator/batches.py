@@ -27,6 +27,7 @@ from cnstra.orchestrator.machine.plans import Answer, Plan, Verdict
 from cnstra.orchestrator.machine.records import BlobRef
 from cnstra.orchestrator.machine.states import ActivationStatus
 from cnstra.orchestrator.ports import Ring, door
+from cnstra.orchestrator.sealing import is_sealed, label_of, not_opened
 from cnstra.orchestrator.slots import Slot
 from cnstra.orchestrator.store import Accepted, Applied, RunEvent, Submission, Work
 
@@ -60,15 +61,28 @@ def same_signal(one: Submission, other: Submission) -> bool:
     return (one.graph, one.collateral, _plain(one.payload)) == (other.graph, other.collateral, _plain(other.payload))
 
 
-def refuse_others(submissions: Sequence[Submission], accepted: Sequence[Accepted]) -> None:
-    """Raise ``SubmitError`` where an id or a key stands for another signal; the store then keeps nothing of the batch."""
-    for submission, answer in zip(submissions, accepted, strict=True):
+Entry = tuple[UUID, str, str]
+"""A run's id, and the collateral and the payload of the signal that started it."""
+
+
+def refuse_others(
+    submissions: Sequence[Submission], accepted: Sequence[Accepted], entries: Sequence[Entry | None]
+) -> None:
+    """Raise ``SubmitError`` where an id or a key stands for another signal; the store then keeps nothing of the batch.
+
+    ``entries`` are what stands there. ``KeyMissing`` where that is sealed, and what is submitted is not: it may be the same.
+    """
+    for submission, answer, entry in zip(submissions, accepted, entries, strict=True):
         if not answer.same:
             taken = (
                 f"run_id {submission.run_id}"
                 if answer.run_id == submission.run_id
                 else f"idempotency_key {submission.idempotency_key!r}"
             )
+            if entry is not None and entry[1] == submission.collateral and not is_sealed(submission.payload):
+                label = label_of(entry[2])
+                if label is not None:
+                    raise not_opened(label, f"{taken} is that of run {answer.run_id}, whose payload cannot be compared")
             raise SubmitError(
                 f"{taken} is that of run {answer.run_id}, which was started by another signal; "
                 "give another key for another payload"

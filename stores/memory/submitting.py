@@ -46,7 +46,8 @@ class Submitting:
             else:
                 same = same_signal(before.submission, submission)
                 accepted.append(Accepted(run_id=run_id, new=False, same=same))
-        refuse_others(submissions, accepted)
+        if not all(one.same for one in accepted):
+            refuse_others(submissions, accepted, [_entry(state, submission) for submission in submissions])
         state.keys |= keys
         ready = [ready for run_id, one in begun.items() for ready in _keep(state, run_id, one, now)]
         return accepted, rings_of(ready)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from cnstra.orchestrator.batches import refuse_others, repeats, rings_of, same_signal
+from cnstra.orchestrator.batches import Entry, refuse_others, repeats, rings_of, same_signal
 from cnstra.orchestrator.machine.fold import begin
 from cnstra.orchestrator.machine.records import NewActivation, Run
 from cnstra.orchestrator.machine.states import ActivationStatus
@@ -24,7 +24,6 @@ from cnstra.stores.postgres.transactions import Ask, InterferenceError, Postgres
 Taken = dict[UUID, Accepted]
 Created = list[tuple[UUID, NewActivation]]
 Submitted = tuple[list[Accepted], tuple[Ring, ...]]
-Entry = tuple[UUID, str, str]
 
 
 class Submitting:
@@ -48,7 +47,8 @@ def _submit(submissions: Sequence[Submission]) -> Steps[Submitted]:
         _first(submission, taken) if place not in again else _again(submission, submissions[again[place]], taken)
         for place, submission in enumerate(submissions)
     ]
-    refuse_others(submissions, accepted)
+    if not all(one.same for one in accepted):
+        refuse_others(submissions, accepted, (yield from _entries(submissions)))
     graphs = {submission.run_id: submission.graph for submission in submissions}
     return accepted, rings_of(
         (door(graphs[run_id], activation.target.queue), run_id, activation.activation_id)

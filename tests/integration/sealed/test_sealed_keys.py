@@ -29,6 +29,7 @@ from support.sealed import (
     NEW,
     OLD,
     PATIENCE,
+    StepAxon,
     answered,
     begin_only,
     begun,
@@ -70,6 +71,23 @@ def test_a_key_that_is_gone_is_named_where_a_submit_cannot_be_compared(
     client.submit(first.create_signal("Ada"), idempotency_key="o-17")
     with client_of(small, urls, EncryptedCodec({"k2": NEW})) as other, pytest.raises(KeyMissing, match="key 'k1'"):
         other.submit(first.create_signal("Ada"), idempotency_key="o-17")
+
+
+def test_a_client_without_a_codec_is_not_told_to_take_another_key(urls: tuple[str, str], client: Orchestrator) -> None:
+    """It would start the same order twice: nobody without the key of the codec knows whether the payload is another."""
+    run = client.submit(first.create_signal("Ada"), idempotency_key="o-17")
+    signals = [first.create_signal("Bob"), first.create_signal("Ada")]
+    said = f"{run.id}, whose payload cannot be compared: it is sealed with key 'k1'"
+    with client_of(small, urls, None) as plain:
+        with pytest.raises(KeyMissing, match=f"^idempotency_key 'o-17' is that of run {said}"):
+            plain.submit(signals[1], idempotency_key="o-17")
+        with pytest.raises(KeyMissing, match=f"^run_id {run.id} is that of run {said}"):
+            plain.submit(signals[1], run_id=run.id)
+        with pytest.raises(KeyMissing, match=said):
+            plain.submit_many(signals, idempotency_keys=["o-18", "o-17"])
+        with pytest.raises(SubmitError, match="another signal"):
+            plain.submit(StepAxon.second.create_signal({}), idempotency_key="o-17")
+        assert len(plain.list_runs()) == 1
 
 
 def test_the_same_signal_sent_again_is_sent_once(urls: tuple[str, str]) -> None:
