@@ -627,8 +627,8 @@ def whole(snapshot: Snapshot) -> tuple[Any, dict[str, Any]]:
 
 def _sent_before(idempotency_key: str, where: str) -> SendError:
     return SendError(
-        f"{where}: idempotency_key {idempotency_key!r} is that of another signal, which was sent before; give another key for "
-        "another signal"
+        f"{where}: idempotency_key {idempotency_key!r} is that of another signal, which was sent before, or of one that is "
+        "sealed, and cannot be compared without its codec; give another key for another signal, and for no other reason"
     )
 
 
