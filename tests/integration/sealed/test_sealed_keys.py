@@ -101,7 +101,10 @@ def test_the_same_signal_sent_again_is_sent_once(urls: tuple[str, str]) -> None:
             run.send(answered.create_signal("no"), idempotency_key="once")
         with pytest.raises(SendError, match="another signal"):
             client.send(answered.create_signal("no"), key="k", idempotency_key="once")
-        with client_of(everything, urls, None) as plain, pytest.raises(SendError, match="without its codec; give another"):
+        with (
+            client_of(everything, urls, None) as plain,
+            pytest.raises(SendError, match="without its codec; give another"),
+        ):
             plain.get_run(run.id).send(answered.create_signal("yes"), idempotency_key="once")
     with connected(urls) as connection:
         assert connection.execute("select count(*) from cnstra.letter").fetchone() == (1,)
