@@ -4,7 +4,8 @@ What differs from Dramatiq's own RabbitMQ broker, and why:
 
 * *One bounded queue a door.* ``x-max-length`` keeps it at its bound, ``x-expires`` lets it go when nobody has listened for a
   day. No delay queue and no dead letters beside it: timers and failures live in Postgres.
-* *Nobody waits for a confirmation.* A doorbell may be lost; a confirmation is a write to the disks of a majority.
+* *Nobody waits for a confirmation.* A doorbell may be lost; a confirmation is a write to the disks of a majority. Only the first
+  ring on a channel is followed by a question, as who may not publish is told nothing otherwise.
 * *Acknowledged when answered*, which is after the claim and long before the end of the work. A handler of hours holds no
   message, so the server's ``consumer_timeout`` is no matter; a worker that dies with doorbells in its hands has them rung
   again by the server at once.
@@ -93,10 +94,12 @@ class QuorumDoorbells(Doorbells):
             for name in bodies.keys() - here.declared:
                 self.declare(connection, name)
                 here.declared.add(name)
-            channel = here.ringing_on(connection)
+            channel, is_new = here.ringing_on(connection)
             for name, of_queue in bodies.items():
                 for body in of_queue:
                     channel.basic_publish("", name, body, _PROPERTIES, mandatory=True)
+            if is_new:
+                _hear_refusal(channel)
 
         here.line.call(publish)
 
@@ -119,7 +122,14 @@ class QuorumDoorbells(Doorbells):
     # What a doctor asks.
 
     def facts(self) -> BrokerFacts:
-        said = self.call(_server_properties)
+        def ask(connection: BlockingConnection) -> Mapping[str, object]:
+            channel = connection.channel()
+            channel.basic_publish("", self._prefix, b"", _PROPERTIES, mandatory=True)  # no queue has this name
+            _hear_refusal(channel)
+            channel.close()
+            return _server_properties(connection)
+
+        said = self.call(ask)
         return BrokerFacts(
             kind=str(said.get("product", "AMQP")), version=str(said.get("version", "of unknown version"))
         )
@@ -189,12 +199,13 @@ class _Here:
         self.declared: set[str] = set()
         self._ringing: BlockingChannel | None = None
 
-    def ringing_on(self, connection: BlockingConnection) -> BlockingChannel:
-        """Where this process rings."""
-        if self._ringing is None or not self._ringing.is_open:
+    def ringing_on(self, connection: BlockingConnection) -> tuple[BlockingChannel, bool]:
+        """Where this process rings, and whether that is new: then nobody knows yet whether it may."""
+        is_new = self._ringing is None or not self._ringing.is_open
+        if self._ringing is None or is_new:
             self._ringing = connection.channel()
             self._ringing.add_on_return_callback(self._returned)
-        return self._ringing
+        return self._ringing, is_new
 
     def _returned(self, _channel: object, method: Basic.Return, _properties: object, _body: bytes) -> None:
         """A doorbell came back, for its queue is gone: it expired, or somebody deleted it. The next one makes it again."""
@@ -265,6 +276,13 @@ class _Deliveries:
 
     def _arrives(self, channel: BlockingChannel, method: Basic.Deliver, _properties: object, body: bytes) -> None:
         self._arrived.put(Delivery(body, (channel, method.delivery_tag)))
+
+
+def _hear_refusal(channel: BlockingChannel) -> None:
+    """Raise if the server has refused what was published here: it closes the channel then, and tells the publisher nothing. Any
+    question to the channel is answered after that; this one needs no permission and changes nothing.
+    """
+    channel.basic_qos(prefetch_count=0)
 
 
 def _server_properties(connection: BlockingConnection) -> Mapping[str, object]:

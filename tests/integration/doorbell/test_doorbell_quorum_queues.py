@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pika
 import pytest
 
-from cnstra.orchestrator.errors import ConfigurationError
+from cnstra.orchestrator.errors import BrokerAway, ConfigurationError
 from cnstra.workers.doorbell import DramatiqBell, DramatiqListener
 from cnstra.workers.doorbell.brokers import open_broker
 from support.brokers import fresh_broker
@@ -225,3 +228,61 @@ def test_without_pika_the_url_is_refused_naming_what_to_install(monkeypatch: pyt
 
     with pytest.raises(ConfigurationError, match=r"pip install 'cnstra\[rabbitmq\]'"):
         DramatiqBell("amqp://host")
+
+
+@pytest.fixture
+def limited(server: RabbitMQ) -> Iterator[tuple[str, Callable[[str], None]]]:
+    """The URL of a user with the rights that the page names, and what takes the right to publish away, or gives it back."""
+    name = f"limited-{uuid4()}"
+    parts = urlsplit(server.url)
+    ours = f"^{re.escape(parts.query.partition('=')[2])}:"
+
+    def may_write(what: str) -> None:
+        server.control("set_permissions", name, ours, what, ours)
+
+    server.control("add_user", name, "open-sesame")
+    may_write(f"^amq\\.default$|{ours}")
+    yield parts._replace(netloc=f"{name}:open-sesame@{parts.netloc.rpartition('@')[2]}").geturl(), may_write
+    server.control("delete_user", name)
+
+
+def test_a_user_of_few_rights_rings_and_listens(limited: Any, listen: Any, answers: Any) -> None:
+    """To publish is to write to the exchange that has no name, which is called ``amq.default`` where permissions are."""
+    url, _ = limited
+    listener = DramatiqListener(url, ["default"], answers)
+    bell = DramatiqBell(url)
+    listener.start()
+
+    hears(bell, answers)
+    broker = open_broker(url, client_name="cnstra-doctor")
+    broker.facts()
+
+    broker.close()
+    bell.close()
+    listener.stop()
+
+
+def test_a_bell_that_may_not_publish_says_so(
+    server: RabbitMQ, limited: Any, answers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server drops what it refuses without a word to who sent it. Bell and doctor find out all the same: the bell says so
+    once, not at each ring, and says when it works.
+    """
+    url, may_write = limited
+    may_write(f"^{url.partition('=')[2]}:")
+    caplog.set_level(logging.INFO)
+    bell = DramatiqBell(url, clock=itertools.count().__next__)
+
+    for _ in range(3):
+        bell.ring([ring_of(1)])
+
+    assert ["amq.default" in line for line in caplog.messages] == [True]
+    broker = open_broker(url, client_name="cnstra-doctor")
+    with pytest.raises(BrokerAway, match=r"amq\.default"):
+        broker.facts()
+    broker.close()
+
+    may_write(".*")
+    eventually(lambda: bell.ring([ring_of(1)]) is None and "is back" in caplog.text)
+    bell.close()
+    assert "open-sesame" not in caplog.text
