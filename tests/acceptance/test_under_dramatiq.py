@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
+import psycopg
 import pytest
 
 from cnstra import ConfigurationError, GraphError, Orchestrator
@@ -72,6 +75,65 @@ def test_a_reload_brings_new_processes_and_loses_nothing(dramatiq: Start, client
 
     assert {run.wait(timeout=60).status for run in runs} == {"completed"}
     eventually(lambda: client.submit(begin.create_signal(Job())).wait(timeout=60).context["done by"] != before)
+
+
+def test_a_file_that_changes_reloads_the_processes(dramatiq: Start, client: Orchestrator, tmp_path: Path) -> None:
+    """``--watch`` of dramatiq. Its own pattern finds no file with watchdog 7, so the page gives another one."""
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    dramatiq("--processes", "1", "--watch", str(watched), "--watch-include", "**/*.py")
+    before = client.submit(begin.create_signal(Job())).wait(timeout=60).context["done by"]
+
+    (watched / "shop.py").write_text("changed = True")
+
+    eventually(lambda: client.submit(begin.create_signal(Job())).wait(timeout=60).context["done by"] != before)
+
+
+def test_the_work_of_a_process_that_was_killed_is_done_by_the_next_ones(
+    dramatiq: Start, both: Servers, client: Orchestrator, make_gate: Any
+) -> None:
+    """Dramatiq stops the others with it, and ends; what supervises it starts it again."""
+    worker = dramatiq("--processes", "2", TEST_LEASE="2")
+    gate = make_gate()
+    run = client.submit(begin.create_signal(Job("wait", gate.path)))
+    gate.reached()
+    with psycopg.connect(both.database_url) as connection:
+        [(serving,)] = connection.execute("select pid from cnstra.workers where running > 0").fetchall()
+
+    os.kill(serving, signal.SIGKILL)
+
+    assert worker.ended() != 0
+    assert "drained" in worker.log
+    gate.open()
+    dramatiq("--processes", "2", TEST_LEASE="2")
+    gate.reached().open()
+    assert run.wait(timeout=60).status == "completed"
+
+
+def test_processes_do_not_outlive_their_parent(dramatiq: Start, client: Orchestrator, make_gate: Any) -> None:
+    """SIGKILL to dramatiq itself: its processes would serve on, with yesterday's code, and log into a pipe that nobody reads."""
+    worker = dramatiq("--processes", "2")
+    gate = make_gate()
+    client.submit(begin.create_signal(Job("wait", gate.path)))
+    gate.reached()
+    processes = worker.children()
+    assert len(processes) == 2
+
+    worker.send(signal.SIGKILL)
+    worker.ended()
+
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    assert alive == []
+
+
+def test_a_thread_of_the_application_does_not_keep_a_drained_process(dramatiq: Start, client: Orchestrator) -> None:
+    """Python would wait for it for ever, and dramatiq for the process."""
+    worker = dramatiq("--processes", "1", LINGERS="yes")
+    client.submit(begin.create_signal(Job())).wait(timeout=60)
+
+    worker.send(signal.SIGTERM)
+
+    assert worker.ended() == 0
 
 
 def test_one_that_cannot_serve_ends_and_says_why(dramatiq: Start, empty_database_url: str, broker_url: str) -> None:

@@ -6,13 +6,17 @@ For who has that set up already, with its process handling, its reloading and it
 
 Dramatiq starts the processes, and each of them lives as one of ``cnstra worker`` does: the threads of dramatiq only answer
 doorbells. Owns how the two lives meet: ours begins when a process has booted, and drains before its consumers stop. Dramatiq
-swallows what its hooks raise, so a life that cannot begin, or breaks, ends its process.
+swallows what its hooks raise, so a life that cannot begin, or breaks, ends its process. Nor does it look after processes whose
+parent was killed, or that wait at their end for threads of a handler: these end, too.
 """
 
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import select
+import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
@@ -21,13 +25,14 @@ from uuid import UUID
 from dramatiq import Broker, Middleware, Worker
 
 from cnstra import settings
-from cnstra.exits import code_of, line_of
+from cnstra.exits import Exit, code_of, line_of
 from cnstra.orchestrator.errors import CnstraError
 from cnstra.orchestrator.graph import CNS
 from cnstra.orchestrator.ports import door
 from cnstra.running.life import Life, check_queues
 from cnstra.running.logs import let_be_heard, name_runs
 from cnstra.running.orders import Orders
+from cnstra.running.process import insist_on_ending
 from cnstra.workers.doorbell.brokers import open_broker
 from cnstra.workers.doorbell.listener import declare_ring, stop_taking
 from cnstra.workers.doorbell.messages import Hints
@@ -37,6 +42,9 @@ _log = logging.getLogger("cnstra.worker")
 _WAIT = 1.0
 _GRACE = 5.0
 """Seconds, beside the time to drain, that a life has to end before its process goes on without it."""
+
+_LOOK_FOR_PARENT = 1.0
+"""Seconds between two looks whether the parent lives. Its pipes would not tell: processes that it forked later hold them, too."""
 
 
 def dramatiq_broker(
@@ -131,6 +139,9 @@ class _LifeUnderDramatiq(Middleware):
                 _log.warning("the time to drain is over, and handlers still run; others take their work over")
                 self._life.cut_short(_GRACE)
 
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        insist_on_ending(Exit.DONE if self._life is None or self._life.drained else Exit.CUT_SHORT)
+
     # ----
 
     def _listen(self, _doors: tuple[str, ...], rung: Callable[[str, Iterable[tuple[UUID, int]]], None]) -> _NoListener:
@@ -138,8 +149,11 @@ class _LifeUnderDramatiq(Middleware):
         return _NoListener()
 
     def _attend(self, life: Life) -> None:
-        """Wait for the end of the life; one that dramatiq did not ask for ends the process."""
-        os.read(life.ended, 1)
+        """Wait for the end of the life; one that dramatiq did not ask for ends the process, and so does the end of its parent."""
+        parent = multiprocessing.parent_process()
+        while not select.select([life.ended], [], [], _LOOK_FOR_PARENT)[0]:
+            if parent is not None and os.getppid() != parent.pid:
+                os.kill(os.getpid(), signal.SIGKILL)  # nobody would end us, nor read what we log
         self._ended.set()
         if life.error is not None:
             _leave(life.error)
