@@ -26,6 +26,7 @@ class Watched:
         self.master = master
         self.replica = replica
         self._sentinel = sentinel
+        self.sentinel_port = port
         self.url = f"redis+sentinel://:{PASSWORD}@127.0.0.1:1,127.0.0.1:{port}/{_SERVICE}/0"
 
     def lose_writes(self) -> None:

@@ -8,11 +8,11 @@ User and password are the master's; the Sentinels' own are the options ``sentine
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.connection import parse_url
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 _SENTINEL = re.compile(
     r"(?P<scheme>rediss?)\+sentinel://(?P<who>[^@/?#]*@)?(?P<sentinels>[^@/?#]+)/(?P<service>[^@/?#]+)"
@@ -49,8 +49,31 @@ def _sentinels_pool(url: str, ours: dict[str, Any]) -> redis.ConnectionPool:
         of_sentinels["ssl"] = of_master["ssl"] = True
     of_sentinels["retry"] = ours["retry"]  # the next Sentinel is asked; their clients' own retry takes seconds
     of_sentinels["socket_timeout"] = of_sentinels["socket_connect_timeout"] = ours["socket_connect_timeout"]
-    sentinels = Sentinel([_address(one) for one in parts["sentinels"].split(",")], sentinel_kwargs=of_sentinels)  # type: ignore[no-untyped-call]
+    sentinels = _Sentinels([_address(one) for one in parts["sentinels"].split(",")], sentinel_kwargs=of_sentinels)  # type: ignore[no-untyped-call]
     return SentinelConnectionPool(parts["service"], sentinels, **(of_master | ours))  # type: ignore[no-untyped-call]
+
+
+class _Sentinels(Sentinel):
+    """Those who say which server is the master; and why none of them does. What redis-py says then quotes all their settings,
+    passwords among them, so that nothing of it can be shown.
+    """
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Where it is, by the first that knows: that one is asked first the next time. Raises ``MasterNotFoundError``."""
+        reasons = []
+        for sentinel in list(self.sentinels):
+            of_it = sentinel.connection_pool.connection_kwargs
+            try:
+                state = cast("dict[str, Any]", sentinel.sentinel_masters()).get(service_name)
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                reason = str(error)
+            else:
+                if state is not None and self.check_master_state(state, service_name):  # type: ignore[no-untyped-call]
+                    self.sentinels.sort(key=lambda one: one is not sentinel)
+                    return state["ip"], state["port"]
+                reason = "knows no such service" if state is None else "takes the master for down"
+            reasons.append(f"{of_it['host']}:{of_it['port']}: {reason.rstrip('.')}")
+        raise MasterNotFoundError(f"no Sentinel names the master of {service_name!r}: {'; '.join(reasons)}")
 
 
 def _address(sentinel: str) -> tuple[str, int]:

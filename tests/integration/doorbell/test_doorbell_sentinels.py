@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cnstra.orchestrator.errors import BrokerAway
 from cnstra.workers.doorbell import DramatiqBell
+from cnstra.workers.doorbell.brokers import open_broker
 from support.ringing import ring_of
 from support.sentinels import Watched, watched
+from support.tls import Authority, behind_tls
 from support.waiting import eventually
 
 
@@ -58,3 +61,31 @@ def test_what_the_new_master_never_saw_is_lost_and_nothing_else_is(server: Watch
         return None
 
     assert eventually(waiting, what="the new master is asked") == 1
+
+
+def _refusal(url: str) -> str:
+    doorbells = open_broker(url, client_name="test")
+    try:
+        with pytest.raises(BrokerAway) as refused:
+            doorbells.facts()
+    finally:
+        doorbells.close()
+    assert "open-sesame" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_who_asks_for_another_service_is_told_so(server: Watched) -> None:
+    """The one Sentinel cannot be reached, the other has never heard of it: both are said, in one line."""
+    said = _refusal(server.url.replace("the-broker", "the-brocker"))
+
+    assert "no Sentinel names the master of 'the-brocker': 127.0.0.1:1: Error 111" in said
+    assert said.count("knows no such service") == 1
+    assert "\n" not in said
+
+
+def test_sentinels_that_cannot_be_trusted_are_not_asked_and_it_is_said_why(server: Watched, tmp_path: Path) -> None:
+    """Their certificate is of another authority."""
+    ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
+    with behind_tls(server.sentinel_port, ours.sign("sentinel", address="127.0.0.1")) as port:
+        url = f"rediss+sentinel://:open-sesame@127.0.0.1:{port}/the-broker/0"
+        assert "CERTIFICATE_VERIFY_FAILED" in _refusal(f"{url}?ssl_ca_certs={theirs.file}")
