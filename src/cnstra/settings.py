@@ -15,7 +15,11 @@ DATABASE_URL = "CNSTRA_DATABASE_URL"
 BROKER_URL = "CNSTRA_BROKER_URL"
 REPLICA_URL = "CNSTRA_REPLICA_URL"
 
-FILES = {DATABASE_URL: "CNSTRA_DATABASE_URL_FILE", BROKER_URL: "CNSTRA_BROKER_URL_FILE"}
+FILES = {
+    DATABASE_URL: "CNSTRA_DATABASE_URL_FILE",
+    BROKER_URL: "CNSTRA_BROKER_URL_FILE",
+    REPLICA_URL: "CNSTRA_REPLICA_URL_FILE",
+}
 """The variables that name a file instead."""
 
 
@@ -53,10 +57,14 @@ def _held_by(file: str, variable: str) -> str:
 
 
 def replica_urls(given: str | Sequence[str] | None) -> list[str]:
-    """The URLs of replicas, with spaces between where the environment says them; none where nobody does."""
+    """The URLs of replicas, with spaces between where the environment, or its file, says them; none where nobody does. Raises as
+    ``database_url``."""
     if given is None:
-        return os.environ.get(REPLICA_URL, "").split()
-    return [given] if isinstance(given, str) else list(given)
+        return (said(REPLICA_URL) or "").split()
+    urls = [given] if isinstance(given, str) else list(given)
+    if urls:
+        said(REPLICA_URL, " ".join(urls))  # the environment's own, passed on by an option, may be said twice
+    return urls
 
 
 def _missing(what: str, argument: str, variable: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -54,12 +55,14 @@ def test_runs_are_looked_at_over_a_replica_while_the_primary_is_away(
     assert "can be read; how far it is behind is not known without the primary" in finding["message"]
 
 
-def test_a_run_is_watched_over_a_replica(servers: Servers, standby: Standby) -> None:
+def test_a_run_is_watched_over_a_replica_that_a_file_names(servers: Servers, standby: Standby, tmp_path: Path) -> None:
     """To its end."""
     run = submitted(servers)
     run_id = str(run.id)
+    (tmp_path / "replica").write_text(standby.url)
+    file = {"CNSTRA_REPLICA_URL_FILE": str(tmp_path / "replica")}
     cnstra("cancel", run_id, servers=servers)
-    watched = cnstra("watch", run_id, "--replica", standby.url, servers=servers)
+    watched = cnstra("watch", run_id, servers=servers, environment=file)
     assert watched.out.splitlines()[-1] == "cancelled"
     assert standby.asked("from cnstra.runs") > 0
 

@@ -19,7 +19,7 @@ Find = Callable[[str | None], str]
 
 @pytest.fixture(autouse=True)
 def _nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("CNSTRA_DATABASE_URL", "CNSTRA_BROKER_URL"):
+    for variable in ("CNSTRA_DATABASE_URL", "CNSTRA_BROKER_URL", "CNSTRA_REPLICA_URL"):
         monkeypatch.delenv(variable, raising=False)
         monkeypatch.delenv(f"{variable}_FILE", raising=False)
 
@@ -95,3 +95,22 @@ def test_what_nobody_says_is_asked_for(find: Find, variable: str) -> None:
     """By all the ways in which it can be said."""
     with pytest.raises(ConfigurationError, match=rf"set {variable} \(or {variable}_FILE\)"):
         find(None)
+
+
+def test_replicas_may_be_said_by_a_file_which_must_not_contradict(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Several stand in its one line, as in the variable. Who gives none wants none."""
+    one, two = "postgresql://a:open-sesame@one/shop", "postgresql://a:open-sesame@two/shop"
+    (tmp_path / "urls").write_text(f"{one} {two}\n")
+    monkeypatch.setenv("CNSTRA_REPLICA_URL_FILE", str(tmp_path / "urls"))
+
+    assert settings.replica_urls(None) == [one, two]
+    assert settings.replica_urls([]) == []
+    assert settings.replica_urls("host=one dbname=shop") == ["host=one dbname=shop"]
+
+    monkeypatch.setenv("CNSTRA_REPLICA_URL", one)
+    assert settings.replica_urls([two]) == [two]
+    for given in (None, [one]):  # the second: passed on by an option
+        with pytest.raises(ConfigurationError, match="both CNSTRA_REPLICA_URL and CNSTRA_REPLICA_URL_FILE are set"):
+            settings.replica_urls(given)

@@ -36,7 +36,7 @@ def sql(
     The session only reads. The views are cnstra.runs, activations, tries, expectations, scatters, context, context_history,
     context_blobs, workers, queue_depth and graph_queue_depth; --json gives a list of objects.
     """
-    url = _where(places.database(database_url), replica_url or [])
+    url = _where(places.database(database_url), places.replicas(replica_url))
     if text is None:
         if as_json:
             raise typer.BadParameter("--json needs a QUERY")

@@ -19,7 +19,7 @@ def doctor(
 
     Each line is ok, a warning, or a problem; with a problem the exit code is 1. --json gives healthy and a list checks.
     """
-    findings = examine(places.database(database_url), places.broker(broker_url), replica_url or [])
+    findings = examine(places.database(database_url), places.broker(broker_url), places.replicas(replica_url))
     healthy = all(finding.level != "problem" for finding in findings)
     if as_json:
         checks = [{"check": found.check, "level": found.level, "message": found.message} for found in findings]

@@ -72,7 +72,7 @@ def runs(
         since=None if since is None else moment(since, datetime.now(UTC)),
         limit=limit,
     )
-    with _store(database_url, replica_url or [], places.vault(codec)) as store:
+    with _store(database_url, places.replicas(replica_url), places.vault(codec)) as store:
         found = store.run(store.run_rows(which))
     if as_json:
         say_json(found)
@@ -101,7 +101,7 @@ def show(
     """
     run_id = run_uuid(run)
     vault = places.vault(codec)
-    with _store(database_url, replica_url or [], vault) as store:
+    with _store(database_url, places.replicas(replica_url), vault) as store:
         story = store.run(Diagnosing().story(run_id))
         if story is not None and vault is not None:
             story = _opened(story, vault)

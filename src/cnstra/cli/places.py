@@ -31,6 +31,11 @@ def broker(given: str | None) -> str:
     return url or settings.broker_url(running.broker_url if running else None)
 
 
+def replicas(given: Sequence[str] | None) -> list[str]:
+    """The URLs of the database's standbys; none where nobody names any. Raises ``ConfigurationError``."""
+    return settings.replica_urls(given or None)
+
+
 def contexts(given: Sequence[str] | None) -> tuple[BlobStore | None, str]:
     """The store of contexts that a client is to have, and its name: the first of ``--context``, or none."""
     if not given:

@@ -39,14 +39,14 @@ def watch(
     Prints a line for each version of its context, and for each change of its status. With --json each line is a JSON document.
     Outlives a database that is away for a while.
     """
-    database = places.database(database_url)
-    if not replica_url:  # they may answer though it is away
+    database, replicas = places.database(database_url), places.replicas(replica_url)
+    if not replicas:  # they may answer though it is away
         reach(database)
     store, name = places.contexts(context)
     with Orchestrator(
         database=database,
         broker=places.broker(broker_url),
-        replica=replica_url or [],
+        replica=replicas,
         context=store,
         context_name=name,
         codec=places.codec(codec),
