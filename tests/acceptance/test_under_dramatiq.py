@@ -15,7 +15,9 @@ import psycopg
 import pytest
 
 from cnstra import ConfigurationError, GraphError, Orchestrator
+from cnstra.orchestrator.ports import door
 from cnstra.running import dramatiq_broker
+from cnstra.workers.doorbell import DramatiqBell
 from support.apps.sagas import Job, begin, cns, nameless
 from support.commands import Servers, WorkerCommand
 from support.waiting import eventually
@@ -62,6 +64,27 @@ def test_its_processes_serve_runs_and_drain_when_it_stops_them(
     assert worker.ended() == 0
     assert "drained" in worker.log
     assert "done by" in (client.get_run(last.id).context() or {})  # the step is committed
+
+
+def test_a_process_that_drains_leaves_doorbells_to_others(
+    dramatiq: Start, both: Servers, client: Orchestrator, make_gate: Any
+) -> None:
+    """It could answer none of them, and they would wake nobody else; dramatiq by itself stops taking last."""
+    worker = dramatiq("--processes", "1")
+    gate = make_gate()
+    client.submit(begin.create_signal(Job("wait", gate.path)))
+    gate.reached()
+    worker.send(signal.SIGTERM)
+    worker.logged("draining")
+
+    client.submit(begin.create_signal(Job()))
+    bell = DramatiqBell(both.broker_url)
+    waiting = bell.qsize(door(cns.durable_name, "default"))
+    bell.close()
+    gate.open()
+
+    assert waiting == 1
+    assert worker.ended() == 0
 
 
 def test_a_reload_brings_new_processes_and_loses_nothing(dramatiq: Start, client: Orchestrator) -> None:
