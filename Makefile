@@ -14,7 +14,8 @@ help:
 	@echo "make demo         run the order saga on real purchases, on servers of its own, through a crash of a worker"
 	@echo "make test         run the tests; PYTEST_ARGS are for pytest (default: $(PYTEST_ARGS))"
 	@echo "make check        lint, check formats, types and imports, build the documentation"
-	@echo "make chaos        run the long tests, in which servers and workers die all the time; CHAOS_ARGS are for pytest"
+	@echo "make chaos        run the long tests, in which servers and workers die all the time (CHAOS_ARGS are for pytest), and the"
+	@echo "                  tests of faults over RabbitMQ"
 	@echo "make bench        measure the speed; bench-quick takes a few minutes"
 	@echo "make profile      see where the time of durable hops goes, in a worker and in Postgres"
 	@echo "make up           start Postgres and Valkey for development; they run until make down"
@@ -42,6 +43,7 @@ check: setup
 
 chaos: setup
 	$(BIN)/python -m pytest -m chaos $(CHAOS_ARGS)
+	CNSTRA_TESTS_BROKER=rabbitmq $(BIN)/python -m pytest $(PYTEST_ARGS) tests/fault
 
 bench bench-quick: setup
 	@test -d benchmarks || { echo "make $@: there is no folder benchmarks, so there is nothing to measure" >&2; exit 2; }

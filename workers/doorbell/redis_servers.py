@@ -61,7 +61,8 @@ class _Sentinels(Sentinel):
     def discover_master(self, service_name: str) -> tuple[str, int]:
         """Where it is, by the first that knows: that one is asked first the next time. Raises ``MasterNotFoundError``."""
         reasons = []
-        for sentinel in list(self.sentinels):
+        asked = self.sentinels  # another thread may put others in its place meanwhile
+        for sentinel in asked:
             of_it = sentinel.connection_pool.connection_kwargs
             try:
                 state = cast("dict[str, Any]", sentinel.sentinel_masters()).get(service_name)
@@ -69,7 +70,7 @@ class _Sentinels(Sentinel):
                 reason = str(error)
             else:
                 if state is not None and self.check_master_state(state, service_name):  # type: ignore[no-untyped-call]
-                    self.sentinels.sort(key=lambda one: one is not sentinel)
+                    self.sentinels = [sentinel, *(one for one in asked if one is not sentinel)]
                     return state["ip"], state["port"]
                 reason = "knows no such service" if state is None else "takes the master for down"
             reasons.append(f"{of_it['host']}:{of_it['port']}: {reason.rstrip('.')}")
