@@ -16,7 +16,7 @@ from importlib import resources
 import psycopg
 from psycopg.rows import TupleRow
 
-from cnstra.orchestrator.errors import ConfigurationError, SchemaError
+from cnstra.orchestrator.errors import AccessRefused, ConfigurationError, SchemaError
 from cnstra.stores.postgres.addresses import address_of
 from cnstra.stores.postgres.granting import grant
 from cnstra.stores.postgres.pools import STALLING, connecting
@@ -44,8 +44,9 @@ def migrate(database_url: str, *, roles: str | None = None) -> list[str]:
     """Bring the database's schema to this release's; the names of the migrations that it took. ``roles`` is what the names of
     group roles begin with that are to be made, if they are not there, and given their rights.
 
-    Raises ``ConfigurationError`` for a database that is not of UTF8, ``SchemaError`` when it was made by a newer release, or
-    somebody uses the tables for a minute without a pause, and the database's own errors.
+    Raises ``ConfigurationError`` for a database that is not of UTF8, ``AccessRefused`` for a user who may not change the schema,
+    ``SchemaError`` when it was made by a newer release, or somebody uses the tables for a minute without a pause, and the
+    database's own errors.
     """
     address = address_of(database_url)
     until = time.monotonic() + _PATIENCE
@@ -58,6 +59,11 @@ def migrate(database_url: str, *, roles: str | None = None) -> list[str]:
             except _LOCKED as error:
                 if time.monotonic() > until:
                     raise SchemaError(_in_use(connection)) from error
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise AccessRefused(
+                    f"{connection.info.user} may not change the schema: {error.diag.message_primary}; migrate as the owner of "
+                    f"the schema cnstra, who first made it, or of the database {connection.info.dbname}"
+                ) from error
             time.sleep(_PAUSE)
 
 

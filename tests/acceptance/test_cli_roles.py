@@ -72,6 +72,17 @@ def test_a_reader_looks_and_does_nothing(users: Users, both: Servers, broker_url
 
 
 @pytest.mark.past_the_pooler
+@pytest.mark.parametrize("who", ["worker", "stranger"])
+def test_who_does_not_own_the_schema_is_told_who_migrates(users: Users, who: str) -> None:
+    """In one line, before anything is changed."""
+    ended = cnstra("migrate", environment={"CNSTRA_DATABASE_URL": getattr(users, who)})
+
+    assert ended.code == 5
+    assert f"{users.named(who)} may not change the schema: permission denied" in ended.complaint
+    assert "migrate as the owner of the schema cnstra" in ended.complaint
+
+
+@pytest.mark.past_the_pooler
 def test_a_client_submits_and_a_worker_serves(users: Users, both: Servers, broker_url: str, start_worker) -> None:
     """The doctor of each says who it is, and looks at everything; the owner is told that it is one."""
     worker, client = _as(users.worker, broker_url), _as(users.client, broker_url)
