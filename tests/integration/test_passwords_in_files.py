@@ -27,6 +27,7 @@ def _without_password(database_url: str) -> str:
     return parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}").geturl()
 
 
+@pytest.mark.past_the_pooler
 @pytest.mark.parametrize("how", ["passfile=", "PGPASSFILE", "service="])
 def test_a_password_is_found_in_a_file(
     database_url: str, broker_url: str, passfile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str

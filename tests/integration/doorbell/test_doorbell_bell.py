@@ -84,6 +84,11 @@ def test_a_list_that_nobody_hears_expires(server: Any, valkey: Any, bell: Dramat
     assert valkey.ask("TTL", key) > 0
 
 
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the bell has logged."""
+    return [record.getMessage() for record in caplog.records if record.name == "cnstra.bell"]
+
+
 def test_a_ring_without_ids_asks_the_broker_nothing(server: Any, bell: DramatiqBell, caplog: Any) -> None:
     """Nothing became ready, so nobody is woken, and no connection is opened for it: nobody notices that the broker is away."""
     server.kill()
@@ -91,9 +96,9 @@ def test_a_ring_without_ids_asks_the_broker_nothing(server: Any, bell: DramatiqB
     bell.ring([])
     bell.ring([Ring(door="default", activations=())])
 
-    assert caplog.messages == []
+    assert told(caplog) == []
     bell.ring([ring_of(1)])
-    assert len(caplog.messages) == 1
+    assert len(told(caplog)) == 1
 
 
 def test_a_bell_outlives_a_restart_of_the_broker_without_a_word(
