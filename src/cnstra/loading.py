@@ -19,7 +19,6 @@ from cnstra.orchestrator.codecs import Codec, checked
 from cnstra.orchestrator.errors import CnstraError, ConfigurationError
 from cnstra.orchestrator.graph import CNS
 from cnstra.orchestrator.sealing import Vault
-from cnstra.stores.blobs import RedisBlobStore
 
 
 def load(app: str) -> CNS:
@@ -54,6 +53,8 @@ def load_context(given: str, vault: Vault | None = None) -> Blobs:
     """
     place, where = named_context(given)
     if _URL.match(where):
+        from cnstra.stores.blobs import RedisBlobStore  # with a client that takes long to load
+
         return Blobs(RedisBlobStore.from_url(where), place, vault=vault)
     _, store = _found("--context", where, usual="contexts", instead=lambda _: "name a store that stands in it")
     if isinstance(store, type):

@@ -1,4 +1,6 @@
-"""Which broker a URL means, and how to name it in a log without its password."""
+"""Which broker a URL means, and how to name it in a log without its password. Each kind is loaded for a URL of its own: their
+clients take longer to load than much that a process without a broker does.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,6 @@ from dramatiq import Middleware
 
 from cnstra.orchestrator.errors import ConfigurationError
 from cnstra.workers.doorbell.doorbells import OUTSTANDING, Doorbells
-from cnstra.workers.doorbell.redis_lists import RedisDoorbells
 
 _SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "amqp", "amqps")
 
@@ -53,21 +54,12 @@ def open_broker(
     try:
         plain, namespaces = zip(*map(_without_namespace, _SEVERAL.split(url)), strict=True)
         [namespace] = set(namespaces)
-        if scheme.startswith("amqp"):
-            return _rabbitmq(
-                plain,
-                client_name,
-                shown=shown(url),
-                namespace=namespace,
-                wait=wait,
-                outstanding=outstanding,
-                middleware=middleware,
-            )
-        return RedisDoorbells(
-            plain[0],
+        open_one = _rabbitmq if scheme.startswith("amqp") else _redis
+        return open_one(
+            plain,
+            client_name,
             shown=shown(url),
             namespace=namespace,
-            client_name=client_name,
             wait=wait,
             outstanding=outstanding,
             middleware=middleware,
@@ -77,6 +69,12 @@ def open_broker(
             f"The broker's URL {shown(url)!r} cannot be used: its port, or an option after the '?', "
             "is not valid, or names a file that there is not. Special characters in a password must be percent-encoded."
         ) from None
+
+
+def _redis(urls: Sequence[str], client_name: str, **options: Any) -> Doorbells:
+    from cnstra.workers.doorbell.redis_lists import RedisDoorbells
+
+    return RedisDoorbells(urls[0], client_name=client_name, **options)
 
 
 def _rabbitmq(urls: Sequence[str], client_name: str, **options: Any) -> Doorbells:

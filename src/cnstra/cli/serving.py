@@ -10,7 +10,7 @@ from cnstra.cli import places
 from cnstra.cli.debugging import debugging
 from cnstra.cli.options import App, BrokerUrl, Contexts, DatabaseUrl, Health, SealingCodec
 from cnstra.exits import Exit
-from cnstra.running import Orders, run
+from cnstra.running.orders import Orders
 from cnstra.workers.settings import WorkerSettings
 
 _USUAL = WorkerSettings()
@@ -112,6 +112,10 @@ def worker(
         debug=debugging(),
         health=health,
     )
+    from cnstra.running.command import (
+        run,  # what serves is loaded by who serves: it takes as long as a quarter of the others
+    )
+
     return run(orders)
 
 

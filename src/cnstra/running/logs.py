@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import structlog
@@ -27,11 +27,11 @@ from structlog.stdlib import PositionalArgumentsFormatter, ProcessorFormatter
 from cnstra.orchestrator.context import ABOUT, SEVERAL
 from cnstra.orchestrator.run_context import Identity
 from cnstra.orchestrator.store import Work
+from cnstra.running.orders import Form
 from cnstra.workers.calling import told
 
 _log = logging.getLogger("cnstra.worker")
 
-Form = Literal["text", "json"]
 Said = MutableMapping[str, Any]
 
 # They report every attempt to reach a server that is away; ours say once that it is, and once that it is back.

@@ -7,10 +7,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from typing import Literal
 
 from cnstra.loading import named_context
-from cnstra.running.logs import Form
 from cnstra.workers.settings import WorkerSettings
+
+Form = Literal["text", "json"]
+"""What the log's lines are like."""
 
 DRAIN = b"drain"
 """Take no more work, let handlers end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cnstra import ConfigurationError
-from cnstra.running import Orders
+from cnstra.running.orders import Orders
 
 
 def orders(**changes: object) -> Orders:
