@@ -10,7 +10,7 @@ from cnstra.orchestrator.errors import ConfigurationError
 from cnstra.orchestrator.graph.timers import LONGEST_DELAY
 from cnstra.orchestrator.machine.states import RunStatus
 from cnstra.orchestrator.store import RunChoice
-from cnstra.orchestrator.submitting import aware, tag_filter
+from cnstra.orchestrator.submitting import aware, graph_name, tag_filter
 
 CANCELLABLE = (RunStatus.RUNNING.value, RunStatus.WAITING.value, RunStatus.PAUSED.value)
 """Runs in one of these can be cancelled. Of those that are undone, or have ended, nothing is left to cancel."""
@@ -39,7 +39,7 @@ def choice_of(options: ChoiceOptions, now: datetime) -> RunChoice:
     """Which runs are meant, at a time. Raises ``ConfigurationError`` for what no run can be."""
     old = options.get("older_than")
     return RunChoice(
-        graph=options.get("graph"),
+        graph=graph_name(options.get("graph")),
         tag=tag_filter(options.get("tag")),
         since=aware(options.get("since")),
         before=None if old is None else now - _length(old),
@@ -58,6 +58,8 @@ def cancellable(options: OpenChoiceOptions) -> tuple[str, ...] | None:
     given: Any = options.get("status")
     if given is None:
         return None
+    if not isinstance(given, str | Sequence):
+        raise ConfigurationError(f"status={given!r} must be one or several of {', '.join(CANCELLABLE)}")
     statuses = (given,) if isinstance(given, str) else tuple(given)
     for status in statuses:
         if status not in CANCELLABLE:

@@ -47,6 +47,7 @@ from cnstra.orchestrator.submitting import (
     ManyOptions,
     SubmitOptions,
     filter_of,
+    refuse_unknown,
     submission_of,
     submissions_of,
 )
@@ -140,6 +141,10 @@ class Flows:
     def __init__(
         self, cns: CNS | None, operations: Operations, world: World, entropy: Entropy, blobs: Blobs | None = None
     ) -> None:
+        if cns is not None and not isinstance(cns, CNS):
+            raise ConfigurationError(
+                f"{cns!r} is no CNS; give the graph itself, CNS([...], name='shop'), or leave it out"
+            )
         self._cns = cns
         self._operations = operations
         self._world = world
@@ -162,17 +167,20 @@ class Flows:
 
     def submit(self, signal: Signal[Any], options: SubmitOptions) -> Flow[Kept]:
         """Keep a run."""
+        refuse_unknown("submit", options, SubmitOptions)
         submission = submission_of(self._graph(), signal, options, self._entropy)
         [kept] = yield from self._keep(self._placed([submission]), options.get("connection"))
         return kept
 
     def submit_many(self, signals: Iterable[Signal[Any]], options: ManyOptions) -> Flow[list[Kept]]:
         """Keep a run for each signal: all of them, or none."""
+        refuse_unknown("submit_many", options, ManyOptions)
         submissions = submissions_of(self._graph(), signals, options, self._entropy)
         return (yield from self._keep(self._placed(submissions), options.get("connection")))
 
     def clone(self, run_id: uuid.UUID, options: CloneOptions) -> Flow[Kept]:
         """Keep a clone of a run, whose context is kept where the original's is. Raises ``RunNotFound`` and ``SubmitError``."""
+        refuse_unknown("clone", options, CloneOptions)
         cns = self._graph("cloning")
         original = yield from self._run(self._operations.original(run_id))
         if original is None:
@@ -239,6 +247,8 @@ class Flows:
 
     def ended(self, run_id: uuid.UUID, timeout: float | None) -> Flow[None]:
         """Return when the run has ended, without a look at its context. Raises ``TimeoutError`` likewise."""
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout == timeout):
+            raise ConfigurationError(f"timeout={timeout!r} must be a number of seconds, or None to wait without end")
         until = None if timeout is None else self._world.monotonic() + timeout
         pause = _FIRST_PAUSE
         while True:
@@ -280,6 +290,14 @@ class Flows:
 
     def context(self, run_id: uuid.UUID, version: int | None) -> Flow[Any]:
         """The shared value at a version; None when there was none."""
+        value = yield from self._stored_context(run_id, version)
+        declared = self._cns.context_payload if self._cns is not None else None
+        return value if value is None or declared is None else declared.decode(value)
+
+    def _stored_context(self, run_id: uuid.UUID, version: int | None) -> Flow[Any]:
+        """It, as it is stored: exactly JSON."""
+        if version is not None:
+            _require_version(run_id, version)
         snapshot = yield from self._run(self._operations.context_at(run_id, version))
         if snapshot is None:
             row = yield from self.row(run_id)
@@ -287,9 +305,7 @@ class Flows:
         if snapshot.version and not snapshot.slots:
             yield from self.row(run_id)  # it, too, may have gone
             raise _expired(run_id)
-        value = yield from self._shared(run_id, snapshot)
-        declared = self._cns.context_payload if self._cns is not None else None
-        return value if value is None or declared is None else declared.decode(value)
+        return (yield from self._shared(run_id, snapshot))
 
     def _shared(self, run_id: uuid.UUID, snapshot: Snapshot) -> Flow[Any]:
         """The shared value of a snapshot, wherever its parts are kept."""
@@ -310,6 +326,7 @@ class Flows:
         A store that goes away meanwhile is asked again; not one that is away at the first look, where no status is known.
         Raises ``RunNotFound``, ``ContextExpired``, ``StoreUnavailable``.
         """
+        _require_version(run_id, after)
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -484,11 +501,12 @@ class Flows:
     def send_by_key(self, signal: Signal[Any], key: str, idempotency_key: str | None) -> Flow[uuid.UUID | None]:
         """Send a signal to whichever run of the graph expects it by a key; that run, or None while nobody does."""
         cns = self._graph()
+        payload = sendable(cns, signal, f"key {key!r}")
         posting = Posting(
             graph=cns.durable_name,
             key=checked_key(key),
             collateral=signal.collateral.name,
-            payload=sendable(cns, signal, f"key {key!r}"),
+            payload=payload,
             idempotency_key=sending_key(idempotency_key, self._entropy),
         )
         posted = yield from self._run(self._operations.post(posting))
@@ -513,10 +531,12 @@ class Flows:
 
     def list_rows(self, options: ListOptions) -> Flow[list[Mapping[str, Any]]]:
         """The rows of ``cnstra.runs`` that fit, newest first."""
+        refuse_unknown("list_runs", options, ListOptions)
         return cast("list[Mapping[str, Any]]", (yield from self._run(self._operations.run_rows(filter_of(options)))))
 
     def retry_failed(self, options: ChoiceOptions, dry_run: bool) -> Flow[list[uuid.UUID]]:
         """Begin the next attempt of every run that is failed now and is meant; the ids of these runs."""
+        refuse_unknown("retry_failed", options, ChoiceOptions)
         which = choice_of(options, (yield from self._run(self._operations.now())))
         return (
             yield from self._tell_each(
@@ -526,6 +546,7 @@ class Flows:
 
     def cancel_runs(self, options: OpenChoiceOptions, compensate: bool, dry_run: bool) -> Flow[list[uuid.UUID]]:
         """End every run that is meant and is not ending already; the ids of these runs."""
+        refuse_unknown("cancel_runs", options, OpenChoiceOptions)
         statuses = cancellable(options)
         which = choice_of(options, (yield from self._run(self._operations.now())))
         return (
@@ -638,6 +659,11 @@ def not_found(run_id: uuid.UUID) -> RunNotFound:
         f"no run {run_id} is stored here: it never was, or it was pruned after its end, by hand or by `cnstra retention`; "
         "look at `cnstra runs`, and at CNSTRA_DATABASE_URL"
     )
+
+
+def _require_version(run_id: uuid.UUID, version: Any) -> None:
+    if type(version) is not int or version < 0:
+        raise ContextError(f"run {run_id}: {version!r} is no version of a context; versions are whole numbers from 0")
 
 
 def _expired(run_id: uuid.UUID) -> ContextExpired:

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from cnstra.orchestrator.errors import CnstraError, ConfigurationError, ReactiveError, RunStateError, StoreUnavailable
 from cnstra.orchestrator.flows import Flow, Flows, World, not_found
 from cnstra.orchestrator.store import Look, RunChoice, Search, Sighting, Sightings
-from cnstra.orchestrator.submitting import aware, run_status, run_uuid, tag_filter
+from cnstra.orchestrator.submitting import aware, graph_name, refuse_unknown, run_status, run_uuid, tag_filter
 
 T = TypeVar("T")
 
@@ -88,6 +88,7 @@ class Mirroring:
     """
 
     def __init__(self, flows: Flows, world: World, sink: Sink, options: MirrorOptions) -> None:
+        refuse_unknown("mirror", options, MirrorOptions)
         self._flows, self._world, self._sink = flows, world, sink
         self._named = _named(options)
         self._search = None if self._named is not None else _search(options)
@@ -278,7 +279,9 @@ def _named(options: MirrorOptions) -> list[UUID] | None:
 
 
 def _search(options: MirrorOptions) -> Search:
-    which = RunChoice(graph=options.get("graph"), tag=tag_filter(options.get("tag")), since=aware(options.get("since")))
+    which = RunChoice(
+        graph=graph_name(options.get("graph")), tag=tag_filter(options.get("tag")), since=aware(options.get("since"))
+    )
     return Search(which=which, status=run_status(options.get("status")), limit=_RUNS_AT_ONCE)
 
 

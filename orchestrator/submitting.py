@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from typing import Any, TypedDict, cast
 
 from tenacity import BaseRetrying
@@ -73,6 +74,19 @@ class ListOptions(TypedDict, total=False):
     limit: int
 
 
+def refuse_unknown(call: str, given: Mapping[str, Any], known: type) -> None:
+    """Refuse options that the ``TypedDict`` of a call does not have, by ``TypeError``, as Python does for any keyword.
+
+    A misspelt one would be passed over, and the call would do something else than was asked for.
+    """
+    options = tuple(known.__annotations__)
+    for name in given:
+        if name not in options:
+            meant = get_close_matches(name, options, n=1)
+            hint = f"did you mean {meant[0]}=? " if meant else ""
+            raise TypeError(f"{call}() has no option {name}=; {hint}it takes {', '.join(options)}")
+
+
 def submission_of(cns: CNS, signal: Signal[Any], options: SubmitOptions, entropy: Entropy) -> Submission:
     """The run that a signal starts, as the store keeps it.
 
@@ -122,8 +136,12 @@ def submissions_of(
     cns: CNS, signals: Iterable[Signal[Any]], options: ManyOptions, entropy: Entropy
 ) -> list[Submission]:
     """The runs that signals start. Raises as ``submission_of``, for the first that cannot be kept."""
+    if not isinstance(signals, Iterable):
+        raise SubmitError(f"submit_many takes several signals, got {type(signals).__name__}; give it a list of them")
     given = list(signals)
     keys = options.get("idempotency_keys")
+    if isinstance(keys, str) or not (keys is None or isinstance(keys, Sequence)):
+        raise SubmitError(f"idempotency_keys {keys!r} must be a list, with one for each signal, in their order")
     if keys is not None and len(keys) != len(given):
         raise SubmitError(f"{len(keys)} idempotency_keys for {len(given)} signals; give one for each, in their order")
     common = {name: value for name, value in options.items() if name != "idempotency_keys"}
@@ -141,7 +159,7 @@ def filter_of(options: ListOptions) -> RunFilter:
         status=run_status(options.get("status")),
         tag=tag_filter(options.get("tag")),
         since=aware(options.get("since")),
-        limit=options.get("limit", 100),
+        limit=_limit(options.get("limit", 100)),
     )
 
 
@@ -161,27 +179,47 @@ def run_uuid(given: uuid.UUID | str, *, exact: bool = False) -> uuid.UUID:
 
 
 def tag_filter(tag: str | tuple[str, str] | None) -> tuple[str, str | None] | None:
-    """A tag to look for: ``"key"``, ``"key=value"`` or ``(key, value)``."""
-    if tag is None or isinstance(tag, tuple):
-        return tag
-    key, separator, value = tag.partition("=")
-    return key, value if separator else None
+    """A tag to look for: ``"key"``, ``"key=value"`` or ``(key, value)``. Raises ``ConfigurationError`` for what is none."""
+    if tag is None:
+        return None
+    parts: Any = tag.partition("=")[::2] if isinstance(tag, str) else tag
+    if not isinstance(parts, tuple) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+        raise ConfigurationError(f"tag={tag!r} must be 'key', 'key=value' or a pair of strings: ('key', 'value')")
+    values.dump(list(parts), where=f"tag={tag!r}", error=ConfigurationError)
+    key, value = parts
+    return key, None if isinstance(tag, str) and "=" not in tag else value
+
+
+def graph_name(graph: str | None) -> str | None:
+    """The name of a graph. Raises ``ConfigurationError`` for what cannot be one."""
+    if graph is not None and not isinstance(graph, str):
+        raise ConfigurationError(f"graph={graph!r} must be the name of a graph")
+    values.dump(graph, where=f"graph={graph!r}", error=ConfigurationError)
+    return graph
 
 
 def run_status(status: str | None) -> str | None:
     """A status that runs have. Raises ``ConfigurationError`` for another."""
-    if status is not None and status not in list(RunStatus):
+    if status is not None and not (isinstance(status, str) and status in list(RunStatus)):
         raise ConfigurationError(f"no run has status {status!r}; one of {', '.join(RunStatus)} is")
     return status
 
 
 def aware(since: datetime | None) -> datetime | None:
-    """A time that names a moment. Raises ``ConfigurationError`` for one without a time zone."""
-    if since is not None and since.tzinfo is None:
+    """A time that names a moment. Raises ``ConfigurationError`` for one without a time zone, and for what is no time."""
+    if since is not None and not isinstance(since, datetime):
+        raise ConfigurationError(f"since={since!r} must be a datetime with a time zone, such as datetime.now(UTC)")
+    if since is not None and since.utcoffset() is None:
         raise ConfigurationError(
             f"since={since!r} has no time zone, so it names no moment; give it one: datetime.now(UTC)"
         )
     return since
+
+
+def _limit(limit: int) -> int:
+    if type(limit) is not int or not 0 <= limit <= _INT4:
+        raise ConfigurationError(f"limit={limit!r} must be a whole number: the most runs to list")
+    return limit
 
 
 def _priority(priority: int) -> int:
@@ -199,10 +237,12 @@ def _idempotency_key(key: str | None) -> str | None:
 
 
 def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
+    if tags is not None and not isinstance(tags, Mapping):
+        raise SubmitError(f"tags {tags!r} must be strings by strings, such as {{'customer': 'c-17'}}")
     found = dict(tags or {})
     for key, value in found.items():
         if not isinstance(key, str) or not isinstance(value, str) or not key:
-            raise SubmitError(f"tag {key!r}: {value!r} must be a string for a string")
+            raise SubmitError(f"tag {key!r}: {value!r} must be a string for a string, and its key not empty")
     values.dump(found, where="tags", error=PayloadError)
     return found
 

@@ -35,6 +35,8 @@ def broker_url(given: str | None) -> str:
 
 def said(variable: str, given: str | None = None) -> str | None:
     """What the caller gives; else what the environment says, by the variable or by its file. None when nobody says it."""
+    if given is not None and not isinstance(given, str):
+        raise ConfigurationError(f"a URL is a text, and no {type(given).__name__}; give one, or set {variable}")
     value, file = os.environ.get(variable), os.environ.get(FILES[variable])
     if given and given != value:
         return given

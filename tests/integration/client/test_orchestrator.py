@@ -27,10 +27,12 @@ from cnstra import (
     RunNotFound,
     RunStateError,
     SchemaError,
+    SendError,
     SubmitError,
     collateral,
     neuron,
 )
+from cnstra.stores.reactive import Collection, ContextRecord
 from support.serving import serving
 
 PATIENCE = 60.0
@@ -215,6 +217,9 @@ def test_a_run_id_of_ones_own_is_a_uuid7_and_the_same_run_when_given_again(orche
         ({"idempotency_key": ""}, SubmitError, "printable string of 1 to 400 characters"),
         ({"idempotency_key": "a\0"}, SubmitError, "printable string"),
         ({"tags": {"a": 1}}, SubmitError, "must be a string for a string"),
+        ({"tags": {"": "a"}}, SubmitError, "its key not empty"),
+        ({"tags": ["a"]}, SubmitError, "must be strings by strings"),
+        ({"tags": "a"}, SubmitError, "must be strings by strings"),
         ({"tags": {"a": "\0"}}, PayloadError, r"U\+0000"),
         ({"delay": timedelta(seconds=-1)}, SubmitError, "from nothing to a century"),
         ({"delay": 5}, SubmitError, "must be a timedelta"),
@@ -228,6 +233,98 @@ def test_g15_options_that_cannot_be_kept_are_refused_with_nothing_stored(
     with pytest.raises(error, match=problem):
         orchestrator.submit(order(), **options)
     assert orchestrator.list_runs() == []
+
+
+@pytest.mark.parametrize(
+    ("call", "options", "problem"),
+    [
+        (
+            "submit",
+            {"idempotency_ky": "order-17"},
+            r"submit\(\) has no option idempotency_ky=; did you mean idempotency_key=",
+        ),
+        ("submit_many", {"run_id": None}, r"submit_many\(\) has no option run_id=; .*it takes priority, "),
+        ("list_runs", {"state": "failed"}, r"list_runs\(\) has no option state=; did you mean status="),
+        ("retry_failed", {"dry_rum": True}, r"retry_failed\(\) has no option dry_rum="),
+        ("cancel_runs", {"grap": "shop"}, r"cancel_runs\(\) has no option grap=; did you mean graph="),
+        ("mirror", {"grap": "shop"}, r"mirror\(\) has no option grap=; did you mean graph="),
+        ("clone", {"prioriti": 3}, r"clone\(\) has no option prioriti=; did you mean priority="),
+    ],
+)
+def test_g15_an_option_that_there_is_not_is_refused_with_nothing_done(
+    orchestrator: Orchestrator, call: str, options: dict[str, Any], problem: str
+) -> None:
+    """G15: a misspelt one, passed over, would submit twice, or cancel every run there is."""
+    run = orchestrator.submit(order())
+    first: dict[str, tuple[Any, ...]] = {
+        "submit": (order(),),
+        "submit_many": ([order()],),
+        "mirror": (Collection[str, ContextRecord](primary_key="run_id"),),
+    }
+    with pytest.raises(TypeError, match=problem):
+        getattr(run if call == "clone" else orchestrator, call)(*first.get(call, ()), **options)
+    assert [(one.id, one.status()) for one in orchestrator.list_runs()] == [(run.id, "running")]
+
+
+@pytest.mark.parametrize(
+    ("call", "options", "problem"),
+    [
+        ("list_runs", {"tag": 5}, "tag=5 must be"),
+        ("list_runs", {"tag": ("a",)}, "or a pair of strings"),
+        ("list_runs", {"tag": ("a", None)}, "or a pair of strings"),
+        ("list_runs", {"tag": "a\0"}, r"U\+0000"),
+        ("list_runs", {"since": 5}, "since=5 must be a datetime with a time zone"),
+        ("list_runs", {"status": ["failed"]}, "no run has status"),
+        ("list_runs", {"limit": -1}, "limit=-1 must be a whole number"),
+        ("list_runs", {"limit": 2**70}, "must be a whole number"),
+        ("list_runs", {"limit": True}, "limit=True must be a whole number"),
+        ("retry_failed", {"graph": 5}, "graph=5 must be the name of a graph"),
+        ("retry_failed", {"graph": "a\0"}, r"U\+0000"),
+        ("cancel_runs", {"status": 5}, "status=5 must be one or several of running"),
+    ],
+)
+def test_g15_what_no_run_can_be_is_refused_by_name(
+    orchestrator: Orchestrator, call: str, options: dict[str, Any], problem: str
+) -> None:
+    """G15: before Postgres or Python stumble over it."""
+    with pytest.raises(ConfigurationError, match=problem):
+        getattr(orchestrator, call)(**options)
+
+
+def test_g15_what_cannot_be_asked_of_a_run_is_refused_by_name(orchestrator: Orchestrator) -> None:
+    """G15: times that are no numbers, versions that are none, and nothing in the place of signals."""
+    run = orchestrator.submit(order())
+    for timeout in ("5", timedelta(seconds=5), float("nan")):
+        with pytest.raises(ConfigurationError, match="must be a number of seconds"):
+            run.wait(timeout=timeout)  # type: ignore[arg-type]
+    for version in ("1", 1.0, True):
+        with pytest.raises(ContextError, match="is no version of a context"):
+            run.context(version=version)  # type: ignore[arg-type]
+        with pytest.raises(ContextError, match="is no version of a context"):
+            list(run.watch(after=version))  # type: ignore[arg-type]
+    with pytest.raises(SendError, match="send takes a signal, got NoneType"):
+        orchestrator.send(None, key="order-17")  # type: ignore[arg-type]
+    with pytest.raises(SubmitError, match="submit_many takes several signals, got Signal"):
+        orchestrator.submit_many(order())  # type: ignore[arg-type]
+    with pytest.raises(SubmitError, match="must be a list, with one for each signal"):
+        orchestrator.submit_many([order()], idempotency_keys="a")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"cns": "shop"}, "'shop' is no CNS"),
+        ({"cns": CNS}, "is no CNS; give the graph itself"),
+        ({"database": 5}, "a URL is a text, and no int"),
+        ({"broker": b"redis://"}, "a URL is a text, and no bytes"),
+    ],
+)
+def test_g15_a_client_of_what_is_none_is_refused_when_it_is_made(
+    database_url: str, broker_url: str, options: dict[str, Any], problem: str
+) -> None:
+    """G15: not when it is first used."""
+    with pytest.raises(ConfigurationError, match=problem):
+        Orchestrator(**({"cns": cns, "database": database_url, "broker": broker_url} | options))
 
 
 def test_g15_signals_that_start_nothing_are_refused(orchestrator: Orchestrator) -> None:
