@@ -40,6 +40,7 @@ class ValueType(Protocol):
 
     def encode(self, value: Any) -> Any: ...
     def decode(self, value: Any) -> Any: ...
+    def check_key(self, key: str, value: Any) -> None: ...
 
 
 class AbortSignal(Protocol):
@@ -314,3 +315,34 @@ def checked_key(key: Any) -> str:
         raise ContextError(f"a key of a context has {len(key)} characters, at most {LONGEST_KEY} fit: {key[:50]!r}…")
     values.dump(key, where=f"key {key!r} of a context", error=ContextError)
     return key
+
+
+def checked_items(mapping: Any, where: object) -> list[tuple[Any, Any]]:
+    """What ``ctx.update(mapping)`` writes. Raises ContextError for what is no mapping."""
+    if not isinstance(mapping, Mapping):
+        raise ContextError(
+            f"context of {where}: update() takes a mapping, or a key and a function of its value, and got "
+            f"{type(mapping).__name__}"
+        )
+    return list(mapping.items())
+
+
+def checked_function(key: str, function: Any, where: object) -> Callable[[Any], Any]:
+    """The function of ``ctx.update(key, function)``. Raises ContextError for what cannot be called."""
+    if not callable(function):
+        given = (
+            "" if function is None else f", and got {type(function).__name__}; to write a value, ctx[{key!r}] = value"
+        )
+        raise ContextError(f"context of {where}: update({key!r}) needs a function of the key's value{given}")
+    return cast("Callable[[Any], Any]", function)
+
+
+def fitting(type_: ValueType, key: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function, with what it gives held against the declared type of the context."""
+
+    def fitted(value: Any) -> Any:
+        new = function(value)
+        type_.check_key(key, new)
+        return new
+
+    return fitted

@@ -25,6 +25,7 @@ from cnstra.orchestrator.errors import (
     ContextError,
     ContextExpired,
     ContextLost,
+    PayloadError,
     RunNotFound,
     RunStateError,
     SealError,
@@ -32,7 +33,7 @@ from cnstra.orchestrator.errors import (
     StoreUnavailable,
     SubmitError,
 )
-from cnstra.orchestrator.graph import CNS, Collateral, Signal
+from cnstra.orchestrator.graph import CNS, Collateral, PayloadType, Signal
 from cnstra.orchestrator.machine.events import CancelAsked, Event, PauseAsked, ResumeAsked, RetryAsked, Sent
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.machine.records import Ending
@@ -108,8 +109,8 @@ class RunResult:
     """How a run stands at its end.
 
     ``outputs`` are the signals that no neuron listens to, in the order of finishing; ``context`` is the shared value, None
-    also where the retention has taken it, and where a run has failed and a part of its context is lost; ``error`` and
-    ``error_type`` say why a failed run failed.
+    also where the retention has taken it, and where a run has failed and a part of its context is lost. What does not fit its
+    declared type is the JSON that is stored. ``error`` and ``error_type`` say why a failed run failed.
     """
 
     status: str
@@ -266,7 +267,7 @@ class Flows:
     def result(self, run_id: uuid.UUID) -> Flow[RunResult]:
         row = yield from self.row(run_id)
         try:
-            context = yield from self.context(run_id, None)
+            context = self._as_declared((yield from self._stored_context(run_id, None)))
         except ContextExpired:
             context = None
         except ContextLost:  # it may have failed for that: then this is its error, and not the waiting's
@@ -286,7 +287,13 @@ class Flows:
     def _signal(self, run: str, name: str, payload: Any) -> Signal[Any]:
         known = self._cns.collateral(name) if self._cns is not None else None
         sealing.refuse_sealed(payload, f"{run}, an output on {name!r}")
-        return Signal(known, known.payload.decode(payload)) if known else Signal(Collateral(name, Any), payload)
+        if known is None:
+            return Signal(Collateral(name, Any), payload)
+        return Signal(known, _decoded(known.payload, payload))
+
+    def _as_declared(self, value: Any) -> Any:
+        declared = self._cns.context_payload if self._cns is not None else None
+        return value if value is None or declared is None else _decoded(declared, value)
 
     def context(self, run_id: uuid.UUID, version: int | None) -> Flow[Any]:
         """The shared value at a version; None when there was none."""
@@ -659,6 +666,14 @@ def not_found(run_id: uuid.UUID) -> RunNotFound:
         f"no run {run_id} is stored here: it never was, or it was pruned after its end, by hand or by `cnstra retention`; "
         "look at `cnstra runs`, and at CNSTRA_DATABASE_URL"
     )
+
+
+def _decoded(declared: PayloadType, value: Any) -> Any:
+    """A value as its declared type; as it is stored, where it does not fit that any more: how a run ended raises nothing."""
+    try:
+        return declared.decode(value)
+    except PayloadError:
+        return value
 
 
 def _require_version(run_id: uuid.UUID, version: Any) -> None:

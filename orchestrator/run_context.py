@@ -15,7 +15,17 @@ from msgspec import Struct
 from typing_extensions import TypeVar
 
 from cnstra.orchestrator import slots, values
-from cnstra.orchestrator.context import Context, Local, PlacedLog, ValueType, checked_key, progress_text
+from cnstra.orchestrator.context import (
+    Context,
+    Local,
+    PlacedLog,
+    ValueType,
+    checked_function,
+    checked_items,
+    checked_key,
+    fitting,
+    progress_text,
+)
 from cnstra.orchestrator.errors import ContextError
 from cnstra.orchestrator.slots import Slot, Snapshot
 from cnstra.orchestrator.view import View
@@ -264,8 +274,15 @@ class RunContext(Context[T, L]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._require_mapping()
+        self._view.write(*self._keyed(key, value))
+
+    def _keyed(self, key: str, value: Any) -> tuple[str, str]:
+        """The slot of a key, and the text of its value. Raises ContextError, PayloadError."""
         slot = slots.shared(checked_key(key))
-        self._view.write(slot, values.dump(value, where=lambda: self._view.name(slot), error=ContextError))
+        text = values.dump(value, where=lambda: self._view.name(slot), error=ContextError)
+        if self._type is not None:
+            self._type.check_key(key, value)
+        return slot, text
 
     def __delitem__(self, key: str) -> None:
         self[key]
@@ -278,15 +295,13 @@ class RunContext(Context[T, L]):
 
     def update(self, what: Mapping[str, Any] | str, function: Callable[[Any], Any] | None = None, /) -> None:
         if isinstance(what, str):
-            if function is None:
-                raise ContextError(
-                    f"context of {self._view.where}: update({what!r}) needs a function of the key's value"
-                )
             self._require_mapping()
-            self._view.update(slots.shared(checked_key(what)), function)
+            key, change = checked_key(what), checked_function(what, function, self._view.where)
+            self._view.update(slots.shared(key), change if self._type is None else fitting(self._type, key, change))
             return
-        for key, value in what.items():
-            self[key] = value
+        for slot, text in [self._keyed(key, value) for key, value in checked_items(what, self._view.where)]:
+            self._require_mapping()
+            self._view.write(slot, text)
 
     def __repr__(self) -> str:
         return f"<context of {self._view.where} at version {self.version}>"

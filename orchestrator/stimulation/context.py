@@ -19,7 +19,10 @@ from cnstra.orchestrator.context import (
     Local,
     PlacedLog,
     ValueType,
+    checked_function,
+    checked_items,
     checked_key,
+    fitting,
     progress_text,
 )
 from cnstra.orchestrator.contexts import InMemoryContextStore
@@ -189,8 +192,7 @@ class StimulationContext(Context[T, L]):
         return self._keys_of(self._stimulation.context_store.get())[checked_key(key)]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        checked_key(key)
-        self._change(lambda keys: keys.update({key: value}))
+        self._write_keys({checked_key(key): value})
 
     def __delitem__(self, key: str) -> None:
         checked_key(key)
@@ -201,13 +203,19 @@ class StimulationContext(Context[T, L]):
 
     def update(self, what: Mapping[str, Any] | str, function: Callable[[Any], Any] | None = None, /) -> None:
         if not isinstance(what, str):
-            new = {checked_key(key): value for key, value in what.items()}
-            self._change(lambda keys: keys.update(new))
+            self._write_keys({checked_key(key): value for key, value in checked_items(what, self._where)})
             return
-        if function is None:
-            raise ContextError(f"context of {self._where}: update({what!r}) needs a function of the key's value")
-        key, change = checked_key(what), function
-        self._change(lambda keys: keys.update({key: change(keys.get(key))}))
+        key, change = checked_key(what), checked_function(what, function, self._where)
+        type_ = self._stimulation.cns.context_payload
+        fitted = change if type_ is None else fitting(type_, key, change)
+        self._change(lambda keys: keys.update({key: fitted(keys.get(key))}))
+
+    def _write_keys(self, new: dict[str, Any]) -> None:
+        type_ = self._stimulation.cns.context_payload
+        if type_ is not None:
+            for key, value in new.items():
+                type_.check_key(key, value)
+        self._change(lambda keys: keys.update(new))
 
     def _keys_of(self, value: Any) -> dict[str, Any]:
         if value is None:

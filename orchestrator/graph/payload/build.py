@@ -72,6 +72,15 @@ def build_coder(declared: Any) -> Coder:
     return coder
 
 
+def coder_of(coder: Coder, key: str) -> Coder | None:
+    """The coder of one key of a type that is an object; None where the type does not say what is there."""
+    while isinstance(coder, _Constrained | _Later):
+        coder = coder.inner if isinstance(coder, _Constrained) else coder.found
+    if isinstance(coder, Keyed):
+        return coder.item
+    return coder.coder_of(key) if isinstance(coder, Record | TypedKeys) else None
+
+
 class _Builder:
     """Builds one type; remembers what it has built, so that a type may name itself."""
 
@@ -212,21 +221,22 @@ class _Later:
         raise Unsupported(f"{self.expected} is nothing but itself")
 
     def fits(self, value: Any, /) -> bool:
-        return self._found().fits(value)
+        return self.found.fits(value)
 
     def encode(self, value: Any) -> Any:
-        return self._found().encode(value)
+        return self.found.encode(value)
 
     def decode(self, value: Any) -> Any:
-        return self._found().decode(value)
+        return self.found.decode(value)
 
     def describe(self, seen: set[int], /) -> str:
         if id(self) in seen:
             return f"alias {self.expected}"
         seen.add(id(self))
-        return self._found().describe(seen)
+        return self.found.describe(seen)
 
-    def _found(self) -> Coder:
+    @property
+    def found(self) -> Coder:
         assert self.target is not None
         return self.target
 

@@ -109,6 +109,10 @@ class Record:
                 arguments[item.argument] = decoded
         return self._construct(arguments, later)
 
+    def coder_of(self, key: str) -> Coder | None:
+        """The coder of one key of its object; None where it has no such key."""
+        return next((item.coder for item in self.fields if item.key == key and not self._as_array), None)
+
     def _object(self, value: Any) -> Mapping[str, Any]:
         if self._as_array:
             if type(value) is not list:
@@ -194,6 +198,10 @@ class TypedKeys:
                     raise misfit.within(key_step(key)) from None
         self._complete(out)
         return out
+
+    def coder_of(self, key: str) -> Coder | None:
+        """The coder of one key; None where it has no such key."""
+        return self.fields[key].coder if key in self.fields else None
 
     def _complete(self, out: Mapping[str, Any]) -> None:
         for item in self.fields.values():

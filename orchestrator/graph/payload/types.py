@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from cnstra.orchestrator.errors import GraphError, PayloadError
-from cnstra.orchestrator.graph.payload.build import build_coder
-from cnstra.orchestrator.graph.payload.coder import Misfit, Unsupported, type_name
+from cnstra.orchestrator.graph.payload.build import build_coder, coder_of
+from cnstra.orchestrator.graph.payload.coder import Misfit, Unsupported, key_step, type_name
 
 
 class PayloadType:
@@ -63,15 +63,24 @@ class PayloadType:
         """The value that was encoded, as the declared type; raises PayloadError with the path."""
         return self._carried(self._coder.decode, value, lambda: f"cannot read this JSON as {self.expected}")
 
+    def check_key(self, key: str, value: Any) -> None:
+        """Refuse the exact JSON of one key of the value if it would not come back; raises PayloadError with the path.
+
+        A key that the type does not name, and a type whose keys are not known one by one, are left to ``decode``.
+        """
+        coder = coder_of(self._coder, key)
+        if coder is not None:
+            self._carried(coder.decode, value, lambda: "cannot carry this", at=key_step(key))
+
     def describe(self) -> str:
         """The type's structure as a stable text, for fingerprints."""
         return self._coder.describe(set())
 
-    def _carried(self, step: Callable[[Any], Any], value: object, failure: Callable[[], str]) -> Any:
+    def _carried(self, step: Callable[[Any], Any], value: object, failure: Callable[[], str], at: str = "") -> Any:
         try:
             return step(value)
         except Misfit as misfit:
-            raise PayloadError(f"{self.owner} {failure()}: ${misfit.path} {misfit.problem}") from misfit.__cause__
+            raise PayloadError(f"{self.owner} {failure()}: ${at}{misfit.path} {misfit.problem}") from misfit.__cause__
         except RecursionError:
             raise PayloadError(
                 f"{self.owner} {failure()}: it is nested too deeply, or holds itself; flatten it, or store it elsewhere"
