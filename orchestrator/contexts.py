@@ -25,7 +25,7 @@ from types import NoneType
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from cnstra.orchestrator import values
-from cnstra.orchestrator.codecs import Codec, JsonCodec, decoded, encoded
+from cnstra.orchestrator.codecs import Codec, JsonCodec, checked, decoded, encoded
 from cnstra.orchestrator.errors import ContextConflict, ContextError
 from cnstra.orchestrator.values import MAX_VALUE_BYTES
 
@@ -149,7 +149,7 @@ class InMemoryContextStore:
     __slots__ = ("__weakref__", "_codec", "_held", "_lock")
 
     def __init__(self, value: Any = None, *, codec: Codec | None = None) -> None:
-        self._codec = None if type(codec) is JsonCodec else codec
+        self._codec = None if codec is None or type(codec) is JsonCodec else checked(codec)
         self._lock = threading.Lock()
         self._held: tuple[Any, int] = (None, 0)  # an atom or bytes; replaced as one, so that readers need no lock
         if value is not None:

@@ -120,6 +120,11 @@ def targets_of(cns: CNS, signal: Signal[Any], payload: str, ordinal: int = 0) ->
     delay, at = (signal.delay, signal.at) if isinstance(signal, TimedSignal) else (None, None)
     heard = cns.subscribers(collateral)
     if not heard and (delay is not None or at is not None):
+        if collateral in cns.network.gathered:
+            raise OutputError(
+                f"a signal on {collateral!r} is to wait, and a gather collects that collateral, which hears of results at "
+                "once; emit it without delay= and at=, or have a dendrite wait before, which then emits the result"
+            )
         raise OutputError(
             f"a signal on {collateral!r} is to wait, and nobody hears that collateral, so it would wait for nothing; "
             "emit it without delay= and at=, or add a dendrite"

@@ -79,6 +79,8 @@ class CNS(Fixed):
         if name is not None:
             name = check_name(name, "CNS")
         title = "a CNS without a name" if name is None else f"CNS {name!r}"
+        if not isinstance(auto_cleanup_contexts, bool):
+            raise GraphError(f"{title}: auto_cleanup_contexts= must be True or False, got {auto_cleanup_contexts!r}")
         by_name = _by_name(neurons, title)
         if name is not None:
             _refuse_deaf(by_name, title)

@@ -12,6 +12,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
+from cnstra.orchestrator.errors import StimulationError
 from cnstra.orchestrator.graph import Signal
 from cnstra.orchestrator.stimulation.cns import CNS
 from cnstra.orchestrator.stimulation.options import StimulateOptions, checked, initial
@@ -48,6 +49,8 @@ class StimulationGate:
     def __init__(
         self, cns: CNS, signal: Signal[Any] | Iterable[Signal[Any]], **options: Unpack[StimulateOptions]
     ) -> None:
+        if not isinstance(cns, CNS):
+            raise StimulationError(f"a gate stands before a graph, CNS([...]), got {type(cns).__name__}")
         checked({**options, "create_context_store": None})
         self._cns = cns
         self._signal = initial(signal)

@@ -17,7 +17,7 @@ import redis
 import redis.asyncio
 from redis.client import NEVER_DECODE, Pipeline
 
-from cnstra.orchestrator.codecs import JSON, Codec, decoded, encoded
+from cnstra.orchestrator.codecs import JSON, Codec, checked, decoded, encoded
 from cnstra.orchestrator.contexts import Versioned
 from cnstra.orchestrator.errors import ConfigurationError, ContextError, StoreUnavailable
 from cnstra.stores.contexts.lifetimes import REMEMBERED, Ttl, lifetime
@@ -62,7 +62,7 @@ class RedisContextStore(ServedContextStore):
         except UnicodeEncodeError:
             raise ConfigurationError(f"{self._where}: prefix and session_id hold what is not valid text") from None
         self._ttl = lifetime(ttl, self._where)
-        self._codec: Codec = JSON if codec is None else codec
+        self._codec: Codec = JSON if codec is None else checked(codec)
 
     @property
     def version(self) -> int:

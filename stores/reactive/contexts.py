@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from cnstra.orchestrator import values
-from cnstra.orchestrator.codecs import Codec, JsonCodec, decoded, encoded
+from cnstra.orchestrator.codecs import Codec, JsonCodec, checked, decoded, encoded
 from cnstra.orchestrator.contexts import Versioned, updated, version_asked
-from cnstra.orchestrator.errors import ContextError, ReactiveError
+from cnstra.orchestrator.errors import ConfigurationError, ContextError, ReactiveError
 from cnstra.stores.reactive.collection import Collection
 
 R = TypeVar("R")
@@ -49,9 +49,18 @@ class ReactiveContextStore:
     def __init__(
         self, collection: Collection[str, ContextRecord], run_id: str | UUID, *, codec: Codec | None = None
     ) -> None:
+        if not isinstance(collection, Collection):
+            raise ConfigurationError(
+                f"ReactiveContextStore: the collection is of type {type(collection).__name__}; give it a Collection of "
+                "ContextRecord"
+            )
+        if not isinstance(run_id, str | UUID) or not str(run_id):
+            raise ConfigurationError(
+                f"ReactiveContextStore: run_id is {run_id!r}; it is a text that is not empty, or a UUID"
+            )
         self._collection = collection
         self._run_id = str(run_id)
-        self._codec = None if type(codec) is JsonCodec else codec
+        self._codec = None if codec is None or type(codec) is JsonCodec else checked(codec)
         self._where = f"the context of run {self._run_id} in {collection.name}"
         if collection.primary_key_of(self._record(None, 0)) != self._run_id:
             raise ReactiveError(f'{self._where}: the collection\'s primary key must be "run_id"')

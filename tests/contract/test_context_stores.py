@@ -19,7 +19,7 @@ from cnstra.orchestrator.contexts import (
     VersionedContextStore,
     updated,
 )
-from cnstra.orchestrator.errors import ContextConflict, ContextError
+from cnstra.orchestrator.errors import ConfigurationError, ContextConflict, ContextError
 from cnstra.orchestrator.values import MAX_VALUE_BYTES
 from support.context_stores import HOMES, LOCAL, Broken, Home, Money, Zipped, at_once
 from support.waiting import eventually
@@ -299,6 +299,12 @@ def test_what_is_not_json_is_refused_and_the_old_value_stays(
     with pytest.raises(ContextError, match=said):
         store.update(lambda old: value)
     assert store.get_versioned() == before
+
+
+def test_g15_what_is_no_codec_is_refused_when_the_store_is_made(codec_home: Home) -> None:
+    """G15: not at the first write."""
+    with pytest.raises(ConfigurationError, match="codec=int: it has no method encode"):
+        codec_home.open(codec=5)
 
 
 def test_what_contains_itself_is_refused(store: VersionedContextStore) -> None:

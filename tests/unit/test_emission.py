@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from cnstra import CNS, collateral, neuron
+import pytest
+
+from cnstra import CNS, OutputError, collateral, neuron
 from cnstra.orchestrator.emission import emitted_by
 from cnstra.orchestrator.graph.expectations import make_expectation
 from cnstra.orchestrator.machine.events import Succeeded
@@ -43,6 +45,13 @@ def test_what_a_timeout_emits_on_a_gathered_collateral_is_a_result() -> None:
     [expected] = emitted_by(cns, [late], "here").expected
     assert [output.payload for output in expected.late.results] == ["7"]
     assert expected.late.outputs == expected.late.results
+
+
+def test_g15_a_result_that_is_to_wait_is_refused_as_a_result() -> None:
+    """A gather does hear it, so it is not told that nobody does."""
+    cns = CNS([splitter, worker, report], name="late")
+    with pytest.raises(OutputError, match=r"'done' is to wait, and a gather collects .* have a dendrite wait before"):
+        emitted_by(cns, [done.create_signal(7, delay=timedelta(seconds=5))], "here")
 
 
 def test_g15_what_timeouts_emit_counts_in_the_size_of_a_hop() -> None:

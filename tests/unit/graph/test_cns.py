@@ -159,6 +159,7 @@ def test_a_graph_without_a_name_may_be_empty() -> None:
         ({"retry": 3}, "CNS 'shop': retry= must be a tenacity policy"),
         ({"context": complex}, "the payload type of the context of CNS 'shop' cannot be stored"),
         ({"version": 7}, "the name of a version must be a string, got int"),
+        ({"auto_cleanup_contexts": "no"}, "CNS 'shop': auto_cleanup_contexts= must be True or False, got 'no'"),
     ],
 )
 def test_a_bad_option_is_refused_and_seals_nothing(options: dict[str, Any], problem: str) -> None:

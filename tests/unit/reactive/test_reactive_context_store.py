@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from cnstra import ContextError, ReactiveError
+from cnstra import ConfigurationError, ContextError, ReactiveError
 from cnstra.orchestrator.codecs import JsonCodec
 from cnstra.orchestrator.contexts import ContextStore, Versioned, VersionedContextStore
 from cnstra.stores import ReactiveContextStore
@@ -187,6 +187,20 @@ def test_updates_of_several_threads_all_count(contexts: Contexts) -> None:
             done.result()
 
     assert ReactiveContextStore(contexts, "run-789").get_versioned() == Versioned(value=800, version=800)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ((5, "run-789"), "is of type int; give it a Collection of ContextRecord"),
+        ((Collection("run_id"), None), "run_id is None; it is a text"),
+        ((Collection("run_id"), ""), "run_id is ''; it is a text that is not empty"),
+    ],
+)
+def test_g15_what_it_cannot_use_is_refused_when_it_is_made(arguments: Any, problem: str) -> None:
+    """G15: no record of a run that is called None."""
+    with pytest.raises(ConfigurationError, match=problem):
+        ReactiveContextStore(*arguments)
 
 
 def test_a_collection_with_another_primary_key_is_refused() -> None:

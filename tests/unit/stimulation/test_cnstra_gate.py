@@ -228,3 +228,9 @@ async def test_whoever_asks_on_another_thread_waits_for_the_end_too() -> None:
     assert returned_early is False
     assert joined is await first
     assert joined.is_over
+
+
+def test_g15_a_gate_before_no_graph_is_refused_when_it_is_made() -> None:
+    """G15: not when somebody asks for the work."""
+    with pytest.raises(StimulationError, match=r"before a graph, CNS\(\[...\]\), got Neuron"):
+        StimulationGate(neuron("held"), start.create_signal(1))  # type: ignore[arg-type]
