@@ -189,9 +189,9 @@ class Flows:
         [kept] = yield from self._keep([clone_of(cns, run_id, original, options, self._entropy)], None)
         return kept
 
-    def _graph(self, doing: str = "submitting") -> CNS:
+    def _graph(self, doing: str = "submitting", error: type[CnstraError] = SubmitError) -> CNS:
         if self._cns is None:
-            raise SubmitError(f"{doing} needs the graph: Orchestrator(cns, ...)")
+            raise error(f"{doing} needs the graph: Orchestrator(cns, ...)")
         return self._cns
 
     def _placed(self, submissions: list[Submission]) -> list[Submission]:
@@ -507,7 +507,7 @@ class Flows:
 
     def send_by_key(self, signal: Signal[Any], key: str, idempotency_key: str | None) -> Flow[uuid.UUID | None]:
         """Send a signal to whichever run of the graph expects it by a key; that run, or None while nobody does."""
-        cns = self._graph()
+        cns = self._graph("sending by key", SendError)
         payload = sendable(cns, signal, f"key {key!r}")
         posting = Posting(
             graph=cns.durable_name,

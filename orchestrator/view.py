@@ -45,6 +45,11 @@ class View:
         self.where = where
         self.held = {name: _Held(slot.version, slot.text) for name, slot in snapshot.slots.items()}
         self.replaced = False
+        self.closed = False
+
+    def close(self) -> None:
+        """The handler has ended: from here on it writes nothing more. Conflicts are still settled."""
+        self.closed = True
 
     def read(self, slot: str) -> Any:
         """The handler's own copy of a slot's value; None when it is missing.
@@ -70,12 +75,26 @@ class View:
         return value
 
     def write(self, slot: str, text: str | None) -> None:
+        """Write a slot, or remove it: None. Raises ``ContextError`` once the handler has ended."""
+        self._require_open()
+        self._write(slot, text)
+
+    def _require_open(self) -> None:
+        if self.closed:
+            raise ContextError(
+                f"context of {self.where}: the handler has ended, and what is written now would be part of no hop; have it wait "
+                "for its tasks and threads before it returns"
+            )
+
+    def _write(self, slot: str, text: str | None) -> None:
         held = self.held.setdefault(slot, _Held(0, None))
         held.text, held.written, held.copied, held.value = text, True, False, None
         held.functions.clear()
         self._keep_mapping(slot, held)
 
     def update(self, slot: str, function: Callable[[Any], Any]) -> None:
+        """Change a slot by a function of its newest value. Raises as ``write``."""
+        self._require_open()
         held = self.held.setdefault(slot, _Held(0, None))
         # Where the whole value was set or deleted, a key that was not in it is known, too: there is none.
         blind = not (held.written or self.replaced) or bool(held.functions)
@@ -94,7 +113,7 @@ class View:
         whole = self.held.get(slots.WHOLE)
         removed = whole is not None and whole.written and whole.text is None
         if removed and slots.shared_key(slot) is not None and held.text is not None:
-            self.write(slots.WHOLE, "{}")
+            self._write(slots.WHOLE, "{}")
 
     def name(self, slot: str) -> str:
         key = slots.shared_key(slot)
@@ -115,13 +134,23 @@ class View:
                 self._apply(slot, held, function)
         return others
 
-    def merge(self, newest: Mapping[str, Slot], function: Merge, base: Snapshot) -> None:
-        """Settle a conflict by a merge function: (mine, theirs, base) → the value to write, slot by slot."""
+    def merge(
+        self,
+        newest: Mapping[str, Slot],
+        function: Merge,
+        base: Snapshot,
+        fits: Callable[[str, Any], None] = lambda _slot, _value: None,
+    ) -> None:
+        """Settle a conflict by a merge function: (mine, theirs, base) → the value to write, slot by slot. ``fits`` raises for one
+        that the slot cannot have.
+        """
         for slot, fresh in newest.items():
             held = self.held.setdefault(slot, _Held(0, None))
             before = base.slots.get(slot)
             merged = function(_load(held.text), _load(fresh.text), _load(before.text if before else None))
-            self.write(slot, values.dump(merged, where=partial(self.name, slot), error=ContextError))
+            text = values.dump(merged, where=partial(self.name, slot), error=ContextError)
+            fits(slot, merged)
+            self._write(slot, text)
             held.base = fresh.version
 
     def changes(self, on_stale: OnStale) -> Changes:

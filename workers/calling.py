@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 from tenacity import BaseRetrying
 
-from cnstra.orchestrator import values
+from cnstra.orchestrator import slots, values
 from cnstra.orchestrator.emission import compensable, emitted_by
 from cnstra.orchestrator.errors import ContextConflict, OutputError, PayloadError, Poisoned, PolicyError
 from cnstra.orchestrator.graph import CNS, Collateral, Compensation, MemberFailure, Signal, normalise_outputs
@@ -194,6 +194,8 @@ class Caller:
         return []
 
     def _succeeded(self, call: Call, *, stay: Stay | None) -> Succeeded:
+        view = view_of(call.context)
+        view.close()
         emitted = emitted_by(self._cns, call.emissions or (), call.work)
         if stay is not None:
             _keep_one(emitted.targets, self._queues)
@@ -205,7 +207,7 @@ class Caller:
             expected=tuple(emitted.expected),
             scattered=tuple(emitted.scattered),
             results=tuple(emitted.results),
-            changes=view_of(call.context).changes(_on_stale(call)),
+            changes=view.changes(_on_stale(call)),
             version_read=call.work.snapshot.version,
             compensable=compensable(call.dendrite),
         )
@@ -230,12 +232,17 @@ class Caller:
                     f"{call.work}: another activation wrote {keys} meanwhile, and on_conflict is 'fail'"
                 )
             if others and call.dendrite.merge is not None:
-                view.merge(others, call.dendrite.merge, call.work.snapshot)
+                view.merge(others, call.dendrite.merge, call.work.snapshot, self._fits)
             return self._succeeded(call, stay=stay)
         except ContextConflict as error:
             return self.failed(call.work, error, for_good=True)
         except BaseException as error:  # updates and merges may raise anything, too
             return self.failed(call.work, error, dendrite=call.dendrite, seconds=seconds)
+
+    def _fits(self, slot: str, value: Any) -> None:
+        key, declared = slots.shared_key(slot), self._cns.context_payload
+        if key is not None and declared is not None:
+            declared.check_key(key, value)
 
     # -- failures ----------------------------------------------------------------------------------------------
 

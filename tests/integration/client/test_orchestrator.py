@@ -291,7 +291,9 @@ def test_g15_what_no_run_can_be_is_refused_by_name(
         getattr(orchestrator, call)(**options)
 
 
-def test_g15_what_cannot_be_asked_of_a_run_is_refused_by_name(orchestrator: Orchestrator) -> None:
+def test_g15_what_cannot_be_asked_of_a_run_is_refused_by_name(
+    orchestrator: Orchestrator, database_url: str, broker_url: str
+) -> None:
     """G15: times that are no numbers, versions that are none, and nothing in the place of signals."""
     run = orchestrator.submit(order())
     for timeout in ("5", timedelta(seconds=5), float("nan")):
@@ -304,6 +306,11 @@ def test_g15_what_cannot_be_asked_of_a_run_is_refused_by_name(orchestrator: Orch
             list(run.watch(after=version))  # type: ignore[arg-type]
     with pytest.raises(SendError, match="send takes a signal, got NoneType"):
         orchestrator.send(None, key="order-17")  # type: ignore[arg-type]
+    with (
+        Orchestrator(database=database_url, broker=broker_url) as graphless,
+        pytest.raises(SendError, match="sending by key needs the graph"),
+    ):
+        graphless.send(placed.create_signal(Order("a", 1)), key="order-17")
     with pytest.raises(SubmitError, match="submit_many takes several signals, got Signal"):
         orchestrator.submit_many(order())  # type: ignore[arg-type]
     with pytest.raises(SubmitError, match="must be a list, with one for each signal"):

@@ -232,6 +232,43 @@ def test_merge_settles_each_conflicting_slot_from_mine_theirs_and_base() -> None
     assert written(ctx)[shared("n")][:2] == ("[[1],[1,2],[1,3]]", 4)
 
 
+def test_a_merge_that_gives_what_the_slot_cannot_have_is_refused() -> None:
+    """By whoever knows what it may have; the value of mine stays."""
+    ctx = seen_by(holding(1, n=1))
+    ctx["n"] = 2
+
+    def fits(slot: str, value: Any) -> None:
+        raise ContextError(f"{slot} cannot have {value}")
+
+    with pytest.raises(ContextError, match="cannot have 5"):
+        view_of(ctx).merge({shared("n"): Slot(4, "3")}, lambda mine, theirs, was: 5, holding(1, n=1), fits)
+    assert written(ctx)[shared("n")][:2] == ("2", 1)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda ctx: ctx.set({"b": 1}),
+        lambda ctx: ctx.__setitem__("b", 1),
+        lambda ctx: ctx.__delitem__("a"),
+        lambda ctx: ctx.update({"b": 1}),
+        lambda ctx: ctx.update("a", lambda _: 5),
+        lambda ctx: ctx.delete(),
+        lambda ctx: ctx.local.set(1),
+    ],
+)
+def test_a_handler_that_has_ended_writes_nothing(write: Any) -> None:
+    """A task or a thread that it left behind is told, as the hop is settled without it; conflicts are settled all the same."""
+    ctx = seen_by(holding(a=1))
+    ctx["a"] = 2
+    view_of(ctx).close()
+    with pytest.raises(ContextError, match="the handler has ended, and what is written now would be part of no hop"):
+        write(ctx)
+    view_of(ctx).merge({shared("a"): Slot(4, "3")}, lambda mine, theirs, was: mine + theirs, holding(a=1))
+    assert {slot: text for slot, (text, *_) in written(ctx).items()} == {shared("a"): "5"}
+    assert ctx.get() == {"a": 5}
+
+
 def test_the_local_slot_is_the_neurons_own() -> None:
     """ctx.local is no part of the shared value."""
     ctx = seen_by()

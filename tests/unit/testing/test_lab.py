@@ -21,6 +21,7 @@ from cnstra import (
     Axon,
     ConfigurationError,
     Context,
+    ContextError,
     GraphError,
     Orchestrator,
     Run,
@@ -47,6 +48,25 @@ begun = collateral("begun", int)
 def small(*neurons: Any, **options: Any) -> CNS:
     """A graph of a test's own."""
     return CNS(list(neurons), name="small", **options)
+
+
+def test_what_a_handler_left_behind_writes_nothing_any_more() -> None:
+    """Its hop is settled: a write that came later would be lost without a word. It may go on reading."""
+    left: list[Any] = []
+    worker = neuron("worker", {"told": collateral("told", str)}, retry=Retrying(stop=stop_after_attempt(1)))
+
+    @worker.dendrite(begun)
+    def begin(number: int, axon: Any, ctx: Context[Any, Any]) -> Any:
+        ctx["number"] = number
+        yield axon.told.create_signal("a")
+        ctx["end"] = True  # a generator is part of its handler to its end
+        left.append(ctx)
+
+    with Lab(small(worker)) as lab:
+        assert lab.submit(begun.create_signal(1)).wait().context == {"number": 1, "end": True}
+    with pytest.raises(ContextError, match="the handler has ended"):
+        left[0]["number"] = 2
+    assert left[0]["number"] == 1
 
 
 # -- the way of a run ----------------------------------------------------------------------------------------------
