@@ -168,6 +168,18 @@ def test_g3_a_claim_that_was_handed_on_settles_nothing(world: PostgresWorld) -> 
         assert [row["status"] for row in world.activations(work.run_id).values()] == ["done", "running"]
 
 
+def test_g3_a_claim_that_runs_no_more_settles_nothing(world: PostgresWorld) -> None:
+    """Though the epoch and the nonce are still its own, and the run is as its worker left it."""
+    work = stand(world, world.worker())
+    with world.connect() as connection:
+        connection.execute(
+            "update cnstra.activation set status = 'ready' where run_id = %s and activation_id = 2", [work.run_id]
+        )
+    assert world.settle(succeeded(work, sets, targets=[target("ship", here=True)])).verdict is Verdict.REPEATED
+    assert [row["status"] for row in world.activations(work.run_id).values()] == ["done", "ready"]
+    assert world.values(work.run_id) == {"a": 1}
+
+
 def test_a_batch_mixes_hops_on_footholds_and_others(world: PostgresWorld) -> None:
     """Each is answered in its place, whatever was written first; two of one run are decided together."""
     worker = world.worker()
