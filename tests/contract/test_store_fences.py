@@ -88,6 +88,17 @@ def test_g3_a_worker_whose_claim_was_taken_away_commits_nothing(world: World, se
     assert world.status(run_id) == "completed"
 
 
+@pytest.mark.parametrize("settle", SETTLEMENTS)
+def test_g3_a_worker_that_has_given_its_claim_back_commits_nothing(world: World, settle: Settle) -> None:
+    """It is told so, too: not that it had been settled, or its blobs would stay where they are for good."""
+    run_id = world.submit("stock")
+    work = world.worker().claim_one()
+    world.apply(returned(work))
+    before = everything_of(world, run_id)
+    assert world.settle(settle(work)).verdict is Verdict.FENCED
+    assert everything_of(world, run_id) == before
+
+
 @pytest.mark.parametrize("settle", SETTLEMENTS[:3])
 def test_g4_a_settlement_that_is_sent_again_learns_that_it_was_done(world: World, settle: Settle) -> None:
     """After a lost reply the same holder is told, and nothing happens twice."""
