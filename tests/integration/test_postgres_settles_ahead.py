@@ -106,6 +106,29 @@ def test_g2_a_hop_on_a_foothold_leaves_what_any_hop_leaves(
     assert found[0][0] is Verdict.APPLIED
 
 
+SEALED = '{"$sealed":"gold:00"}'
+
+
+@pytest.mark.parametrize(
+    ("options", "payload", "able"),
+    [
+        pytest.param({}, SEALED, {"places": ("\x1fgold",)}, id="its payload is sealed"),
+        pytest.param({"pinned": True}, "1", {}, id="its run is pinned"),
+    ],
+)
+def test_g13_what_a_hop_on_a_foothold_begins_waits_for_who_can_run_it(
+    world: PostgresWorld, options: dict[str, Any], payload: str, able: dict[str, Any]
+) -> None:
+    """As any successor does, that is begun with its run's row at hand."""
+    run_id = world.submit("stock", **options)
+    work = world.worker().claim_one()
+    assert work.foothold is not None
+    assert world.settle(succeeded(work, targets=[target("ship", payload=payload)])).verdict is Verdict.APPLIED
+    assert world.worker(graph_version="v2").claim() == []
+    [ship] = world.worker().claim(**able)
+    assert (ship.run_id, ship.neuron) == (run_id, "ship")
+
+
 CHANGES: dict[str, Callable[[PostgresWorld, Work], list[RunEvent]]] = {
     "paused": lambda _, work: [pause_asked(work.run_id)],
     "cancelled": lambda _, work: [cancel_asked(work.run_id)],
