@@ -494,6 +494,21 @@ def test_a_cancel_ends_members_and_gathers(world: World) -> None:
     assert worker.claim() == []
 
 
+def test_g10_the_end_of_a_member_counts_in_a_run_that_ends_whatever_it_gives(world: World) -> None:
+    """No gather is called any more, so that a second result of a member is none; what it did is undone."""
+    worker = world.worker()
+    run_id = world.submit("ship")
+    world.settle(succeeded(worker.claim_one(), scattered=[scatter("1", to=("stock", "bank"))]))
+    works = worker.claim_by_neuron()
+    give(world, works["stock"])
+    world.settle(cancel_asked(run_id, compensate=True))
+    give(world, works["bank"], compensable=Compensable.DONE)
+    undo = worker.claim_one()
+    assert (undo.neuron, undo.undo) == ("bank", True)
+    world.settle(succeeded(undo))
+    assert world.status(run_id) == "compensated"
+
+
 def test_what_members_have_done_is_undone(world: World) -> None:
     """Also what was done beside a failure that a gather has taken; the gather that still waits is cancelled."""
     worker = world.worker()

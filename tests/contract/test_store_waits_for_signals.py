@@ -332,6 +332,19 @@ def test_a_deadline_and_a_timeout_that_pass_in_one_batch_end_the_run_once(world:
     assert rows(world, run_id) == [("stock", "done"), ("ship", "cancelled")]
 
 
+def test_what_is_expected_by_the_batch_that_cancels_its_run_is_expected_no_more(world: World) -> None:
+    """No later look finds that its time is over."""
+    worker = world.worker()
+    run_id = world.submit("stock")
+    wait = expects(timeout=timedelta(seconds=5), late=[target("bank")])
+    world.apply(succeeded(worker.claim_one(), expected=[wait]), cancel_asked(run_id))
+    assert rows(world, run_id) == [("stock", "done"), ("ship", "cancelled")]
+    world.clock.advance(5)
+    assert world.look(worker).expectations_due == ()
+    assert world.settle(expectation_due(run_id, 2)).verdict is Verdict.VOID
+    assert (world.status(run_id), world.row(run_id)["outstanding"]) == ("cancelled", 0)
+
+
 def test_a_run_that_waited_for_nothing_but_a_signal_that_did_not_come_ends(world: World) -> None:
     """Also where nothing follows on that: nobody hears what is emitted then, or nothing is."""
     worker = world.worker()
