@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,15 +10,19 @@ from msgspec.structs import asdict, replace
 
 from cnstra.orchestrator.machine.plans import Verdict
 from cnstra.orchestrator.store import Work
-from support.worlds import World, succeeded, target
+from support.worlds import World, attempt_due, failed, succeeded, target
 
 _OWN = {"run_id", "fence", "foothold"}
 
 
 def _kept(world: World, write: Any, *, read: bool) -> Work:
-    """The successor of a run's first hop, which writes; ``read`` by the store, or made of what the worker held."""
-    world.submit("stock")
-    event = succeeded(world.worker().claim_one(), write, targets=[target("bank", here=True, payload="[1]")])
+    """The successor of a hop, which writes, in its run's second attempt; ``read`` by the store, or made of what the worker held."""
+    run_id = world.submit("stock", deadline=datetime(2100, 1, 1, tzinfo=UTC), policy={"stop": 7})
+    worker = world.worker()
+    world.settle(failed(worker.claim_one(), revive_after=2.0))
+    world.clock.advance(2)
+    world.settle(attempt_due(run_id))
+    event = succeeded(worker.claim_one(), write, targets=[target("bank", here=True, payload="[1]")])
     world.clock.advance(3)
     return _kept_of(world, replace(event, work=None) if read else event)
 
@@ -35,8 +40,10 @@ def _kept_of(world: World, event: Any) -> Work:
     ids=["nothing", "keys", "its own slot"],
 )
 def test_a_successor_that_was_made_is_the_one_that_would_be_read(world: World, write: Any) -> None:
-    """Payload, counts, times, context: all but the ids."""
+    """Payload, counts, times, context, and what holds of its run: all but the ids."""
     made, read = (asdict(_kept(world, write, read=how)) for how in (False, True))
+    assert (made["attempt"], made["run_elapsed"], made["run_idled"], made["policy"]) == (2, 5.0, 2.0, {"stop": 7})
+    assert made["deadline"] == datetime(2100, 1, 1, tzinfo=UTC)
     assert {name: made[name] for name in made.keys() - _OWN} == {name: read[name] for name in read.keys() - _OWN}
 
 

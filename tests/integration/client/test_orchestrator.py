@@ -214,6 +214,7 @@ def test_a_run_id_of_ones_own_is_a_uuid7_and_the_same_run_when_given_again(orche
     [
         ({"priority": 2**31}, SubmitError, "no integer of 32 bits"),
         ({"priority": "high"}, SubmitError, "no integer of 32 bits"),
+        ({"priority": True}, SubmitError, "no integer of 32 bits"),
         ({"idempotency_key": ""}, SubmitError, "printable string of 1 to 400 characters"),
         ({"idempotency_key": "a\0"}, SubmitError, "printable string"),
         ({"tags": {"a": 1}}, SubmitError, "must be a string for a string"),
