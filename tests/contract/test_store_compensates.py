@@ -247,6 +247,20 @@ def test_an_uncertain_failure_that_is_tried_again_and_succeeds_is_undone_once(wo
     assert (undone, world.status(run_id)) == (1, "compensated")
 
 
+def test_an_uncertain_failure_is_undone_too_where_the_next_attempt_and_the_deadline_are_due_at_once(world: World) -> None:
+    """The attempt does not begin, so that the failure is the last of its tries."""
+    worker = world.worker()
+    run_id = world.submit(target("stock", compensable=UNCERTAIN), deadline=timedelta(hours=1))
+    world.settle(failed(worker.claim_one(), revive_after=60.0, compensable=UNCERTAIN))
+    world.clock.advance(3_601)
+    answers = world.apply(attempt_due(run_id), deadline_due(run_id)).answers
+    assert [answer.verdict for answer in answers] == [Verdict.APPLIED, Verdict.APPLIED]
+    undo = worker.claim_one()
+    assert (undo.neuron, undo.undo) == ("stock", True)
+    world.settle(succeeded(undo))
+    assert world.status(run_id) == "compensated"
+
+
 def test_a_cancel_with_compensation_waits_for_what_runs_and_undoes_that_too(world: World) -> None:
     """Its end counts, so that it is the first to be undone."""
     worker = world.worker()
