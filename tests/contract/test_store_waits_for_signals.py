@@ -258,6 +258,17 @@ def test_a_signal_by_key_that_nobody_expects_yet_is_kept_for_the_next_one_that_d
     assert (world.status(third), worker.claim()) == ("waiting", [])
 
 
+def test_what_was_sent_to_the_run_is_taken_before_what_was_sent_by_key(world: World) -> None:
+    """Each in its order; their numbers say nothing of each other."""
+    worker = world.worker()
+    run_id = world.submit("stock")
+    world.apply(sent(run_id, "1"), sent(run_id, "2"))
+    assert post(world, posting("9")).run_id is None
+    wait = expects(key="k")
+    world.settle(succeeded(worker.claim_one(), expected=[wait, wait, wait]))
+    assert [work.payload for work in sorted(worker.claim(), key=lambda work: work.activation_id)] == ["1", "2", "9"]
+
+
 def test_runs_of_one_batch_that_expect_the_same_key_take_one_signal_each(world: World) -> None:
     worker = world.worker()
     post(world, posting("1"))

@@ -224,6 +224,18 @@ def test_a_batch_mixes_hops_on_footholds_and_others(world: PostgresWorld) -> Non
     assert world.values(stands[2].run_id) == {"a": 2, "b": [3]}
 
 
+@pytest.mark.parametrize("hop_first", [True, False])
+def test_g2_a_foothold_decides_for_no_other_event_of_its_run(world: PostgresWorld, hop_first: bool) -> None:
+    """What comes with the hop in one batch is decided with it, in the order in which they come."""
+    work = stand(world, world.worker())
+    hop, pause = succeeded(work, targets=[target("ship", here=True)]), pause_asked(work.run_id)
+    batch = world.apply(*((hop, pause) if hop_first else (pause, hop)))
+    assert [answer.verdict for answer in batch.answers] == [Verdict.APPLIED, Verdict.APPLIED]
+    assert world.status(work.run_id) == "paused"
+    statuses = [row["status"] for row in world.activations(work.run_id).values()]
+    assert statuses == ["done", "done", "running" if hop_first else "ready"]
+
+
 def test_footholds_lead_on_to_the_end(world: PostgresWorld) -> None:
     """Hop after hop, with what each wrote: the context's versions are exact, and each is read by the next."""
     work = stand(world, world.worker())
