@@ -145,6 +145,24 @@ def test_a_compensation_is_tried_again_and_its_tries_are_told_apart(world: World
     assert (row["status"], row["tries"], row["undo"], row["error"]) == ("compensated", 4, True, None)
 
 
+def test_a_compensation_begins_with_counts_of_its_own(world: World) -> None:
+    """What its activation lost and failed before it was done neither poisons it nor uses up its policy."""
+    worker = world.worker()
+    run_id = world.submit(target("stock", compensable=DONE))
+    world.settle(lost(run_id, worker.claim_one().fence, backoff=0.0))
+    world.fire(run_id, 1)
+    world.settle(failed(worker.claim_one(), retry_after=4.0, compensable=DONE))
+    world.clock.advance(4)
+    world.fire(run_id, 1)
+    before = worker.claim_one()
+    assert (before.crashes, before.failures, before.idled) == (1, 1, 4.0)
+    world.settle(succeeded(before, targets=[target("bank")], compensable=DONE))
+    world.settle(failed(worker.claim_one()))
+    undo = worker.claim_one()
+    assert (undo.undo, undo.try_number) == (True, 4)
+    assert (undo.crashes, undo.failures, undo.idled, undo.elapsed) == (0, 0, 0.0, 0.0)
+
+
 def test_one_that_fails_for_good_leaves_the_run_failed_with_both_errors_and_a_retry_takes_it_up(world: World) -> None:
     """What failed first is not run again; what is undone stays undone; the order goes on where it was."""
     worker = world.worker()

@@ -258,6 +258,17 @@ def test_a_signal_by_key_that_nobody_expects_yet_is_kept_for_the_next_one_that_d
     assert (world.status(third), worker.claim()) == ("waiting", [])
 
 
+def test_of_a_runs_several_keys_a_signal_finds_its_own(world: World) -> None:
+    """Not the one that was expected first."""
+    worker = world.worker()
+    run_id = world.submit("stock")
+    world.settle(succeeded(worker.claim_one(), expected=[expects("ship", key="a"), expects("bank", key="b")]))
+    assert post(world, posting("1", key="b")).run_id == run_id
+    work = worker.claim_one()
+    assert (work.neuron, work.payload) == ("bank", "1")
+    assert [row for row in rows(world, run_id) if row[1] == "waiting"] == [("ship", "waiting")]
+
+
 def test_what_was_sent_to_the_run_is_taken_before_what_was_sent_by_key(world: World) -> None:
     """Each in its order; their numbers say nothing of each other."""
     worker = world.worker()
@@ -354,6 +365,19 @@ def test_what_is_expected_by_the_batch_that_cancels_its_run_is_expected_no_more(
     assert world.look(worker).expectations_due == ()
     assert world.settle(expectation_due(run_id, 2)).verdict is Verdict.VOID
     assert (world.status(run_id), world.row(run_id)["outstanding"]) == ("cancelled", 0)
+
+
+def test_nobody_who_waited_for_a_signal_waits_beyond_its_timeout(world: World) -> None:
+    """Several would have been called with it: none is left to keep the run from its end."""
+    worker = world.worker()
+    run_id = world.submit("stock")
+    wait = expects("ship", "report", timeout=timedelta(seconds=5), late=[target("bank")])
+    world.settle(succeeded(worker.claim_one(), expected=[wait]))
+    world.clock.advance(5)
+    assert world.settle(expectation_due(run_id, 2)).verdict is Verdict.APPLIED
+    assert world.row(run_id)["outstanding"] == 1
+    world.settle(succeeded(worker.claim_one()))
+    assert (world.status(run_id), world.row(run_id)["outstanding"]) == ("completed", 0)
 
 
 def test_a_run_that_waited_for_nothing_but_a_signal_that_did_not_come_ends(world: World) -> None:
