@@ -19,6 +19,7 @@ from support.worlds import (
     attempt_due,
     due,
     failed,
+    gave_way,
     lost,
     retry_asked,
     succeeded,
@@ -368,3 +369,25 @@ def test_a_settlement_that_comes_before_the_loss_is_applied_counts(world: World)
     row = world.activations(run_id)[1]
     assert (row["status"], row["error"]) == ("done", None)
     assert world.status(run_id) == "completed"
+
+
+def test_g12_a_policy_counts_anew_in_each_attempt(world: World) -> None:
+    """Failures, lost workers, the time since the first try and the time of waiting; the number of the try goes on."""
+    worker = world.worker()
+    run_id = world.submit("stock")
+    world.settle(lost(run_id, worker.claim_one().fence, backoff=0.0))
+    world.fire(run_id, 1)
+    world.settle(gave_way(worker.claim_one()))
+    world.settle(failed(worker.claim_one(), retry_after=4.0))
+    world.clock.advance(4)
+    world.fire(run_id, 1)
+    last = worker.claim_one()
+    assert (last.crashes, last.failures, last.idled, last.elapsed) == (1, 1, 4.0, 4.0)
+    world.settle(failed(last, revive_after=0.0))
+    world.apply(attempt_due(run_id))
+    world.settle(failed(worker.claim_one(), retry_after=0.5))
+    world.clock.advance(0.5)
+    world.fire(run_id, 1)
+    again = worker.claim_one()
+    assert (again.attempt, again.try_number) == (2, 6)
+    assert (again.crashes, again.failures, again.idled, again.elapsed) == (0, 1, 0.5, 0.5)
