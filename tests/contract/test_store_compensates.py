@@ -265,7 +265,9 @@ def test_an_uncertain_failure_that_is_tried_again_and_succeeds_is_undone_once(wo
     assert (undone, world.status(run_id)) == (1, "compensated")
 
 
-def test_an_uncertain_failure_is_undone_too_where_the_next_attempt_and_the_deadline_are_due_at_once(world: World) -> None:
+def test_an_uncertain_failure_is_undone_too_where_the_next_attempt_and_the_deadline_are_due_at_once(
+    world: World,
+) -> None:
     """The attempt does not begin, so that the failure is the last of its tries."""
     worker = world.worker()
     run_id = world.submit(target("stock", compensable=UNCERTAIN), deadline=timedelta(hours=1))

@@ -16,7 +16,7 @@ _OWN = {"run_id", "fence", "foothold"}
 
 
 def _kept(world: World, write: Any, *, read: bool) -> Work:
-    """The successor of a hop, which writes, in its run's second attempt; ``read`` by the store, or made of what the worker held."""
+    """The successor of a hop that writes, in its run's second attempt; ``read`` by the store, or made of what was held."""
     run_id = world.submit("stock", deadline=datetime(2100, 1, 1, tzinfo=UTC), policy={"stop": 7})
     worker = world.worker()
     world.settle(failed(worker.claim_one(), revive_after=2.0))

@@ -258,6 +258,18 @@ def test_there_is_no_foothold_where_others_may_move_the_run(world: PostgresWorld
     assert kept.foothold is None
 
 
+def test_there_is_no_foothold_for_what_was_handed_out_before(world: PostgresWorld) -> None:
+    """Its row says more than its claim tells: how it failed, which is to be gone when it is done."""
+    worker = world.worker()
+    run_id = world.submit("stock")
+    world.settle(failed(worker.claim_one(), retry_after=0.0))
+    world.fire(run_id, 1)
+    again = worker.claim_one()
+    assert again.foothold is None
+    world.settle(succeeded(again))
+    assert (world.status(run_id), world.activations(run_id)[1]["error"]) == ("completed", None)
+
+
 def test_what_is_left_keeps_nobody_waiting(world: PostgresWorld) -> None:
     """A hop whose run was moved, and is locked now, is left; the other of its batch is settled, and goes on."""
     worker = world.worker()
