@@ -209,6 +209,19 @@ def test_a_key_that_is_read_after_an_update_is_checked_for_conflicts(read: Any) 
     assert view_of(ctx).rebase({shared("n"): Slot(2, "5")})
 
 
+def test_a_key_that_is_assigned_or_deleted_after_an_update_is_a_plain_write() -> None:
+    """The last word counts: the function is applied to nothing of others any more, in whose place it would put its own."""
+    ctx = seen_by(holding(1, n=10, m=10))
+    for key in ("n", "m"):
+        ctx.update(key, lambda n: n + 1)
+    ctx["n"] = 5
+    del ctx["m"]
+    assert written(ctx)[shared("n")] == ("5", 1, OnStale.CONFLICT)
+    assert written(ctx)[shared("m")] == (None, 1, OnStale.CONFLICT)
+    fresh = {shared("n"): Slot(2, "7"), shared("m"): Slot(2, "7")}
+    assert view_of(ctx).rebase(fresh) == fresh
+
+
 def test_an_update_of_a_key_that_was_assigned_is_a_plain_write() -> None:
     """The assignment alone decides; there is nothing of others to apply the function to."""
     ctx = seen_by(holding(1, n=10))
