@@ -224,6 +224,15 @@ def test_a_batch_mixes_hops_on_footholds_and_others(world: PostgresWorld) -> Non
     assert world.values(stands[2].run_id) == {"a": 2, "b": [3]}
 
 
+def test_g5_what_hops_on_footholds_wrote_is_what_others_read(world: PostgresWorld) -> None:
+    """The newest of each key, though an older one was there: whoever claims next reads what the hops before it wrote."""
+    work = stand(world, world.worker())
+    world.settle(succeeded(work, sets, targets=[target("ship")]))
+    snapshot = world.worker().claim_one().snapshot
+    slots = {name: (slot.version, slot.text) for name, slot in snapshot.slots.items()}
+    assert (snapshot.version, slots["s:a"], slots["s:b"]) == (2, (2, "2"), (2, "[3]"))
+
+
 @pytest.mark.parametrize("hop_first", [True, False])
 def test_g2_a_foothold_decides_for_no_other_event_of_its_run(world: PostgresWorld, hop_first: bool) -> None:
     """What comes with the hop in one batch is decided with it, in the order in which they come."""
