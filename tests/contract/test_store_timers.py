@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from cnstra.orchestrator.machine.plans import Verdict
 from support.worlds import World, due, failed, succeeded, target
 
 MINUTE = timedelta(minutes=1)
@@ -31,6 +32,19 @@ def test_g8_a_signal_with_a_delay_waits_from_the_commit_of_its_hop(world: World)
     assert world.status(run_id) == "running"
     world.apply(succeeded(world.worker().claim_one()))
     assert world.status(run_id) == "completed"
+
+
+def test_g8_a_supervisor_that_comes_too_early_fires_nothing(world: World) -> None:
+    """Whatever clock it went by: the store's counts, at the settlement that fires the timer."""
+    run_id = world.submit("stock")
+    world.apply(succeeded(world.worker().claim_one(), targets=[target("bank", delay=MINUTE)]))
+
+    world.clock.advance(59)
+
+    assert world.settle(due(run_id, 2)).verdict is Verdict.VOID
+    assert (world.status(run_id), world.activations(run_id)[2]["status"]) == ("waiting", "scheduled")
+    world.clock.advance(1)
+    assert world.settle(due(run_id, 2)).verdict is Verdict.APPLIED
 
 
 @pytest.mark.parametrize("seconds", [-3600.0, 0.0])
