@@ -64,8 +64,8 @@ def test_g10_a_run_that_fails_is_undone_by_its_workers(stage: Stage) -> None:
 
 @pytest.mark.parametrize("point", [*_BEFORE_THE_CALL, *_IN_THE_CALL, *_AFTER_THE_COMMIT])
 def test_g4_g10_a_compensation_survives_its_worker(stage: Stage, point: str) -> None:
-    """Killed at every boundary of the second of three: called again only where it had not committed. What it has rung for, it may
-    have heard itself, and begun, before it dies.
+    """Killed at every boundary of the second of three: called again only where it had not committed. What that commit made ready
+    it may have found itself, by its ring or by a look around, and begun before it dies.
     """
     doomed, run = _about_to_fail(stage)
     number = 1 if point.startswith("ring") else 2  # a ring is for what the second one's end begins
@@ -79,7 +79,7 @@ def test_g4_g10_a_compensation_survives_its_worker(stage: Stage, point: str) -> 
 
     _assert_undone(stage, run)
     expected = [[3, 2, 2, 1]] if point in _IN_THE_CALL else [[3, 2, 1]]
-    if point == "ring.done":
+    if point in _AFTER_THE_COMMIT:
         expected.append([3, 2, 1, 1])
     assert _undo_calls(stage, run) in expected
 

@@ -41,11 +41,15 @@ def _die_and_resume(stage: Stage, fault: Fault, *, streak: int) -> dict[int, int
 
 @pytest.mark.parametrize("point", [*_BEFORE_THE_CALL, *_AFTER_THE_CALL, *_AFTER_THE_COMMIT])
 def test_g1_g2_g4_a_hop_that_came_through_the_broker_survives_its_worker(stage: Stage, point: str) -> None:
-    """Before the commit the step is called again, under the same key; after the commit never."""
+    """Before the commit the step is called again, under the same key; after the commit never. What that made ready the worker may
+    have found itself, and begun, before it dies.
+    """
     number = 3 if point.startswith("ring") else 2  # a ring is for what the second step started
     calls = _die_and_resume(stage, Fault(point=point, action="kill", activation=_about(point, number)), streak=0)
 
-    assert calls == {1: 1, 2: 2 if point in _AFTER_THE_CALL else 1, 3: 1}
+    third = calls.pop(3)
+    assert calls == {1: 1, 2: 2 if point in _AFTER_THE_CALL else 1}
+    assert third in ((1, 2) if point in _AFTER_THE_COMMIT else (1,))
 
 
 @pytest.mark.parametrize("point", ["call.begin", *_AFTER_THE_CALL, "settle.done"])
