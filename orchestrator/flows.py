@@ -267,7 +267,9 @@ class Flows:
     def result(self, run_id: uuid.UUID) -> Flow[RunResult]:
         row = yield from self.row(run_id)
         try:
-            context = self._as_declared((yield from self._stored_context(run_id, None)))
+            context = yield from self._stored_context(run_id, None)
+            if context is not None and self._declared is not None:
+                context = _decoded(self._declared, context)
         except ContextExpired:
             context = None
         except ContextLost:  # it may have failed for that: then this is its error, and not the waiting's
@@ -291,15 +293,15 @@ class Flows:
             return Signal(Collateral(name, Any), payload)
         return Signal(known, _decoded(known.payload, payload))
 
-    def _as_declared(self, value: Any) -> Any:
-        declared = self._cns.context_payload if self._cns is not None else None
-        return value if value is None or declared is None else _decoded(declared, value)
+    @property
+    def _declared(self) -> PayloadType | None:
+        """The type that the graph declares for contexts."""
+        return self._cns.context_payload if self._cns is not None else None
 
     def context(self, run_id: uuid.UUID, version: int | None) -> Flow[Any]:
         """The shared value at a version; None when there was none."""
         value = yield from self._stored_context(run_id, version)
-        declared = self._cns.context_payload if self._cns is not None else None
-        return value if value is None or declared is None else declared.decode(value)
+        return value if value is None or self._declared is None else self._declared.decode(value)
 
     def _stored_context(self, run_id: uuid.UUID, version: int | None) -> Flow[Any]:
         """It, as it is stored: exactly JSON."""
@@ -333,7 +335,6 @@ class Flows:
         A store that goes away meanwhile is asked again; not one that is away at the first look, where no status is known.
         Raises ``RunNotFound``, ``ContextExpired``, ``StoreUnavailable``.
         """
-        _require_version(run_id, after)
         pause = _FIRST_PAUSE
         while True:
             try:

@@ -338,13 +338,12 @@ def size_of(event: Succeeded) -> int:
 
 def failure_of(error: BaseException) -> Failure:
     """An exception as it is stored: text that Postgres can hold, and no more than is of use."""
-    kind = type(error)
     try:
         lines = traceback.format_exception(error)
     except Exception as broken:
         lines = [f"(its traceback could not be read: {type(broken).__name__})"]
     return Failure(
-        error_type=_text(f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."), 1_000),
+        error_type=_text(_type_of(error), 1_000),
         error=_text(_message(error), LONGEST_ERROR),
         traceback=_text("".join(lines), LONGEST_TRACEBACK),
     )
@@ -352,10 +351,14 @@ def failure_of(error: BaseException) -> Failure:
 
 def told(error: BaseException) -> str:
     """An exception for the log: its type, and where it was raised. What it says may quote data."""
-    kind = type(error)
-    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
     frames = traceback.extract_tb(error.__traceback__)
-    return f"{name} at {frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else name
+    where = f" at {frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+    return f"{_type_of(error)}{where}"
+
+
+def _type_of(error: BaseException) -> str:
+    kind = type(error)
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
 
 def _message(error: BaseException) -> str:

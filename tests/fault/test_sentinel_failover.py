@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cnstra import Run
 from support import graphs
+from support.brokers import RedisBroker
 from support.points import Fault
 from support.sentinels import Watched, watched
 from support.soundness import assert_sound
 from support.stage import Stage, on_stage
 
 _A_DOZEN = 12
-
-
-class _WatchedBroker:
-    """The broker of a stage, by its Sentinels. What it loses it loses by the failover."""
-
-    def __init__(self, servers: Watched) -> None:
-        self.url = servers.url
-
-    def forget(self, doors: Iterable[str]) -> None:
-        raise NotImplementedError
-
-    def stop(self) -> None:
-        raise NotImplementedError
-
-    def start(self) -> None:
-        raise NotImplementedError
 
 
 @pytest.fixture
@@ -42,7 +27,7 @@ def servers() -> Iterator[Watched]:
 
 @pytest.fixture
 def stage(servers: Watched, database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Stage]:
-    with on_stage(database_url, _WatchedBroker(servers), tmp_path, broker_url) as stage:
+    with on_stage(database_url, RedisBroker(servers.url), tmp_path, broker_url) as stage:
         yield stage
 
 

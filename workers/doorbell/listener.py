@@ -27,7 +27,6 @@ _log = logging.getLogger("cnstra.listener")
 _LOOK_UP_AFTER = 100
 """Milliseconds after which an idle Dramatiq thread looks whether it shall stop. It asks no server."""
 
-
 _FAREWELL = 500
 """Milliseconds that the threads which wait for the broker have to come back when all shall stop. With a broker that answers
 they do at once. One that has fallen silent holds them for seconds, in which a worker would go on claiming: it closes after."""

@@ -201,11 +201,11 @@ class _Here:
 
     def ringing_on(self, connection: BlockingConnection) -> tuple[BlockingChannel, bool]:
         """Where this process rings, and whether that is new: then nobody knows yet whether it may."""
-        is_new = self._ringing is None or not self._ringing.is_open
-        if self._ringing is None or is_new:
-            self._ringing = connection.channel()
-            self._ringing.add_on_return_callback(self._returned)
-        return self._ringing, is_new
+        if self._ringing is not None and self._ringing.is_open:
+            return self._ringing, False
+        self._ringing = connection.channel()
+        self._ringing.add_on_return_callback(self._returned)
+        return self._ringing, True
 
     def _returned(self, _channel: object, method: Basic.Return, _properties: object, _body: bytes) -> None:
         """A doorbell came back, for its queue is gone: it expired, or somebody deleted it. The next one makes it again."""

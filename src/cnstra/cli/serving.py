@@ -112,9 +112,8 @@ def worker(
         debug=debugging(),
         health=health,
     )
-    from cnstra.running.command import (
-        run,  # what serves is loaded by who serves: it takes as long as a quarter of the others
-    )
+    # What serves is loaded by who serves: to load it takes as long as a quarter of what other commands do.
+    from cnstra.running.command import run
 
     return run(orders)
 
