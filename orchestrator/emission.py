@@ -31,75 +31,114 @@ class Emitted(Struct):
     results: list[Output] = field(default_factory=list)
 
 
-def emitted_by(cns: CNS, emissions: Iterable[Emission], where: object) -> Emitted:
-    """What a handler's emissions come to. Raises ``OutputError`` or ``PayloadError``, naming ``where``."""
-    found = Emitted()
-    for ordinal, emission in enumerate(emissions):
-        match emission:
-            case Scatter():
-                found.scattered.append(_scattered(cns, emission, ordinal, where))
-            case Expectation():
-                found.expected.append(_expected(cns, emission, ordinal, where))
-            case _:
-                _emit(cns, emission, ordinal, where, found)
-    return found
+class Emitter:
+    """Knows what emissions come to in one graph. Who hears a collateral is looked up once: a graph never changes."""
 
+    def __init__(self, cns: CNS) -> None:
+        self._cns = cns
+        self._heard: dict[str, tuple[Target, ...]] = {}
 
-def _emit(cns: CNS, signal: Signal[Any], ordinal: int, where: object, found: Emitted) -> None:
-    payload = encoded(signal, where)
-    heard = targets_of(cns, signal, payload, ordinal)
-    found.targets.extend(heard)
-    output = Output(ordinal=ordinal, collateral=signal.collateral.name, payload=payload)
-    if not heard:
-        found.outputs.append(output)
-    if output.collateral in cns.network.gathered:
-        found.results.append(output)
+    def emitted(self, emissions: Iterable[Emission], where: object) -> Emitted:
+        """What a handler's emissions come to. Raises ``OutputError`` or ``PayloadError``, naming ``where``."""
+        found = Emitted()
+        for ordinal, emission in enumerate(emissions):
+            if isinstance(emission, Signal):
+                self._emit(emission, ordinal, where, found)
+            elif isinstance(emission, Scatter):
+                found.scattered.append(self._scattered(emission, ordinal, where))
+            else:
+                found.expected.append(self._expected(emission, ordinal, where))
+        return found
 
+    def targets(self, signal: Signal[Any], payload: str, ordinal: int = 0) -> list[Target]:
+        """The dendrites that hear a signal, as the machine knows them. ``ordinal`` is the signal's place in its batch.
 
-def _scattered(cns: CNS, scatter: Scatter[Any], ordinal: int, where: object) -> Scattered:
-    collateral = scatter.collateral
-    if not cns.subscribers(collateral.name):
-        raise OutputError(
-            f"{where} scatters on {collateral.name!r}, and nobody in the graph hears that collateral; add a dendrite"
-        )
-    payloads = tuple(encoded(Signal(collateral, payload), where) for payload in scatter.payloads)
-    gathers = cns.network.gathers(collateral)
-    return Scattered(
-        ordinal=ordinal,
-        collateral=collateral.name,
-        payloads=payloads,
-        targets=tuple(targets_of(cns, Signal(collateral, None), "null", ordinal)),
-        gatherers=tuple(
-            Gatherer(
-                target=_target(dendrite, ordinal, "[]"),
-                named=dendrite.gathering.of is not None,
-                failures=dendrite.gathering.return_failures,
+        Raises ``OutputError`` for a signal that is to wait, and that nobody hears.
+        """
+        heard = self._hearing(signal.collateral.name)
+        if isinstance(signal, TimedSignal):
+            if not heard:
+                raise OutputError(self._waits_for_nothing(signal.collateral.name))
+            return [
+                replace(target, payload=payload, ordinal=ordinal, delay=signal.delay, at=signal.at) for target in heard
+            ]
+        return [replace(target, payload=payload, ordinal=ordinal) for target in heard]
+
+    def _hearing(self, collateral: str) -> tuple[Target, ...]:
+        heard = self._heard.get(collateral)
+        if heard is None:
+            heard = self._heard[collateral] = tuple(
+                _target(one, 0, "null") for one in self._cns.subscribers(collateral)
             )
-            for dendrite in gathers
-            if dendrite.gathering is not None
-        ),
-        limit=scatter.limit,
-    )
+        return heard
 
-
-def _expected(cns: CNS, expectation: Expectation, ordinal: int, where: object) -> Expected:
-    name = expectation.collateral.name
-    known = cns.collateral(name)
-    if known is not expectation.collateral or not cns.subscribers(name):
-        raise OutputError(
-            f"{where} expects {name!r}, and nobody in the graph hears that collateral, so it would wait for nothing; "
-            "add a dendrite, on this very collateral"
+    def _waits_for_nothing(self, collateral: str) -> str:
+        if collateral in self._cns.network.gathered:
+            return (
+                f"a signal on {collateral!r} is to wait, and a gather collects that collateral, which hears of results at "
+                "once; emit it without delay= and at=, or have a dendrite wait before, which then emits the result"
+            )
+        return (
+            f"a signal on {collateral!r} is to wait, and nobody hears that collateral, so it would wait for nothing; "
+            "emit it without delay= and at=, or add a dendrite"
         )
-    late = Emitted()
-    if expectation.on_timeout is not None:
-        _emit(cns, expectation.on_timeout, 0, where, late)
-    return Expected(
-        collateral=name,
-        targets=tuple(targets_of(cns, Signal(expectation.collateral, None), "null", ordinal)),
-        key=expectation.key,
-        timeout=expectation.timeout,
-        late=Late(targets=tuple(late.targets), outputs=tuple(late.outputs), results=tuple(late.results)),
-    )
+
+    def _emit(self, signal: Signal[Any], ordinal: int, where: object, found: Emitted) -> None:
+        payload, collateral = encoded(signal, where), signal.collateral.name
+        heard = self.targets(signal, payload, ordinal)
+        found.targets.extend(heard)
+        is_gathered = collateral in self._cns.network.gathered
+        if heard and not is_gathered:
+            return
+        output = Output(ordinal=ordinal, collateral=collateral, payload=payload)
+        if not heard:
+            found.outputs.append(output)
+        if is_gathered:
+            found.results.append(output)
+
+    def _scattered(self, scatter: Scatter[Any], ordinal: int, where: object) -> Scattered:
+        collateral = scatter.collateral
+        if not self._hearing(collateral.name):
+            raise OutputError(
+                f"{where} scatters on {collateral.name!r}, and nobody in the graph hears that collateral; add a dendrite"
+            )
+        payloads = tuple(encoded(Signal(collateral, payload), where) for payload in scatter.payloads)
+        gathers = self._cns.network.gathers(collateral)
+        return Scattered(
+            ordinal=ordinal,
+            collateral=collateral.name,
+            payloads=payloads,
+            targets=tuple(self.targets(Signal(collateral, None), "null", ordinal)),
+            gatherers=tuple(
+                Gatherer(
+                    target=_target(dendrite, ordinal, "[]"),
+                    named=dendrite.gathering.of is not None,
+                    failures=dendrite.gathering.return_failures,
+                )
+                for dendrite in gathers
+                if dendrite.gathering is not None
+            ),
+            limit=scatter.limit,
+        )
+
+    def _expected(self, expectation: Expectation, ordinal: int, where: object) -> Expected:
+        name = expectation.collateral.name
+        known = self._cns.collateral(name)
+        if known is not expectation.collateral or not self._hearing(name):
+            raise OutputError(
+                f"{where} expects {name!r}, and nobody in the graph hears that collateral, so it would wait for nothing; "
+                "add a dendrite, on this very collateral"
+            )
+        late = Emitted()
+        if expectation.on_timeout is not None:
+            self._emit(expectation.on_timeout, 0, where, late)
+        return Expected(
+            collateral=name,
+            targets=tuple(self.targets(Signal(expectation.collateral, None), "null", ordinal)),
+            key=expectation.key,
+            timeout=expectation.timeout,
+            late=Late(targets=tuple(late.targets), outputs=tuple(late.outputs), results=tuple(late.results)),
+        )
 
 
 def encoded(signal: Signal[Any], where: object) -> str:
@@ -109,30 +148,6 @@ def encoded(signal: Signal[Any], where: object) -> str:
         where=lambda: f"{where}, payload of {signal.collateral.name!r}",
         error=PayloadError,
     )
-
-
-def targets_of(cns: CNS, signal: Signal[Any], payload: str, ordinal: int = 0) -> list[Target]:
-    """The dendrites that hear a signal, as the machine knows them. ``ordinal`` is the signal's place in its batch.
-
-    Raises ``OutputError`` for a signal that is to wait, and that nobody hears.
-    """
-    collateral = signal.collateral.name
-    delay, at = (signal.delay, signal.at) if isinstance(signal, TimedSignal) else (None, None)
-    heard = cns.subscribers(collateral)
-    if not heard and (delay is not None or at is not None):
-        if collateral in cns.network.gathered:
-            raise OutputError(
-                f"a signal on {collateral!r} is to wait, and a gather collects that collateral, which hears of results at "
-                "once; emit it without delay= and at=, or have a dendrite wait before, which then emits the result"
-            )
-        raise OutputError(
-            f"a signal on {collateral!r} is to wait, and nobody hears that collateral, so it would wait for nothing; "
-            "emit it without delay= and at=, or add a dendrite"
-        )
-    targets = [_target(dendrite, ordinal, payload) for dendrite in heard]
-    if delay is None and at is None:
-        return targets
-    return [replace(target, delay=delay, at=at) for target in targets]
 
 
 def _target(dendrite: AnyDendrite, ordinal: int, payload: str) -> Target:

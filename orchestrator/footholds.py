@@ -11,52 +11,71 @@ else, and reads no store.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
+from typing import NamedTuple
 from uuid import UUID
 
 from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.events import Succeeded
-from cnstra.orchestrator.machine.fold import fold
-from cnstra.orchestrator.machine.plans import Loaded, Plan, Verdict
+from cnstra.orchestrator.machine.plain import plain_hop
+from cnstra.orchestrator.machine.plans import Plan, Verdict
 from cnstra.orchestrator.machine.records import NewActivation, Run
 from cnstra.orchestrator.machine.states import ActivationStatus, RunStatus
 from cnstra.orchestrator.slots import Snapshot
-from cnstra.orchestrator.store import Foothold, RunEvent
-
-Ahead = Mapping[UUID, tuple[Plan, str]]
-"""By run, a plan that was made on a foothold, and the mark under which it is good."""
+from cnstra.orchestrator.store import Applied, Foothold, RunEvent, Work
+from cnstra.orchestrator.succession import snapshot_after, successor
 
 
-def plans_ahead(events: Sequence[RunEvent]) -> Ahead:
+class Ahead(NamedTuple):
+    """A hop that was decided on a foothold: the claim whose end it is, the plan, and the mark under which that is good."""
+
+    work: Work
+    plan: Plan
+    mark: str
+
+
+def plans_ahead(events: Sequence[RunEvent]) -> dict[UUID, Ahead]:
     """Those of the runs of a batch whose one event can be decided on a foothold."""
-    many = Counter(happening.run_id for happening in events)
-    plans = {happening.run_id: _plan_ahead(happening) for happening in events if many[happening.run_id] == 1}
-    return {run_id: plan for run_id, plan in plans.items() if plan is not None}
+    decided: dict[UUID, Ahead | None] = {}
+    for happening in events:
+        run_id = happening.run_id
+        decided[run_id] = None if run_id in decided else _plan_ahead(happening)
+    return {run_id: ahead for run_id, ahead in decided.items() if ahead is not None}
 
 
-def _plan_ahead(happening: RunEvent) -> tuple[Plan, str] | None:
+def _plan_ahead(happening: RunEvent) -> Ahead | None:
     work, event = happening.work, happening.event
     foothold = None if work is None else work.foothold
-    if work is None or foothold is None or not isinstance(event, Succeeded) or not _is_plain(event):
+    if work is None or foothold is None or not isinstance(event, Succeeded):
+        return None
+    if work.place is not None or work.snapshot.version != foothold.run.context_version:
         return None
     held = foothold.activation
-    loaded = Loaded(activations={held.activation_id: held}, heads=_heads(work.snapshot) if event.changes else {})
     since = held.started_at
     assert since is not None, "it runs"
-    plan = fold(foothold.run, loaded, [event], since)
-    return (plan, foothold.mark) if is_plain(plan, foothold.run) else None
-
-
-def _is_plain(event: Succeeded) -> bool:
-    """Whether nothing of it depends on the time, on groups, on what was sent to the run, or on stores of the user's own."""
-    return not (event.expected or event.scattered or event.wasted or any(target.is_timed for target in event.targets))
+    plan = plain_hop(foothold.run, held, event, _heads(work.snapshot) if event.changes else {}, since)
+    return None if plan is None else Ahead(work, plan, foothold.mark)
 
 
 def _heads(snapshot: Snapshot) -> dict[str, int]:
     return {name: slot.version if slot.text is not None else -slot.version for name, slot in snapshot.slots.items()}
+
+
+def settled_ahead(ahead: Ahead, now: datetime, mark: str) -> Applied:
+    """What has become of such a hop, as it was written ``now``, under a new mark: the successor that stays, on a foothold of its
+    own."""
+    work, plan, _ = ahead
+    [answer] = plan.answers
+    if not answer.kept:
+        return Applied(verdict=answer.verdict)
+    snapshot = snapshot_after(work, plan, answer)
+    assert snapshot is not None, "it was that of the version before, or nothing was written"
+    [new] = plan.created
+    foothold = Foothold(run=plan.run, activation=new.begun(now), mark=mark)
+    return Applied(verdict=answer.verdict, kept=(successor(work, plan, new, snapshot, now, foothold),))
 
 
 def without_footholds(events: Iterable[RunEvent]) -> list[RunEvent]:
@@ -70,14 +89,17 @@ def without_footholds(events: Iterable[RunEvent]) -> list[RunEvent]:
 def is_plain(plan: Plan, before: Run) -> bool:
     """Whether a plan, of a run as it was before, is no more than the end of one activation, the beginning of one other at
     most, and what the hop wrote."""
-    rest = replace(plan, run=before, changed={}, created=[], entries=[], heads={}, answers=[])
     return (
-        plan.run.goes_on_from(before)
-        and len(plan.changed) == 1
+        len(plan.changed) == len(plan.answers) == 1
         and len(plan.created) <= 1
-        and [answer.verdict for answer in plan.answers] == [Verdict.APPLIED]
-        and rest == Plan(run=before)
+        and plan.answers[0].verdict is Verdict.APPLIED
+        and not any(_rest_of(plan))
+        and plan.run.goes_on_from(before)
     )
+
+
+_PLAIN = {"run", "changed", "created", "entries", "heads", "answers"}
+_rest_of = attrgetter(*(name for name in Plan.__struct_fields__ if name not in _PLAIN))
 
 
 def footholds_after(plans: Mapping[UUID, Plan], now: datetime, mark: str) -> Iterator[tuple[UUID, Foothold]]:

@@ -60,7 +60,7 @@ class Lifeline:
 
     def __init__(self) -> None:
         self.cancelled = False
-        self._hears: Callable[[str | None], None] = lambda _: None
+        self._hears: Callable[[str | None], None] = _unheard
 
     def heard_by(self, hears: Callable[[str | None], None]) -> None:
         """From here on, ``hears`` is told of each heartbeat, with the text of its progress; what it raises goes to the
@@ -71,6 +71,10 @@ class Lifeline:
     def beat(self, progress: str | None) -> None:
         """The handler lives."""
         self._hears(progress)
+
+
+def _unheard(_: str | None) -> None:
+    """A heartbeat that nobody waits for."""
 
 
 class RunLocal(Local[L]):

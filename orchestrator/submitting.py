@@ -14,7 +14,7 @@ from typing import Any, TypedDict, cast
 from tenacity import BaseRetrying
 
 from cnstra.orchestrator import values
-from cnstra.orchestrator.emission import encoded, targets_of
+from cnstra.orchestrator.emission import Emitter, encoded
 from cnstra.orchestrator.errors import ConfigurationError, PayloadError, RunNotFound, SubmitError
 from cnstra.orchestrator.graph import CNS, Signal, TimedSignal
 from cnstra.orchestrator.graph.timers import LONGEST_DELAY
@@ -110,7 +110,7 @@ def submission_of(cns: CNS, signal: Signal[Any], options: SubmitOptions, entropy
                 f"submit of {name!r}: the signal waits by itself, and delay= was given, too; give one of both"
             )
         delay, at = signal.delay, signal.at
-    targets = targets_of(cns, Signal(signal.collateral, signal.payload), payload)
+    targets = Emitter(cns).targets(Signal(signal.collateral, signal.payload), payload)
     if not targets:
         raise SubmitError(f"nobody in CNS {graph!r} hears {name!r}, so a run of it would do nothing; add a dendrite")
     own_id, policy = options.get("run_id"), options.get("retry")

@@ -33,15 +33,15 @@ def successors(
         told[run_id] += 1
         if plan is None or work is None or not (answer := plan.answers[place]).kept:
             continue
-        snapshot = _snapshot_after(work, plan, answer)
+        snapshot = snapshot_after(work, plan, answer)
         if snapshot is None:
             continue
         for new in plan.created:
             if new.activation_id in answer.kept and new.status is ActivationStatus.RUNNING:
-                yield _successor(work, plan, new, snapshot, now, footholds.get(run_id))
+                yield successor(work, plan, new, snapshot, now, footholds.get(run_id))
 
 
-def _snapshot_after(work: Work, plan: Plan, answer: Answer) -> Snapshot | None:
+def snapshot_after(work: Work, plan: Plan, answer: Answer) -> Snapshot | None:
     """The context as the hop left it; None where others wrote, too, or where it is kept elsewhere."""
     read = work.snapshot
     if work.place is not None or answer.version is None:
@@ -57,9 +57,10 @@ def _snapshot_after(work: Work, plan: Plan, answer: Answer) -> Snapshot | None:
     return Snapshot(version=answer.version, slots=slots)
 
 
-def _successor(
+def successor(
     work: Work, plan: Plan, new: NewActivation, snapshot: Snapshot, now: datetime, foothold: Foothold | None
 ) -> Work:
+    """The claim of an activation that a hop began, made of the claim whose end that hop is."""
     target, run = new.target, plan.run
     if new.nonce is None:
         raise RuntimeError(f"{work}: its successor {new.activation_id} is kept without a claim")

@@ -38,12 +38,16 @@ class _Held(Struct):
 class View:
     """The slots as one try has read and written them, from the snapshot that its claim loaded."""
 
+    __slots__ = ("closed", "held", "replaced", "version", "where")
+
     def __init__(self, snapshot: Snapshot, where: object) -> None:
         if snapshot.place is not None:
             raise RuntimeError(f"{where}: its values were not taken from the store {snapshot.place!r}")
         self.version = snapshot.version
         self.where = where
-        self.held = {name: _Held(slot.version, slot.text) for name, slot in snapshot.slots.items()}
+        self.held: dict[str, _Held] = {}
+        for name, slot in snapshot.slots.items():
+            self.held[name] = _Held(slot.version, slot.text)
         self.replaced = False
         self.closed = False
 

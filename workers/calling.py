@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from tenacity import BaseRetrying
 
 from cnstra.orchestrator import slots, values
-from cnstra.orchestrator.emission import compensable, emitted_by
+from cnstra.orchestrator.emission import Emitter, compensable
 from cnstra.orchestrator.errors import ContextConflict, OutputError, PayloadError, Poisoned, PolicyError
 from cnstra.orchestrator.graph import CNS, Collateral, Compensation, MemberFailure, Signal, normalise_outputs
 from cnstra.orchestrator.graph.dendrites import Emission
@@ -39,7 +39,7 @@ from cnstra.orchestrator.retry import (
 from cnstra.orchestrator.retry import Failure as Raised
 from cnstra.orchestrator.run_context import Identity, RunContext, view_of
 from cnstra.orchestrator.sealing import NOTE
-from cnstra.orchestrator.slots import OnStale, Slot
+from cnstra.orchestrator.slots import NO_CHANGES, OnStale, Slot
 from cnstra.orchestrator.store import Work
 
 _ON_STALE = {"retry": OnStale.CONFLICT, "overwrite": OnStale.OVERWRITE}
@@ -93,6 +93,7 @@ class Caller:
 
     def __init__(self, cns: CNS, *, queues: frozenset[str], poison_limit: int) -> None:
         self._cns = cns
+        self._emitter = Emitter(cns)
         self._queues = queues
         self._poison_limit = poison_limit
 
@@ -196,7 +197,7 @@ class Caller:
     def _succeeded(self, call: Call, *, stay: Stay | None) -> Succeeded:
         view = view_of(call.context)
         view.close()
-        emitted = emitted_by(self._cns, call.emissions or (), call.work)
+        emitted = self._emitter.emitted(call.emissions or (), call.work)
         if stay is not None:
             _keep_one(emitted.targets, self._queues)
             emitted.scattered = [_keep_members(one, self._queues, stay) for one in emitted.scattered]
@@ -207,7 +208,7 @@ class Caller:
             expected=tuple(emitted.expected),
             scattered=tuple(emitted.scattered),
             results=tuple(emitted.results),
-            changes=view.changes(_on_stale(call)),
+            changes=view.changes(_on_stale(call)) if view.held else NO_CHANGES,
             version_read=call.work.snapshot.version,
             compensable=compensable(call.dendrite),
         )
@@ -327,13 +328,19 @@ class Caller:
 
 def size_of(event: Succeeded) -> int:
     """About how many characters a hop writes; a payload counts for each dendrite that hears it."""
-    texts = [target.payload for target in event.targets] + [output.payload for output in event.outputs]
-    texts += [output.payload for output in event.results]
+    size = 0
+    for target in event.targets:
+        size += len(target.payload)
+    for output in (*event.outputs, *event.results):
+        size += len(output.payload)
     for late in (one.late for one in event.expected):
-        texts += [target.payload for target in late.targets]
-        texts += [output.payload for output in (*late.outputs, *late.results)]
-    heard = sum(len(one.targets) * sum(map(len, one.payloads)) for one in event.scattered)
-    return sum(map(len, texts)) + heard + sum(len(write.text or "") for write in event.changes.writes)
+        size += sum(len(target.payload) for target in late.targets)
+        size += sum(len(output.payload) for output in (*late.outputs, *late.results))
+    for scattered in event.scattered:
+        size += len(scattered.targets) * sum(map(len, scattered.payloads))
+    for write in event.changes.writes:
+        size += len(write.text or "")
+    return size
 
 
 def failure_of(error: BaseException) -> Failure:

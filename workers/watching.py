@@ -15,11 +15,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
+
+from msgspec import Struct
 
 from cnstra.orchestrator.errors import MaxDurationExceeded
 from cnstra.orchestrator.machine.records import Claimed
@@ -53,8 +54,7 @@ class SystemClock:
         change.wait(seconds)
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class UnderWay:
+class UnderWay(Struct, eq=False, kw_only=True):
     """One call. ``heard`` is when it was last heard of, ``cancelled`` when its coroutine was told to end, which ``cancel``
     does; ``lost`` is called on a thread of its own when its claim is given up.
     """
@@ -143,10 +143,7 @@ class Watch:
 
     def stands(self, call: UnderWay) -> bool:
         """Whether a call's end would count, if it came now. Nobody ends one that may take as long as it likes."""
-        if call.longest is None:
-            return True
-        with self._lock:
-            return key_of(call.work.run_id, call.work.fence) in self._calls
+        return call.longest is None or key_of(call.work.run_id, call.work.fence) in self._calls
 
     def end(self, work: Work, how: str) -> bool:
         """A call has ended; whether its end counts. ``how`` it did is for the log: what was lost is told of in one line."""

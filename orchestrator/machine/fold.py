@@ -161,9 +161,10 @@ class _Events(Folding):
 
     def succeeded(self, event: Succeeded) -> Answer:
         activation = self.activations[event.fence.activation_id]
-        problem = groups.problem_of(self, activation, event) if self.plan.run.ending is None else None
-        if problem is not None:
-            return self.refused(activation, problem, event.compensable)
+        if (event.results or event.scattered) and self.plan.run.ending is None:
+            problem = groups.problem_of(self, activation, event)
+            if problem is not None:
+                return self.refused(activation, problem, event.compensable)
         resolution = resolve(event.changes, self.heads, read=event.version_read)
         if resolution.stale:
             return Answer(verdict=Verdict.STALE, stale=resolution.stale)
@@ -177,18 +178,17 @@ class _Events(Folding):
         if activation.undo:
             self.undone(replace(activation, version_undone=version, failure=None))
             return Answer(verdict=Verdict.APPLIED, version=self.plan.run.context_version)
+        outputs = event.outputs
+        if event.results and self.plan.run.ending is None:
+            outputs = groups.collect(self, activation.path, event.results, outputs)
         self.finish(
-            replace(
-                activation,
-                version_read=event.version_read,
-                version_written=version,
-                outputs=event.outputs
-                if self.plan.run.ending is not None
-                else groups.collect(self, activation.path, event.results, event.outputs),
-                failure=None,
-            ),
+            activation,
             ActivationMove.SUCCEED,
             undoable=event.compensable is not Compensable.NO,
+            version_read=event.version_read,
+            version_written=version,
+            outputs=outputs,
+            failure=None,
         )
         kept = self.start(activation, event.targets)
         for scattered in event.scattered:
@@ -216,8 +216,11 @@ class _Events(Folding):
             activation.activation_id,
         )
         self.change(
-            replace(activation, conflicts=conflicts, blocked=self.blocked(activation), available_at=self.now),
+            activation,
             ActivationMove.CONFLICT,
+            conflicts=conflicts,
+            blocked=self.blocked(activation),
+            available_at=self.now,
         )
         if alone:
             self.run(alone=activation.activation_id)
@@ -256,7 +259,7 @@ class _Events(Folding):
         elif event.backoff is not None:
             self.back_off(uncalled, event.backoff)
         else:
-            self.change(replace(uncalled, blocked=self.blocked(activation, returned=True)), ActivationMove.RETURN)
+            self.change(uncalled, ActivationMove.RETURN, blocked=self.blocked(activation, returned=True))
         return Answer(verdict=Verdict.APPLIED)
 
     def lost(self, event: Lost) -> Answer:
@@ -280,7 +283,7 @@ class _Events(Folding):
             or activation.available_at > self.now
         ):
             return Answer(verdict=Verdict.VOID)
-        self.change(replace(activation, blocked=self.blocked(activation)), ActivationMove.DUE)
+        self.change(activation, ActivationMove.DUE, blocked=self.blocked(activation))
         return Answer(verdict=Verdict.APPLIED)
 
     # -- what supervisors and people tell of the run -----------------------------------------------------------

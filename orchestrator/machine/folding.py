@@ -7,6 +7,7 @@ step. What brings a move about is the business of ``fold``.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -86,35 +87,30 @@ class Folding:
         self.plan.run = replace(self.plan.run, **changes)
 
     def change(self, activation: Activation, by: ActivationMove, **also: object) -> None:
-        """Move an activation along its table, and keep the run's counts in step; ``also`` is what else changes of the run."""
+        """Move an activation along its table, and keep the run's counts in step; ``also`` is what else changes of it."""
         before, after = activation.status, move(ACTIVATION_MOVES, activation.status, by)
-        activation = replace(activation, status=after)
-        self.activations[activation.activation_id] = self.plan.changed[activation.activation_id] = activation
+        number = activation.activation_id
+        changed = self.activations[number] = self.plan.changed[number] = replace(activation, status=after, **also)
+        was, stands = _STANDINGS[before], _STANDINGS[after]
         run = self.plan.run
-        failed = (after is ActivationStatus.FAILED) - (before is ActivationStatus.FAILED)
-        if failed and (activation.undo or not activation.handled):
+        failed = stands.failed - was.failed
+        if failed and (changed.undo or not changed.handled):
             self.run(failed=run.failed + failed)
-        if activation.started_at is not None and (run.started_at is None or activation.started_at < run.started_at):
-            also["started_at"] = activation.started_at
-        self.count(
-            activation.path,
-            outstanding=_counts(activation, after) - _counts(activation, before),
-            active=(after in ACTIVE) - (before in ACTIVE),
-            failed=failed,
-            **also,
-        )
-        if run.alone == activation.activation_id and by not in (
-            ActivationMove.CONFLICT,
-            ActivationMove.RETURN,
-        ):
+        if changed.started_at is not None and (run.started_at is None or changed.started_at < run.started_at):
+            self.run(started_at=changed.started_at)
+        outstanding = stands.outstanding - was.outstanding
+        if changed.gathers is not None:  # while it waits it counts for nothing: what it waits for counts itself
+            outstanding += (before is ActivationStatus.WAITING) - (after is ActivationStatus.WAITING)
+        self.count(changed.path, outstanding, stands.active - was.active, failed)
+        if run.alone == number and by not in (ActivationMove.CONFLICT, ActivationMove.RETURN):
             self.run(alone=None)
             self.rejoin = True
 
-    def count(self, path: Path, *, outstanding: int = 0, active: int = 0, failed: int = 0, **also: object) -> None:
+    def count(self, path: Path, outstanding: int, active: int, failed: int = 0) -> None:
         """Keep the counts of the run, and of the members that something is part of, in step with what has become of it."""
         run = self.plan.run
-        self.run(outstanding=run.outstanding + outstanding, active=run.active + active, **also)
-        if run.ending is not None:
+        self.plan.run = replace(run, outstanding=run.outstanding + outstanding, active=run.active + active)
+        if not path or run.ending is not None:
             return
         for place in reversed(path):
             member = self.members[place]
@@ -132,25 +128,25 @@ class Folding:
     def put_group(self, group: Group) -> None:
         self.groups[group.group_id] = self.plan.groups[group.group_id] = group
 
-    def finish(self, activation: Activation, by: ActivationMove, *, undoable: bool = False) -> None:
+    def finish(self, activation: Activation, by: ActivationMove, *, undoable: bool = False, **also: object) -> None:
         """It has ended, as the next in the order of finishing; ``undoable``: it is to be compensated when the run is undone."""
         run = self.plan.run
         number = run.last_finish + 1
-        finished = replace(activation, finish=number, finished_at=self.now, undoable=undoable)
-        self.change(finished, by, last_finish=number, undoable=run.undoable + undoable)
+        self.plan.run = replace(run, last_finish=number, undoable=run.undoable + undoable)
+        self.change(activation, by, finish=number, finished_at=self.now, undoable=undoable, **also)
 
     def fail(self, activation: Activation, failure: Failure, revive_after: float | None) -> None:
         run = self.plan.run
         if activation.undo:
             self.run(undo_failure=failure)
-            self.change(replace(activation, finished_at=self.now), ActivationMove.FAIL)
+            self.change(activation, ActivationMove.FAIL, finished_at=self.now)
             return
         uncertain = is_uncertain(activation)
         handler = next((place for place in reversed(activation.path) if self.groups[place[0]].takes_failures), None)
         if handler is not None:
             member = self.members[handler]
             self.put_member(replace(member, failure=member.failure or failure))
-            self.finish(replace(activation, handled=True), ActivationMove.FAIL, undoable=uncertain)
+            self.finish(activation, ActivationMove.FAIL, undoable=uncertain, handled=True)
             return
         self.run(
             failure=run.failure or failure,
@@ -163,7 +159,7 @@ class Folding:
     def undone(self, activation: Activation) -> None:
         """Its compensation has committed. It keeps its place in the order of finishing."""
         self.run(undone=self.plan.run.undone + 1)
-        self.change(replace(activation, finished_at=self.now), ActivationMove.UNDONE)
+        self.change(activation, ActivationMove.UNDONE, finished_at=self.now)
 
     def is_last_try(self, activation: Activation) -> bool:
         """Whether no other try of it follows, however this one ends: its run ends. Compensations are tried again."""
@@ -171,11 +167,10 @@ class Folding:
 
     def cancel(self, activation: Activation) -> None:
         """It ends with its run, undone where it may have had an effect."""
-        ended = replace(activation, blocked=None)
-        self.finish(ended, ActivationMove.CANCEL, undoable=is_uncertain(activation))
+        self.finish(activation, ActivationMove.CANCEL, undoable=is_uncertain(activation), blocked=None)
 
     def back_off(self, activation: Activation, seconds: float) -> None:
-        self.change(replace(activation, available_at=self.now + _wait(seconds)), ActivationMove.BACK_OFF)
+        self.change(activation, ActivationMove.BACK_OFF, available_at=self.now + _wait(seconds))
 
     def write(self, activation: Activation, entries: tuple[tuple[str, str | None], ...]) -> int:
         """The hop's writes, as the context's next version."""
@@ -196,15 +191,15 @@ class Folding:
     def start(self, parent: Activation, targets: tuple[Target, ...]) -> tuple[int, ...]:
         """The activations that the hop's signals start; answers which of them the settling worker keeps."""
         kept = []
-        run, may_stay = self.plan.run, self.may_stay
         for target in targets:
-            number = self.plan.run.last_activation + 1
+            run = self.plan.run
+            number = run.last_activation + 1
             if run.ending is not None:
                 self.start_none(number, parent, target)
                 continue
             due = target.due(self.now)
             later = due > self.now
-            here = target.here and not later and may_stay and not target.limited
+            here = target.here and not later and not target.limited and self.may_stay
             if here:
                 kept.append(number)
             self.plan.created.append(
@@ -212,7 +207,7 @@ class Folding:
                     activation_id=number,
                     parent=parent.activation_id,
                     target=target,
-                    attempt=self.plan.run.attempt,
+                    attempt=run.attempt,
                     status=_start_of(here=here, later=later),
                     worker=parent.worker if here else None,
                     nonce=parent.nonce if here else None,
@@ -221,7 +216,8 @@ class Folding:
                     path=parent.path,
                 )
             )
-            self.count(parent.path, outstanding=1, active=int(not later), last_activation=number)
+            self.plan.run = replace(run, last_activation=number)
+            self.count(parent.path, 1, int(not later))
         return tuple(kept)
 
     def begin_waiting_one(self, number: int, payload: str) -> None:
@@ -234,7 +230,7 @@ class Folding:
             target=replace(new.target, payload=payload),
             blocked=self.blocked(new.target),
         )
-        self.count(new.path, active=1)
+        self.count(new.path, 0, 1)
 
     def start_none(self, number: int, parent: Activation, target: Target) -> None:
         """A successor in a run that ends: it is kept as cancelled, so that what its parent emitted is known."""
@@ -306,7 +302,7 @@ class Folding:
             if new.status in OUTSTANDING and new.status is not ActivationStatus.RUNNING:
                 self.plan.created[place] = replace(new, status=ActivationStatus.CANCELLED, blocked=None)
                 waits_for_others = new.status is ActivationStatus.WAITING and new.gathers is not None
-                self.count((), outstanding=-(not waits_for_others), active=-(new.status in ACTIVE))
+                self.count((), -(not waits_for_others), -_STANDINGS[new.status].active)
 
     def take_back_revival(self) -> None:
         if Sweep.REVIVE in self.plan.sweeps:
@@ -402,9 +398,20 @@ class Folding:
 _GOING = frozenset({RunStatus.RUNNING, RunStatus.WAITING})
 
 
-def _counts(activation: Activation, status: ActivationStatus) -> bool:
-    """Whether an activation in a status can still move its run by itself. A gather waits for what counts itself."""
-    return status in OUTSTANDING and (status is not ActivationStatus.WAITING or activation.gathers is None)
+class _Standing(NamedTuple):
+    """What an activation in a status counts for."""
+
+    outstanding: bool
+    active: bool
+    failed: bool
+
+
+_STANDINGS = {
+    status: _Standing(
+        outstanding=status in OUTSTANDING, active=status in ACTIVE, failed=status is ActivationStatus.FAILED
+    )
+    for status in ActivationStatus
+}
 
 
 def is_uncertain(activation: Activation) -> bool:

@@ -180,7 +180,7 @@ def _wait(folding: Folding, parent: Activation, target: Target, group_id: int, *
     )
     folding.run(last_activation=number)
     if empty:
-        folding.count(parent.path, outstanding=1, active=1)
+        folding.count(parent.path, 1, 1)
     return number
 
 
@@ -230,7 +230,7 @@ def _start(
         folding.put_member(replace(begun, outstanding=begun.outstanding + len(group.targets)))
     begun_now = len(payloads) * len(group.targets)
     folding.run(last_activation=number)
-    folding.count(group.path, outstanding=begun_now, active=begun_now)
+    folding.count(group.path, begun_now, begun_now)
     return tuple(kept)
 
 
@@ -280,5 +280,4 @@ def _fire(folding: Folding, group: Group) -> None:
     for gathering in group.gatherings:
         waiting = folding.activations[gathering.activation_id]
         folding.plan.fired.append(Fired(gathering=gathering, group_id=group.group_id))
-        ready = replace(waiting, blocked=folding.blocked(waiting), available_at=folding.now)
-        folding.change(ready, ActivationMove.ARRIVE)
+        folding.change(waiting, ActivationMove.ARRIVE, blocked=folding.blocked(waiting), available_at=folding.now)

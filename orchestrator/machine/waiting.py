@@ -37,7 +37,7 @@ def expect(folding: Folding, parent: Activation, expected: Expected) -> None:
         )
         numbers.append(number)
         folding.run(last_activation=number)
-        folding.count(parent.path, outstanding=1)
+        folding.count(parent.path, 1, 0)
     expectation = Expectation(
         expectation_id=numbers[0],
         collateral=expected.collateral,
@@ -111,9 +111,9 @@ def expectation_due(folding: Folding, event: ExpectationDue) -> Answer:
     for number in expectation.activations[1:]:
         folding.finish(folding.activations[number], ActivationMove.TIME_OUT)
     waiting, late = folding.activations[expectation.expectation_id], expectation.late
-    first = replace(waiting, outputs=groups.collect(folding, waiting.path, late.results, late.outputs))
-    folding.finish(first, ActivationMove.TIME_OUT)
-    folding.start(first, late.targets)
+    outputs = groups.collect(folding, waiting.path, late.results, late.outputs)
+    folding.finish(waiting, ActivationMove.TIME_OUT, outputs=outputs)
+    folding.start(waiting, late.targets)
     return Answer(verdict=Verdict.APPLIED)
 
 
@@ -133,5 +133,4 @@ def _deliver(folding: Folding, expectation: Expectation, payload: str) -> None:
             folding.begin_waiting_one(number, payload)
         else:
             folding.plan.delivered[number] = payload
-            ready = replace(waiting, blocked=folding.blocked(waiting), available_at=folding.now)
-            folding.change(ready, ActivationMove.ARRIVE)
+            folding.change(waiting, ActivationMove.ARRIVE, blocked=folding.blocked(waiting), available_at=folding.now)

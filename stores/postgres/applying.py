@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 from cnstra.orchestrator import batches
 from cnstra.orchestrator.batches import Ready
-from cnstra.orchestrator.footholds import Ahead, footholds_after, is_plain, plans_ahead
+from cnstra.orchestrator.footholds import Ahead, footholds_after, is_plain, plans_ahead, settled_ahead
 from cnstra.orchestrator.machine.events import Event
 from cnstra.orchestrator.machine.fold import fold
 from cnstra.orchestrator.machine.plans import Answer, Plan, Sweep, Verdict
 from cnstra.orchestrator.machine.records import BlobRef, Run
 from cnstra.orchestrator.slots import Slot
-from cnstra.orchestrator.store import AppliedBatch, Foothold, RunEvent, Work
+from cnstra.orchestrator.store import Applied, AppliedBatch, Foothold, RunEvent, Work
 from cnstra.orchestrator.succession import successors
 from cnstra.stores.postgres import rows as shapes
 from cnstra.stores.postgres import waits
@@ -43,53 +43,56 @@ def applied(events: Sequence[RunEvent]) -> Steps[AppliedBatch]:
     return _apply(events, {}, at_once=False)
 
 
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
-
-
 @dataclass(slots=True)
 class _Batch:
-    """What a batch has come to so far: plans that were carried out, by run; what became ready; footholds that are left; when."""
+    """What a batch has come to so far: plans that were carried out, by run; what became ready; footholds that are left."""
 
     plans: dict[UUID, Plan] = field(default_factory=dict)
     ready: list[Ready] = field(default_factory=list)
     footholds: dict[UUID, Foothold] = field(default_factory=dict)
-    now: datetime = _LONG_AGO
 
 
-def _apply(events: Sequence[RunEvent], ahead: Ahead, *, at_once: bool) -> Steps[AppliedBatch]:
+def _apply(events: Sequence[RunEvent], ahead: Mapping[UUID, Ahead], *, at_once: bool) -> Steps[AppliedBatch]:
     """Write what was decided ahead, where that still stands; then lock, load, decide and write the rest. What is one statement
     has committed then, and leaves the rest: nobody whose hop is settled waits for the run of another."""
-    batch = _Batch()
+    applied: dict[UUID, Applied] = {}
+    ready: list[Ready] = []
     if ahead:
-        yield from _settle_ahead(ahead, batch)
-    left = [place for place, happening in enumerate(events) if happening.run_id not in batch.plans]
+        yield from _settle_ahead(ahead, applied, ready)
+    left = [place for place, happening in enumerate(events) if happening.run_id not in applied]
+    answers = [applied[happening.run_id] for happening in events if happening.run_id in applied]
     if left and not at_once:
-        yield from _settle(batches.by_run(events[place] for place in left), batch)
+        rest = yield from _settle([events[place] for place in left], ready)
+        for place, answer in zip(left, rest, strict=True):  # in their order: each finds those before it in place
+            answers.insert(place, answer)
         left = []
-    settled = [happening for place, happening in enumerate(events) if place not in left] if left else events
-    works = list(successors(settled, batch.plans, batch.now, batch.footholds))
+    return AppliedBatch(answers=tuple(answers), rings=batches.rings_of(ready), left=tuple(left))
+
+
+def _settle_ahead(ahead: Mapping[UUID, Ahead], applied: dict[UUID, Applied], ready: list[Ready]) -> Steps[None]:
+    """Write the plans that were made on footholds, but those of runs that somebody has changed since: these come to nothing."""
+    hops = sorted(ahead.values(), key=lambda hop: hop.work.run_id.int)
+    for run_id, now, mark in (yield shapes.settle_ahead(hops)):
+        hop = ahead[run_id]
+        answer = applied[run_id] = settled_ahead(hop, now, mark)
+        if not answer.kept:
+            ready += batches.made_ready(hop.plan)
+
+
+def _settle(events: Sequence[RunEvent], ready: list[Ready]) -> Steps[tuple[Applied, ...]]:
+    """Lock, load, decide, write, and answer."""
+    batch = _Batch()
+    now = yield from _decide_and_write(batches.by_run(events), batch)
+    ready += batch.ready
+    works = list(successors(events, batch.plans, now, batch.footholds))
     works += yield from _load_kept(batch.plans, works)
     newest = yield from _load_stale(batch.plans)
-    answers = batches.answers(settled, batch.plans, works, newest)
-    yield from _note_litter(batches.littered(settled, answers), batch.now)
-    return AppliedBatch(answers=answers, rings=batches.rings_of(batch.ready), left=tuple(left))
+    answers = batches.answers(events, batch.plans, works, newest)
+    yield from _note_litter(batches.littered(events, answers), now)
+    return answers
 
 
-def _settle_ahead(ahead: Ahead, batch: _Batch) -> Steps[None]:
-    """Write the plans that were made on footholds, but those of runs that somebody has changed since: these come to nothing."""
-    rows = yield shapes.settle_ahead([ahead[run_id] for run_id in sorted(ahead)])
-    if not rows:
-        return
-    _, now, mark = rows[0]
-    plans = {run_id: ahead[run_id][0] for run_id, _, _ in rows}
-    batch.plans |= plans
-    batch.ready += [ready for plan in plans.values() for ready in batches.made_ready(plan)]
-    batch.footholds |= footholds_after(plans, now, mark)
-    batch.now = now
-
-
-def _settle(by_run: Mapping[UUID, list[Event]], batch: _Batch) -> Steps[None]:
-    """Lock, load, decide, write."""
+def _decide_and_write(by_run: Mapping[UUID, list[Event]], batch: _Batch) -> Steps[datetime]:
     runs, loaded, now = yield from load(by_run)
     plans: dict[UUID, Plan] = {}
     for run_id, run in runs.items():
@@ -99,10 +102,10 @@ def _settle(by_run: Mapping[UUID, list[Event]], batch: _Batch) -> Steps[None]:
     if moved:
         mark = yield from _write(moved, runs, loaded, now, batch)
         plain = {run_id: plan for run_id, plan in plans.items() if is_plain(plan, runs[run_id])}
-        batch.footholds |= footholds_after(plain, now, mark)
+        batch.footholds = dict(footholds_after(plain, now, mark))
     yield from _answer_repeated(plans, by_run)
-    batch.plans |= plans
-    batch.now = max(batch.now, now)
+    batch.plans = plans
+    return now
 
 
 # -- write -----------------------------------------------------------------------------------------------------

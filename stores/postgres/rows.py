@@ -10,6 +10,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from cnstra.orchestrator.footholds import Ahead
 from cnstra.orchestrator.machine.plans import Entry, Plan
 from cnstra.orchestrator.machine.records import (
     Activation,
@@ -355,24 +356,24 @@ def _outputs(outputs: tuple[Output, ...]) -> str | None:
     return f"[{','.join(signals)}]"
 
 
-def settle_ahead(hops: Sequence[tuple[Plan, str]]) -> Ask:
-    """Plans that were made on footholds, each with the mark of its run."""
-    settled = included("hop", _ahead(hops))
-    entries = [(plan.run.run_id, entry) for plan, _ in hops for entry in plan.entries]
+def settle_ahead(hops: Sequence[Ahead]) -> Ask:
+    """Hops that were decided on footholds."""
+    plans = [hop.plan for hop in hops]
+    settled = included("hop", _ahead(plans) | {"marks": [hop.mark for hop in hops]})
+    entries = [(plan.run.run_id, entry) for plan in plans for entry in plan.entries]
     if not entries:
         return Ask("settle_ahead", settled)
-    heads = included("head", _heads([(plan.run, plan.heads) for plan, _ in hops if plan.heads]))
+    heads = included("head", _heads([(plan.run, plan.heads) for plan in plans if plan.heads]))
     return Ask("settle_ahead_with_contexts", settled | included("entry", insert_entries(entries).parameters) | heads)
 
 
-def _ahead(hops: Sequence[tuple[Plan, str]]) -> dict[str, Any]:
-    runs = [plan.run for plan, _ in hops]
-    ended = [activation for plan, _ in hops for activation in plan.changed.values()]
-    news = [plan.created[0] if plan.created else None for plan, _ in hops]
+def _ahead(plans: Sequence[Plan]) -> dict[str, Any]:
+    runs = [plan.run for plan in plans]
+    ended = [activation for plan in plans for activation in plan.changed.values()]
+    news = [plan.created[0] if plan.created else None for plan in plans]
     targets = [None if new is None else new.target for new in news]
     return {
         "run_ids": [run.run_id for run in runs],
-        "marks": [mark for _, mark in hops],
         "statuses": [run.status.value for run in runs],
         "outstanding": [run.outstanding for run in runs],
         "active": [run.active for run in runs],

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cnstra import CNS, OutputError, collateral, neuron
-from cnstra.orchestrator.emission import emitted_by
+from cnstra.orchestrator.emission import Emitter
 from cnstra.orchestrator.graph.expectations import make_expectation
 from cnstra.orchestrator.machine.events import Succeeded
 from cnstra.orchestrator.machine.records import Claimed
@@ -42,7 +42,7 @@ def test_what_a_timeout_emits_on_a_gathered_collateral_is_a_result() -> None:
     """It is told beside the outputs, as that of a hop is: else no member would ever have it."""
     cns = CNS([splitter, worker, report], name="late")
     late = make_expectation(approved, key=None, timeout=timedelta(seconds=5), on_timeout=done.create_signal(7))
-    [expected] = emitted_by(cns, [late], "here").expected
+    [expected] = Emitter(cns).emitted([late], "here").expected
     assert [output.payload for output in expected.late.results] == ["7"]
     assert expected.late.outputs == expected.late.results
 
@@ -51,7 +51,7 @@ def test_g15_a_result_that_is_to_wait_is_refused_as_a_result() -> None:
     """A gather does hear it, so it is not told that nobody does."""
     cns = CNS([splitter, worker, report], name="late")
     with pytest.raises(OutputError, match=r"'done' is to wait, and a gather collects .* have a dendrite wait before"):
-        emitted_by(cns, [done.create_signal(7, delay=timedelta(seconds=5))], "here")
+        Emitter(cns).emitted([done.create_signal(7, delay=timedelta(seconds=5))], "here")
 
 
 def test_g15_what_timeouts_emit_counts_in_the_size_of_a_hop() -> None:
@@ -63,6 +63,6 @@ def test_g15_what_timeouts_emit_counts_in_the_size_of_a_hop() -> None:
         for _ in range(3)
     ]
     event = Succeeded(
-        fence=Claimed(activation_id=1, epoch=1, nonce=1), expected=tuple(emitted_by(cns, late, "here").expected)
+        fence=Claimed(activation_id=1, epoch=1, nonce=1), expected=tuple(Emitter(cns).emitted(late, "here").expected)
     )
     assert size_of(event) >= 3 * 31

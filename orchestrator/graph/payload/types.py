@@ -57,11 +57,17 @@ class PayloadType:
 
     def encode(self, value: object) -> Any:
         """The exact JSON of ``value`` in builtins, all of it checked; raises PayloadError with the path."""
-        return self._carried(self._coder.encode, value, lambda: "cannot carry this payload")
+        try:
+            return self._coder.encode(value)
+        except (Misfit, RecursionError) as error:
+            raise self._unfit(error, "cannot carry this payload") from error.__cause__
 
     def decode(self, value: Any) -> Any:
         """The value that was encoded, as the declared type; raises PayloadError with the path."""
-        return self._carried(self._coder.decode, value, lambda: f"cannot read this JSON as {self.expected}")
+        try:
+            return self._coder.decode(value)
+        except (Misfit, RecursionError) as error:
+            raise self._unfit(error, f"cannot read this JSON as {self.expected}") from error.__cause__
 
     def check_key(self, key: str, value: Any) -> None:
         """Refuse the exact JSON of one key of the value if it would not come back; raises PayloadError with the path.
@@ -69,22 +75,22 @@ class PayloadType:
         A key that the type does not name, and a type whose keys are not known one by one, are left to ``decode``.
         """
         coder = coder_of(self._coder, key)
-        if coder is not None:
-            self._carried(coder.decode, value, lambda: "cannot carry this", at=key_step(key))
+        try:
+            if coder is not None:
+                coder.decode(value)
+        except (Misfit, RecursionError) as error:
+            raise self._unfit(error, "cannot carry this", at=key_step(key)) from error.__cause__
 
     def describe(self) -> str:
         """The type's structure as a stable text, for fingerprints."""
         return self._coder.describe(set())
 
-    def _carried(self, step: Callable[[Any], Any], value: object, failure: Callable[[], str], at: str = "") -> Any:
-        try:
-            return step(value)
-        except Misfit as misfit:
-            raise PayloadError(f"{self.owner} {failure()}: ${at}{misfit.path} {misfit.problem}") from misfit.__cause__
-        except RecursionError:
-            raise PayloadError(
-                f"{self.owner} {failure()}: it is nested too deeply, or holds itself; flatten it, or store it elsewhere"
-            ) from None
+    def _unfit(self, error: Misfit | RecursionError, failure: str, at: str = "") -> PayloadError:
+        if isinstance(error, Misfit):
+            return PayloadError(f"{self.owner} {failure}: ${at}{error.path} {error.problem}")
+        return PayloadError(
+            f"{self.owner} {failure}: it is nested too deeply, or holds itself; flatten it, or store it elsewhere"
+        )
 
     def __repr__(self) -> str:
         return f"PayloadType({self.expected})"
