@@ -39,20 +39,24 @@ _REFUSED = "cnstra.OutputError"
 
 def problem_of(folding: Folding, activation: Activation, event: Succeeded) -> Failure | None:
     """Why the groups that a hop is part of refuse it, if they do."""
+    gives: set[str] = set()
     for result in event.results:
-        place = _collector(folding, activation.path, result.collateral)
-        if place is not None and result.collateral in folding.members[place].gave:
+        collateral = result.collateral
+        place = _collector(folding, activation.path, collateral)
+        if place is None:
+            continue
+        if collateral in folding.members[place].gave:
             return Failure(
                 error_type=_REFUSED,
-                error=f"member {place[1]} of group {place[0]} has given a result on {result.collateral!r} already; "
+                error=f"member {place[1]} of group {place[0]} has given a result on {collateral!r} already; "
                 "a member gives one, so let one activation of it emit that",
             )
-    twice = _twice(folding, activation, event)
-    if twice is not None:
-        return Failure(
-            error_type=_REFUSED,
-            error=f"this hop gives two results on {twice!r} for one member; a member gives one",
-        )
+        if collateral in gives:
+            return Failure(
+                error_type=_REFUSED,
+                error=f"this hop gives two results on {collateral!r} for one member; a member gives one",
+            )
+        gives.add(collateral)
     for scattered in event.scattered:
         for gatherer in scattered.gatherers:
             if not gatherer.named and (around := _also_gathers(folding, activation.path, gatherer.target)) is not None:
@@ -61,16 +65,6 @@ def problem_of(folding: Folding, activation: Activation, event: Succeeded) -> Fa
                     error=f"the gather of neuron {gatherer.target.neuron!r} on {gatherer.target.collateral!r} could belong to "
                     f"the scatter of {scattered.collateral!r} and to that of {around!r} around it; say which: gather(..., of=)",
                 )
-    return None
-
-
-def _twice(folding: Folding, activation: Activation, event: Succeeded) -> str | None:
-    seen: set[str] = set()
-    for result in event.results:
-        if _collector(folding, activation.path, result.collateral) is not None:
-            if result.collateral in seen:
-                return result.collateral
-            seen.add(result.collateral)
     return None
 
 
@@ -106,14 +100,17 @@ def collect(
             )
         )
         collected.add(result.ordinal)
-    return tuple(replace(output, collected=True) if output.ordinal in collected else output for output in outputs)
+    if not collected:
+        return outputs
+    return tuple([replace(output, collected=True) if output.ordinal in collected else output for output in outputs])
 
 
 def _collector(folding: Folding, path: Path, collateral: str) -> tuple[int, int] | None:
     """The innermost group, and its member, that collects signals on a collateral."""
     for place in reversed(path):
-        if any(gathering.collateral == collateral for gathering in folding.groups[place[0]].gatherings):
-            return place
+        for gathering in folding.groups[place[0]].gatherings:
+            if gathering.collateral == collateral:
+                return place
     return None
 
 
@@ -246,13 +243,18 @@ def settle(folding: Folding) -> None:
         folding.touched.clear()
         return
     while folding.touched:
-        depths = {place: len(folding.groups[place[0]].path) for place in folding.touched}
-        deepest = max(depths.values())
-        places = sorted(place for place, depth in depths.items() if depth == deepest)
-        folding.touched.difference_update(places)
-        for place in places:
+        for place in _deepest(folding):
+            folding.touched.remove(place)
             if folding.members[place].outstanding == 0:
                 _settle_member(folding, folding.members[place])
+
+
+def _deepest(folding: Folding) -> list[tuple[int, int]]:
+    if len(folding.touched) == 1:
+        return list(folding.touched)
+    depths = {place: len(folding.groups[place[0]].path) for place in folding.touched}
+    deepest = max(depths.values())
+    return sorted(place for place, depth in depths.items() if depth == deepest)
 
 
 def _settle_member(folding: Folding, member: Member) -> None:

@@ -328,7 +328,10 @@ class Group(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def takes_failures(self) -> bool:
         """Whether a member that has failed has ended: all who gather take that."""
-        return bool(self.gatherings) and all(gathering.failures for gathering in self.gatherings)
+        for gathering in self.gatherings:
+            if not gathering.failures:
+                return False
+        return bool(self.gatherings)
 
 
 class Member(Struct, frozen=True, kw_only=True, gc=False):

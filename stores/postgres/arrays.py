@@ -84,8 +84,9 @@ def _text(text: str) -> str:
     return f'"{text}"'
 
 
-def _uuid(uuid: UUID) -> str:
-    return uuid.hex  # takes a third of the time that the hyphens take
+def _uuids(uuids: Sequence[UUID | None]) -> str:
+    """Without hyphens, which take three times as long; and without a call for each."""
+    return "{" + ",".join(["NULL" if uuid is None else format(uuid.int, "032x") for uuid in uuids]) + "}"
 
 
 def _moment(moment: datetime) -> str:
@@ -113,7 +114,6 @@ def _interval(length: timedelta) -> str:
 _WRITERS: Mapping[type[Any], Callable[[Any], str]] = {
     str: _text,
     int: str,
-    UUID: _uuid,
     datetime: _moment,
     timedelta: _interval,
 }
@@ -124,4 +124,5 @@ _WHOLE: Mapping[type[Any], Callable[[list[Any]], str]] = {
     int: _numbers,
     float: _numbers,
     datetime: _moments,
+    UUID: _uuids,
 }
