@@ -15,7 +15,7 @@ from uuid import UUID
 from cnstra.orchestrator.errors import StoreUnavailable
 from cnstra.orchestrator.graph import CNS
 from cnstra.orchestrator.ports import Entropy
-from cnstra.orchestrator.store import ClaimRequest, Store, Work
+from cnstra.orchestrator.store import ClaimRequest, Claims, Store, Work
 from cnstra.workers.holding import Holdings
 from cnstra.workers.quarantine import Quarantine
 
@@ -97,7 +97,8 @@ class Claimer:
         self._take = take
         self._wanted = 0  # how often work was announced, and how much of that a claim has answered
         self._answered = 0
-        self._hungry = False  # there is more than the last claim could take
+        self.is_hungry = False
+        """There is more than the last claim could take, or may be."""
         self._missed_at: float | None = None  # when a claim passed over work, as somebody else held its limit
         self._quarantine = Quarantine()
         self._going = True
@@ -151,24 +152,21 @@ class Claimer:
                 while not self._may_claim():
                     self._say_what_is_waited_for()
                     self._change.wait(self._patience(time.monotonic()))
-                    self._hungry |= self._quarantine.overdue(time.monotonic())
+                    self.is_hungry |= self._quarantine.overdue(time.monotonic())
                     self._ask_again(time.monotonic())
                 self._holdings.wants_room, self._holdings.wants_none = 0, False
                 if not self._going:
                     return
                 alone = self._quarantine.open
                 ticket, room = self._wanted, 1 if alone else self.room()
-            try:
-                claimed = self._claim(room, suspects=alone) if room else None
-            except Exception:  # the thread must live on: nothing would be claimed any more
-                _log.exception("claimed work could not be taken in")
-                time.sleep(_PAUSE)
-                claimed = None
+            works = self._claim(room, suspects=alone) if room else None
             # A full claim, or none for want of room, leaves work behind: go on when there is room, without a doorbell.
-            self._hungry = alone or claimed is None or claimed == room
+            self.is_hungry = alone or works is None or len(works) == room
+            if works:
+                self._take_in(works)
             with self._change:
                 if alone:
-                    self._quarantine.claimed(claimed or 0)
+                    self._quarantine.claimed(len(works or ()))
                 self._answered = max(self._answered, ticket)
                 self._change.notify_all()
 
@@ -178,12 +176,12 @@ class Claimer:
             return True
         if self._quarantine.open:
             return self._holdings.is_empty
-        return self._wanted > self._answered or (self._hungry and not self._holdings.lacks(self._kinds()))
+        return self._wanted > self._answered or (self.is_hungry and not self._holdings.lacks(self._kinds()))
 
     def _say_what_is_waited_for(self) -> None:
         holdings = self._holdings
         holdings.wants_none = self._quarantine.open
-        holdings.wants_room = holdings.lacks(self._kinds()) if self._hungry and not holdings.wants_none else 0
+        holdings.wants_room = holdings.lacks(self._kinds()) if self.is_hungry and not holdings.wants_none else 0
 
     def _patience(self, now: float) -> float | None:
         """Seconds after which it looks around, though nobody calls it."""
@@ -221,8 +219,8 @@ class Claimer:
             limits=skills.limits,
         )
 
-    def _claim(self, limit: int, *, suspects: bool) -> int | None:
-        """Claim at most so many; how many came, or None when the store is away."""
+    def _claim(self, limit: int, *, suspects: bool) -> Claims | None:
+        """Claim at most so many; None when the store is away."""
         try:
             works = self._store.run(self._store.claim(self._request(limit, suspects=suspects)))
         except StoreUnavailable as error:
@@ -234,6 +232,12 @@ class Claimer:
             time.sleep(_PAUSE)
             return None
         self._missed_at = time.monotonic() if works.missed else None
-        if works:
+        return works
+
+    def _take_in(self, works: Sequence[Work]) -> None:
+        try:
             self._take(works)
-        return len(works)
+        except Exception:  # the thread must live on: nothing would be claimed any more
+            _log.exception("claimed work could not be taken in")
+            self.is_hungry = True
+            time.sleep(_PAUSE)

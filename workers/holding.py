@@ -27,14 +27,17 @@ _MOMENT = 0.02
 _WEIGHT = 0.05
 """Of a call's time in the average of all: it takes some dozens to be believed."""
 
-MOST_STAYING = 2_000
+_QUICK = 0.01
+"""Seconds that quick calls take at most: of these all may stay while more waits in the store than this process can take."""
+
+MOST_STAYING = 4_000
 """Claims beyond which nothing but a single successor stays, however quick the handlers are."""
 
 MOST_SETTLING = 2_000
 """Claims whose calls have ended, and that the store has not settled yet."""
 
-MOST_BYTES_SETTLING = 128 * 1024 * 1024
-"""Characters of what these emit and write."""
+MOST_BYTES = 128 * 1024 * 1024
+"""Characters of what waits to be called with, and of what has been emitted and written, and is not settled yet."""
 
 MOST_DISOWNED = 10_000
 """Claims that were given back before they came, and that are not to be called when they do: so many are remembered."""
@@ -60,7 +63,7 @@ def key_of(run_id: UUID, fence: Claimed) -> Key:
 
 
 class _Held(Struct):
-    """A claim in this process. ``began`` is when its call did."""
+    """A claim in this process. ``began`` is when its call did; ``size`` what it is called with, or what has come of that."""
 
     is_async: bool
     takes_room: bool = True
@@ -107,7 +110,7 @@ class Holdings:
 
     def _left(self, kinds: Collection[bool]) -> int:
         """Below zero where successors were kept beyond it."""
-        if self._bytes >= MOST_BYTES_SETTLING:
+        if self._bytes >= MOST_BYTES:
             return 0
         left = [self._most(kind) - self._taken[kind] - self._promised[kind] for kind in kinds]
         return min(*left, MOST_SETTLING - self._settling) if left else 0
@@ -126,15 +129,17 @@ class Holdings:
         """So many calls the threads work off in a moment."""
         return int(self._threads * _MOMENT / max(self._usual, 1e-6))
 
-    def promise(self, work: Work, wanted: int, *, is_async: bool) -> int:
+    def promise(self, work: Work, wanted: int, *, is_async: bool, plenty: bool = False) -> int:
         """Room, beyond what is claimed, for calls that are to stay here once ``work`` is settled: as many of those wanted as
-        there are threads for, or as would be over before anybody else could have claimed them.
+        there are threads for, or as would be over before anybody else could have claimed them. Where there is ``plenty`` of work
+        for others, all that are quick: to claim one takes longer than to call it.
         """
         with self._lock:
             held = self._held.get(key_of(work.run_id, work.fence))
-            if held is None or self._stalled:
+            if held is None or self._stalled or self._bytes >= MOST_BYTES:
                 return 0
-            most = self._coroutines if is_async else max(self._threads, min(MOST_STAYING, self._in_a_moment))
+            quick = MOST_STAYING if plenty and self._usual < _QUICK else min(MOST_STAYING, self._in_a_moment)
+            most = self._coroutines if is_async else max(self._threads, quick)
             given = max(min(wanted, most - self._taken[is_async] - self._promised[is_async]), 0)
             promised = held.promised = held.promised or {}
             promised[is_async] = promised.get(is_async, 0) + given
@@ -151,7 +156,9 @@ class Holdings:
                 jobs = [job for job in jobs if key_of(job.work.run_id, job.work.fence) not in self._disowned]
             for job in jobs:
                 key = key_of(job.work.run_id, job.work.fence)
-                self._held[key] = _Held(job.is_async)
+                size = len(job.work.payload)
+                self._held[key] = _Held(job.is_async, size=size)
+                self._bytes += size
                 self._taken[job.is_async] += 1
                 if waiting:
                     self._waiting[key] = job

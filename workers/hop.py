@@ -313,7 +313,7 @@ class Hops:
 
     def _members_stay(self, work: Work, target: Target, wanted: int) -> int:
         is_async = self.skills.is_async(target.neuron, target.collateral, False)
-        return self._holdings.promise(work, wanted, is_async=is_async)
+        return self._holdings.promise(work, wanted, is_async=is_async, plenty=self._claimer.is_hungry)
 
     # -- calls that take too long ------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from cnstra.workers import holding
-from cnstra.workers.holding import MOST_AHEAD, MOST_BYTES_SETTLING, MOST_SETTLING, Holdings, Job
+from cnstra.workers.holding import MOST_AHEAD, MOST_BYTES, MOST_SETTLING, MOST_STAYING, Holdings, Job
 from support.works import work
 
 SYNC, ASYNC = False, True
@@ -119,6 +119,19 @@ def test_quick_calls_stay_beyond_what_would_be_claimed(times: Times) -> None:
     assert holdings.promise(job(1000).work, 1, is_async=False) == 0
 
 
+def test_where_there_is_plenty_all_that_are_quick_stay(times: Times) -> None:
+    """Up to a bound; of those that are not quick as many as there are threads for."""
+    holdings = Holdings(threads=4, coroutines=1)
+    call(holdings, times, jobs(300), 0.009)
+    holdings.take([job(1000)], waiting=True)
+    assert holdings.promise(job(1000).work, 10_000, is_async=False) == 8 - 1
+    assert holdings.promise(job(1000).work, 10_000, is_async=False, plenty=True) == MOST_STAYING - 8
+    slow = Holdings(threads=4, coroutines=1)
+    call(slow, times, jobs(300), 0.011)
+    slow.take([job(1000)], waiting=True)
+    assert slow.promise(job(1000).work, 10_000, is_async=False, plenty=True) == 7 - 1
+
+
 def test_a_store_that_is_slow_is_given_no_more(times: Times) -> None:
     """By number: what is settled still is bounded, however quick the handlers are."""
     holdings = Holdings(threads=4, coroutines=1)
@@ -135,12 +148,27 @@ def test_nor_is_one_that_is_to_take_very_much(times: Times) -> None:
     holdings = Holdings(threads=4, coroutines=1)
     big, small = jobs(2)
     holdings.take([big, small], waiting=True)
-    for one, size in ((big, MOST_BYTES_SETTLING), (small, 1)):
+    for one, size in ((big, MOST_BYTES), (small, 1)):
         assert holdings.begin(one)
         holdings.set_down(one.work, size=size)
     assert holdings.room({SYNC}) == 0
     holdings.let_go([big.work])
     assert holdings.room({SYNC}) == 8
+
+
+def test_nor_may_what_waits_here_be_very_much(times: Times) -> None:
+    """Nothing is claimed, nor stays, until some of it is settled: a payload counts from the claim on."""
+    holdings = Holdings(threads=4, coroutines=1)
+    big, small = job(1), job(2)
+    big = replace(big, work=replace(big.work, payload="x" * MOST_BYTES))
+    holdings.take([small, big], waiting=True)
+    assert holdings.room({SYNC}) == 0
+    assert holdings.promise(small.work, 1, is_async=False, plenty=True) == 0
+    assert holdings.begin(big)
+    holdings.set_down(big.work, size=1)
+    assert holdings.room({SYNC}) == 8 - 1, "its payload is not needed any more"
+    holdings.let_go([big.work])
+    assert holdings.promise(small.work, 1, is_async=False) == 1
 
 
 def test_what_has_waited_through_two_looks_is_given_back_and_nothing_more_is_to_wait(times: Times) -> None:
