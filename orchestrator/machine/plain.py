@@ -114,7 +114,7 @@ def _goes_on_alone(run: Run) -> bool:
 
 
 def _is_plainly_held(held: Activation, event: Succeeded) -> bool:
-    """Whether the claim holds, of an activation that is neither part of a group, nor a gather, nor a compensation."""
+    """Whether the claim holds, of an activation that is neither part of a group, nor a compensation."""
     fence = event.fence
     return (
         held.epoch == fence.epoch
@@ -122,7 +122,6 @@ def _is_plainly_held(held: Activation, event: Succeeded) -> bool:
         and held.activation_id == fence.activation_id
         and held.status is _RUNNING
         and not (held.path or held.undo)
-        and held.gathers is None
     )
 
 

@@ -29,7 +29,7 @@ _CLAIMED = re.compile(r"\bCLAIMED\((\w+)\)")
 _CLAIMED_SQL = (
     r"\1.run_id, \1.activation_id, \1.epoch, \1.nonce, \1.neuron, \1.collateral, \1.queue, \1.payload::text, "
     r"\1.attempt, \1.tries, \1.failures, extract(epoch from CLOCK() - \1.first_try_at)::float8, \1.idled, \1.crashes, "
-    r"\1.undo, \1.progress::text, \1.worker, \1.started_at, \1.compensable, \1.limited, \1.path is null and \1.gathers is null"
+    r"\1.undo, \1.progress::text, \1.worker, \1.started_at, \1.compensable, \1.limited, \1.path is null"
 )
 
 _FACTS = re.compile(r"\bFACTS\((\w+)\)")

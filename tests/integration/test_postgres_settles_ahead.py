@@ -24,6 +24,7 @@ from support.worlds import (
     failed,
     lost,
     pause_asked,
+    scatter,
     sent,
     succeeded,
     target,
@@ -102,6 +103,23 @@ def test_g2_a_hop_on_a_foothold_leaves_what_any_hop_leaves(
         kept = [(one.neuron, one.payload, one.snapshot, one.run_elapsed, one.foothold is None) for one in answer.kept]
         found.append((answer.verdict, rung, kept, left(world, work)))
         world.clock.advance(-3)
+    assert found[0] == found[1]
+    assert found[0][0] is Verdict.APPLIED
+
+
+@pytest.mark.parametrize("hop", ["ends the run", "goes on here", "writes"])
+def test_g2_a_gather_stands_as_firmly_as_any_other(world: PostgresWorld, hop: str) -> None:
+    """Nothing of its group can move the run any more."""
+    worker = world.worker()
+    found = []
+    for kind in (without, lambda event: event):
+        run_id = world.submit("stock")
+        world.settle(succeeded(worker.claim_one(), scattered=[scatter("1", gather=("bank",))]))
+        world.settle(succeeded(worker.claim_one(), results=["1"]))
+        gather = worker.claim_one()
+        assert (gather.run_id, gather.payload, gather.foothold is None) == (run_id, "[1]", False)
+        [answer] = world.apply(kind(HOPS[hop](gather))).answers
+        found.append((answer.verdict, [(one.neuron, one.payload) for one in answer.kept], left(world, gather)))
     assert found[0] == found[1]
     assert found[0][0] is Verdict.APPLIED
 

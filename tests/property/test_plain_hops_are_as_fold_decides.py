@@ -67,6 +67,7 @@ activations = st.builds(
     started_at=st.sampled_from([NOW - timedelta(seconds=9), NOW]),
     failure=st.sampled_from([None, Failure(error_type="E", error="before")]),
     compensable=st.sampled_from(Compensable),
+    gathers=st.sampled_from([None, 1]),
     limited=st.booleans(),
 )
 targets = st.builds(
@@ -126,7 +127,6 @@ SPOILT: tuple[tuple[dict[str, Any], dict[str, Any], dict[str, Any]], ...] = (
     ({}, {"epoch": 2}, {}),
     ({}, {"nonce": None}, {}),
     ({}, {"undo": True}, {}),
-    ({}, {"gathers": 1}, {}),
     ({}, {"path": ((1, 0),)}, {}),
     ({}, {}, {"fence": Claimed(activation_id=4, epoch=1, nonce=11)}),
     ({}, {}, {"targets": (TARGET, TARGET)}),
