@@ -57,6 +57,10 @@ from cnstra.orchestrator.slots import resolve
 CONFLICTS_BEFORE_ALONE = 3
 """After so many conflicts an activation runs alone among the run's writers."""
 
+# What every hop looks at: names of a module are found faster than members of an enumeration.
+_RUNNING, _SUCCEED, _APPLIED = ActivationStatus.RUNNING, ActivationMove.SUCCEED, Verdict.APPLIED
+_NOT_COMPENSABLE = Compensable.NO
+
 _CONFLICT = "cnstra.ContextConflict"
 _DEADLINE = "cnstra.DeadlineExceeded"
 
@@ -155,7 +159,7 @@ class _Events(Folding):
         activation = self.activations.get(fence.activation_id)
         if activation is None or activation.epoch != fence.epoch or activation.nonce != fence.nonce:
             return Answer(verdict=Verdict.FENCED)
-        if activation.status is not ActivationStatus.RUNNING:
+        if activation.status is not _RUNNING:
             return Answer(verdict=Verdict.REPEATED)
         return None
 
@@ -183,8 +187,8 @@ class _Events(Folding):
             outputs = groups.collect(self, activation.path, event.results, outputs)
         self.finish(
             activation,
-            ActivationMove.SUCCEED,
-            undoable=event.compensable is not Compensable.NO,
+            _SUCCEED,
+            undoable=event.compensable is not _NOT_COMPENSABLE,
             version_read=event.version_read,
             version_written=version,
             outputs=outputs,
@@ -195,7 +199,7 @@ class _Events(Folding):
             kept += groups.scatter(self, activation, scattered)
         for expected in event.expected:
             waiting.expect(self, activation, expected)
-        return Answer(verdict=Verdict.APPLIED, kept=kept, version=self.plan.run.context_version)
+        return Answer(verdict=_APPLIED, kept=kept, version=self.plan.run.context_version)
 
     def refused(self, activation: Activation, problem: Failure, compensable: Compensable) -> Answer:
         """The hop breaks a rule that only the run's state could show: that is its own failure, for good."""

@@ -32,6 +32,7 @@ from cnstra.orchestrator.machine.records import (
 from cnstra.orchestrator.machine.states import ActivationMove, ActivationStatus
 
 _REFUSED = "cnstra.OutputError"
+_READY, _RUNNING = ActivationStatus.READY, ActivationStatus.RUNNING  # names of a module are found faster than members
 
 
 # -- what a hop may not do -----------------------------------------------------------------------------------------
@@ -149,7 +150,8 @@ def scatter(folding: Folding, parent: Activation, scattered: Scattered) -> tuple
     keeps = group.takes_failures or at_once < size
     folding.groups[group_id] = group
     for number, payload in enumerate(scattered.payloads):
-        member = Member(group_id=group_id, member=number, payload=payload if keeps else None)
+        begun = len(group.targets) if number < at_once else 0
+        member = Member(group_id=group_id, member=number, outstanding=begun, payload=payload if keeps else None)
         folding.members[group_id, number] = member
         folding.plan.new_members.append(member)
     kept = _start(folding, group, dict(enumerate(scattered.payloads[:at_once])), _holder(folding, parent, scattered))
@@ -197,8 +199,11 @@ def _holder(folding: Folding, parent: Activation, scattered: Scattered) -> _Hold
 def _start(
     folding: Folding, group: Group, payloads: Mapping[int, str], holder: _Holder | None = None
 ) -> tuple[int, ...]:
-    """Begin members: all that begin at once are counted at once. Answers which activations are kept."""
-    number = folding.plan.run.last_activation
+    """Begin members, which know themselves how much of them is outstanding by that; the rest is counted at once. Answers which
+    activations are kept.
+    """
+    run = folding.plan.run
+    number = run.last_activation
     kept: list[int] = []
     for begun_before, (member, payload) in enumerate(payloads.items()):
         place = (group.group_id, member)
@@ -214,8 +219,8 @@ def _start(
                     activation_id=number,
                     parent=group.parent,
                     target=replace(target, payload=payload),
-                    attempt=folding.plan.run.attempt,
-                    status=ActivationStatus.READY if held_by is None else ActivationStatus.RUNNING,
+                    attempt=run.attempt,
+                    status=_READY if held_by is None else _RUNNING,
                     worker=None if held_by is None else held_by.worker,
                     nonce=None if held_by is None else held_by.nonce,
                     blocked=folding.blocked(target) if held_by is None else None,
@@ -223,8 +228,6 @@ def _start(
                     path=path,
                 )
             )
-        begun = folding.members.get(place, Member(group_id=group.group_id, member=member))
-        folding.put_member(replace(begun, outstanding=begun.outstanding + len(group.targets)))
     begun_now = len(payloads) * len(group.targets)
     folding.run(last_activation=number)
     folding.count(group.path, begun_now, begun_now)
@@ -271,6 +274,7 @@ def _settle_member(folding: Folding, member: Member) -> None:
     if group.limit is not None and group.started < group.size and group.running < group.limit:
         number = group.started
         folding.put_group(replace(group, started=number + 1, running=group.running + 1))
+        folding.put_member(Member(group_id=group.group_id, member=number, outstanding=len(group.targets)))
         _start(folding, group, {number: folding.pending[group.group_id, number]})
     elif group.ended == group.size:
         _fire(folding, group)
