@@ -259,6 +259,28 @@ def test_tables_on_partitions_take_later_migrations(empty_database_url: str, mon
     assert rows == [("activation", "fillfactor=50", True), ("run", "fillfactor=60", True)]
 
 
+def test_an_upgrade_between_partitions_and_their_views_keeps_the_indexes(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older release made the tables that were partitioned, and the migration that lays the views over them is of this one: what
+    is made anew of a table is made of each of its partitions."""
+    known = migrating.migrations()
+    monkeypatch.setattr(migrating, "migrations", lambda: known[:6])
+    migrate(empty_database_url)
+    monkeypatch.undo()
+    partition(empty_database_url)
+    with psycopg.connect(empty_database_url) as connection:
+        invalid = connection.execute("select indexrelid::regclass::text from pg_index where not indisvalid").fetchall()
+        counts = connection.execute(
+            "select distinct (select count(*) from pg_index p where p.indrelid = i.inhrelid), "
+            "                (select count(*) from pg_index w where w.indrelid = i.inhparent) "
+            "from pg_inherits i where i.inhparent = 'cnstra.activation'::regclass"
+        ).fetchall()
+    assert invalid == []
+    [(of_partition, of_whole)] = counts
+    assert of_partition == of_whole
+
+
 _SHAPE = """
 select 'column', a.attname::text,
        format_type(a.atttypid, a.atttypmod) || a.attnotnull || coalesce(pg_get_expr(d.adbin, d.adrelid), '')

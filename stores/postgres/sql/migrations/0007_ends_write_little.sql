@@ -7,7 +7,8 @@ declare
     definition text;
 begin
     if to_regclass('cnstra.activations') is null and not exists (select from cnstra.activation) then
-        definitions := array(select pg_get_indexdef(indexrelid) from pg_index
+        -- Of a partitioned table an index is told as one of that table only: each partition is to have it.
+        definitions := array(select replace(pg_get_indexdef(indexrelid), ' ON ONLY ', ' ON ') from pg_index
                              where indrelid = 'cnstra.activation'::regclass and pg_get_indexdef(indexrelid) ~ '\mstatus\M');
         alter table cnstra.activation drop column status;
         alter table cnstra.activation add column status text not null;
