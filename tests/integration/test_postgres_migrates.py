@@ -262,8 +262,8 @@ def test_tables_on_partitions_take_later_migrations(empty_database_url: str, mon
 def test_an_upgrade_between_partitions_and_their_views_keeps_the_indexes(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An older release made the tables that were partitioned, and the migration that lays the views over them is of this one: what
-    is made anew of a table is made of each of its partitions."""
+    """An older release made what was partitioned, and the migration that lays the views over it is this one's: what is made anew
+    of a table is made of each of its partitions."""
     known = migrating.migrations()
     monkeypatch.setattr(migrating, "migrations", lambda: known[:6])
     migrate(empty_database_url)
