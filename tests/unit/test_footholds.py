@@ -145,6 +145,13 @@ def test_a_removed_slot_is_in_conflict_as_any_other() -> None:
     assert len(plans_ahead([ended(work(), write("s:b", "1", 1))])) == 1
 
 
+def test_what_had_been_removed_is_not_removed_again_with_the_whole_value() -> None:
+    """Its tombstone stays as old as it is: the history says when a key went."""
+    event = Succeeded(fence=FENCE, changes=Changes(replaces=OnStale.OVERWRITE), version_read=2)
+    [ahead] = plans_ahead([RunEvent(run_id=RUN, event=event, work=work())]).values()
+    assert [(entry.slot, entry.text) for entry in ahead.plan.entries] == [("s:a", None)]
+
+
 REST: dict[str, Any] = {
     "tries": [TryEnded(activation_id=3, try_number=1, worker=WORKER, started_at=BEGAN, failure=None)],
     "sweeps": [Sweep.CLOSE],
