@@ -181,7 +181,10 @@ class Claimer:
     def _say_what_is_waited_for(self) -> None:
         holdings = self._holdings
         holdings.wants_none = self._quarantine.open
-        holdings.wants_room = holdings.lacks(self._kinds()) if self.is_hungry and not holdings.wants_none else 0
+        holdings.wants_kinds = self._kinds()
+        holdings.wants_room = (
+            holdings.lacks(holdings.wants_kinds) if self.is_hungry and not holdings.wants_none else 0
+        )
 
     def _patience(self, now: float) -> float | None:
         """Seconds after which it looks around, though nobody calls it."""

@@ -81,7 +81,9 @@ class Holdings:
         self._lock = threading.Lock()  # by itself quicker to take than through the condition
         self.change = threading.Condition(self._lock)
         self.wants_room = 0
-        """So many claims are to make room before who waits for that is told; 0 is nobody. Under the lock, as the next one."""
+        """So many claims are to make room before who waits for that is told; 0 is nobody. Under the lock, as the next ones."""
+        self.wants_kinds: Collection[bool] = ()
+        """What that room is for."""
         self.wants_none = False
         """Somebody waits for nothing to be held."""
         self._threads = threads
@@ -110,10 +112,14 @@ class Holdings:
 
     def _left(self, kinds: Collection[bool]) -> int:
         """Below zero where successors were kept beyond it."""
-        if self._bytes >= MOST_BYTES:
+        if self._is_full:
             return 0
         left = [self._most(kind) - self._taken[kind] - self._promised[kind] for kind in kinds]
         return min(*left, MOST_SETTLING - self._settling) if left else 0
+
+    @property
+    def _is_full(self) -> bool:
+        return self._bytes >= MOST_BYTES
 
     def _most(self, kind: bool) -> int:
         return self._coroutines if kind else self._threads + self._ahead
@@ -136,7 +142,7 @@ class Holdings:
         """
         with self._lock:
             held = self._held.get(key_of(work.run_id, work.fence))
-            if held is None or self._stalled or self._bytes >= MOST_BYTES:
+            if held is None or self._stalled or self._is_full:
                 return 0
             quick = MOST_STAYING if plenty and self._usual < _QUICK else min(MOST_STAYING, self._in_a_moment)
             most = self._coroutines if is_async else max(self._threads, quick)
@@ -204,14 +210,15 @@ class Holdings:
                 self._settling += 1
                 if held.began is not None and not held.is_async:
                     self._usual += (time.monotonic() - held.began - self._usual) * _WEIGHT
+            was_full = self._is_full
             self._bytes += size - held.size
             held.size = size
-            self._tell(1)
+            self._tell(1, anew=was_full)
 
     def let_go(self, works: Iterable[Work]) -> None:
         """These claims are settled."""
         with self._lock:
-            before = len(self._held)
+            before, anew = len(self._held), self._is_full
             for work in works:
                 held = self._held.pop(key_of(work.run_id, work.fence), None)
                 if held is None:
@@ -221,13 +228,20 @@ class Holdings:
                 else:
                     self._settling -= 1
                 self._bytes -= held.size
-                for kind, promised in (held.promised or {}).items():
-                    self._promised[kind] -= promised
-            self._tell(before - len(self._held))
+                if held.promised is not None:
+                    anew = True
+                    for kind, promised in held.promised.items():
+                        self._promised[kind] -= promised
+            self._tell(before - len(self._held), anew=anew)
 
-    def _tell(self, freed: int) -> None:
+    def _tell(self, freed: int, *, anew: bool) -> None:
+        """So many claims have made room. It is measured ``anew`` where one alone may have made much: what was promised to it,
+        or what its bytes kept from all.
+        """
         if self.wants_room:
             self.wants_room = max(self.wants_room - freed, 0)
+            if anew:
+                self.wants_room = min(self.wants_room, self.lacks(self.wants_kinds))
             if not self.wants_room:
                 self.change.notify_all()
         elif self.wants_none and not self._held:

@@ -198,6 +198,7 @@ def test_who_waits_for_room_is_told_when_it_is_worth_a_claim(times: Times) -> No
 
     def wait() -> None:
         with holdings.change:
+            holdings.wants_kinds = {SYNC}
             holdings.wants_room = holdings.lacks({SYNC})
             waits.set()
             holdings.change.wait_for(lambda: not holdings.lacks({SYNC}))
@@ -214,6 +215,46 @@ def test_who_waits_for_room_is_told_when_it_is_worth_a_claim(times: Times) -> No
     holdings.let_go([held[3].work])
     waiter.join(60)
     assert told.is_set()
+
+
+def test_he_is_told_when_room_is_made_that_was_promised_to_one_claim(times: Times) -> None:
+    """Its members did not stay after all: there will be no claims of theirs to make that room, one by one."""
+    holdings = Holdings(threads=4, coroutines=1)
+    quick = jobs(300)
+    call(holdings, times, quick, 0.000_1)
+    holdings.let_go([one.work for one in quick])
+    (scatters,) = jobs(1)
+    holdings.take([scatters], waiting=True)
+    assert holdings.promise(scatters.work, 10_000, is_async=False, plenty=True) > 1_000
+    holdings.wants_kinds = {SYNC}
+    holdings.wants_room = holdings.lacks({SYNC})
+    assert holdings.wants_room > 1_000
+
+    holdings.let_go([scatters.work])
+
+    assert (holdings.lacks({SYNC}), holdings.wants_room) == (0, 0)
+
+
+@pytest.mark.parametrize("is_settled", [False, True])
+def test_he_is_told_when_one_claim_leaves_that_alone_was_too_much(times: Times, *, is_settled: bool) -> None:
+    """By its size: there may be no others to make room, one by one."""
+    holdings = Holdings(threads=4, coroutines=1)
+    quick = jobs(300)
+    call(holdings, times, quick, 0.000_1)
+    holdings.let_go([one.work for one in quick])
+    big = job(1000)
+    big = replace(big, work=replace(big.work, payload="x" * MOST_BYTES))
+    holdings.take([big], waiting=True)
+    holdings.wants_kinds = {SYNC}
+    holdings.wants_room = holdings.lacks({SYNC})
+    assert holdings.wants_room > 10
+
+    if is_settled:
+        holdings.let_go([big.work])
+    else:
+        holdings.set_down(big.work, size=1)
+
+    assert (holdings.lacks({SYNC}), holdings.wants_room) == (0, 0)
 
 
 def test_who_waits_for_nothing_to_be_held_is_told(times: Times) -> None:
