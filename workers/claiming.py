@@ -162,11 +162,10 @@ class Claimer:
             works = self._claim(room, suspects=alone) if room else None
             # A full claim, or none for want of room, leaves work behind: go on when there is room, without a doorbell.
             self.is_hungry = alone or works is None or len(works) == room
-            if works:
-                self._take_in(works)
+            taken = self._take_in(works) if works else 0
             with self._change:
                 if alone:
-                    self._quarantine.claimed(len(works or ()))
+                    self._quarantine.claimed(taken)
                 self._answered = max(self._answered, ticket)
                 self._change.notify_all()
 
@@ -182,9 +181,7 @@ class Claimer:
         holdings = self._holdings
         holdings.wants_none = self._quarantine.open
         holdings.wants_kinds = self._kinds()
-        holdings.wants_room = (
-            holdings.lacks(holdings.wants_kinds) if self.is_hungry and not holdings.wants_none else 0
-        )
+        holdings.wants_room = holdings.lacks(holdings.wants_kinds) if self.is_hungry and not holdings.wants_none else 0
 
     def _patience(self, now: float) -> float | None:
         """Seconds after which it looks around, though nobody calls it."""
@@ -237,10 +234,13 @@ class Claimer:
         self._missed_at = time.monotonic() if works.missed else None
         return works
 
-    def _take_in(self, works: Sequence[Work]) -> None:
+    def _take_in(self, works: Sequence[Work]) -> int:
+        """Hand claimed work on; how much."""
         try:
             self._take(works)
         except Exception:  # the thread must live on: nothing would be claimed any more
             _log.exception("claimed work could not be taken in")
             self.is_hungry = True
             time.sleep(_PAUSE)
+            return 0
+        return len(works)

@@ -30,6 +30,9 @@ _WEIGHT = 0.05
 _QUICK = 0.01
 """Seconds that quick calls take at most: of these all may stay while more waits in the store than this process can take."""
 
+_WHILE = 1.0
+"""Seconds in which the threads should work off what stays so: other work, and that of the other kind, waits for it."""
+
 MOST_STAYING = 4_000
 """Claims beyond which nothing but a single successor stays, however quick the handlers are."""
 
@@ -128,12 +131,11 @@ class Holdings:
     def _ahead(self) -> int:
         if self._stalled:
             return 0
-        return max(self._threads, min(MOST_AHEAD, self._in_a_moment))
+        return max(self._threads, min(MOST_AHEAD, self._worked_off_in(_MOMENT)))
 
-    @property
-    def _in_a_moment(self) -> int:
-        """So many calls the threads work off in a moment."""
-        return int(self._threads * _MOMENT / max(self._usual, 1e-6))
+    def _worked_off_in(self, seconds: float) -> int:
+        """How many calls the threads work off in so long a time."""
+        return int(self._threads * seconds / max(self._usual, 1e-6))
 
     def promise(self, work: Work, wanted: int, *, is_async: bool, plenty: bool = False) -> int:
         """Room, beyond what is claimed, for calls that are to stay here once ``work`` is settled: as many of those wanted as
@@ -144,8 +146,8 @@ class Holdings:
             held = self._held.get(key_of(work.run_id, work.fence))
             if held is None or self._stalled or self._is_full:
                 return 0
-            quick = MOST_STAYING if plenty and self._usual < _QUICK else min(MOST_STAYING, self._in_a_moment)
-            most = self._coroutines if is_async else max(self._threads, quick)
+            soon = self._worked_off_in(_WHILE if plenty and self._usual < _QUICK else _MOMENT)
+            most = self._coroutines if is_async else max(self._threads, min(MOST_STAYING, soon))
             given = max(min(wanted, most - self._taken[is_async] - self._promised[is_async]), 0)
             promised = held.promised = held.promised or {}
             promised[is_async] = promised.get(is_async, 0) + given

@@ -173,6 +173,8 @@ class Hops:
         on_threads = [partial(self._call, job) for job in jobs if not job.is_async]
         if on_threads:
             self._threads.put(on_threads)
+            if not self._calling:  # it came last: each thread may be in a handler until the time to drain is over
+                self._threads.empty()
         if len(on_threads) < len(jobs):
             self._coroutines.put([(partial(self._call_async, job), job.work) for job in jobs if job.is_async])
 
