@@ -99,6 +99,8 @@ class Claimer:
         self._answered = 0
         self.is_hungry = False
         """There is more than the last claim could take, or may be."""
+        self.leaves_plenty = False
+        """There is: others have something to do."""
         self._missed_at: float | None = None  # when a claim passed over work, as somebody else held its limit
         self._quarantine = Quarantine()
         self._going = True
@@ -162,6 +164,8 @@ class Claimer:
             works = self._claim(room, suspects=alone) if room else None
             # A full claim, or none for want of room, leaves work behind: go on when there is room, without a doorbell.
             self.is_hungry = alone or works is None or len(works) == room
+            if works is not None:
+                self.leaves_plenty = len(works) == room and not alone
             taken = self._take_in(works) if works else 0
             with self._change:
                 if alone:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from cnstra.orchestrator.machine.records import Claimed
+from cnstra.orchestrator.machine.records import Claimed, Target
 from cnstra.orchestrator.store import Work
 
 MOST_AHEAD = 400
@@ -100,6 +100,7 @@ class Holdings:
         self._settling = 0
         self._bytes = 0
         self._usual = 1.0  # seconds that a sync call takes
+        self._usual_of: dict[tuple[str, str], float] = {}  # the same by neuron and collateral
         self._stalled = False  # what waited for a thread waited too long: nothing more is to wait until one is free
 
     # -- room ------------------------------------------------------------------------------------------------------
@@ -131,22 +132,24 @@ class Holdings:
     def _ahead(self) -> int:
         if self._stalled:
             return 0
-        return max(self._threads, min(MOST_AHEAD, self._worked_off_in(_MOMENT)))
+        return max(self._threads, min(MOST_AHEAD, self._worked_off_in(_MOMENT, self._usual)))
 
-    def _worked_off_in(self, seconds: float) -> int:
-        """How many calls the threads work off in so long a time."""
-        return int(self._threads * seconds / max(self._usual, 1e-6))
+    def _worked_off_in(self, seconds: float, usual: float) -> int:
+        """How many calls that usually take so long the threads work off in a time."""
+        return int(self._threads * seconds / max(usual, 1e-6))
 
-    def promise(self, work: Work, wanted: int, *, is_async: bool, plenty: bool = False) -> int:
-        """Room, beyond what is claimed, for calls that are to stay here once ``work`` is settled: as many of those wanted as
-        there are threads for, or as would be over before anybody else could have claimed them. Where there is ``plenty`` of work
-        for others, all that are quick: to claim one takes longer than to call it.
+    def promise(self, work: Work, target: Target, wanted: int, *, is_async: bool, plenty: bool = False) -> int:
+        """Room, beyond what is claimed, for calls of ``target`` that are to stay here once ``work`` is settled: as many of those
+        wanted as there are threads for, or as would be over before anybody else could have claimed them. Where there is ``plenty``
+        of work for others, all that are known to be quick: to claim one takes longer than to call it.
         """
         with self._lock:
             held = self._held.get(key_of(work.run_id, work.fence))
             if held is None or self._stalled or self._is_full:
                 return 0
-            soon = self._worked_off_in(_WHILE if plenty and self._usual < _QUICK else _MOMENT)
+            usual = self._usual_of.get((target.neuron, target.collateral))
+            is_quick = usual is not None and usual < _QUICK
+            soon = self._worked_off_in(_WHILE if plenty and is_quick else _MOMENT, usual or self._usual)
             most = self._coroutines if is_async else max(self._threads, min(MOST_STAYING, soon))
             given = max(min(wanted, most - self._taken[is_async] - self._promised[is_async]), 0)
             promised = held.promised = held.promised or {}
@@ -211,11 +214,16 @@ class Holdings:
                 self._taken[held.is_async] -= 1
                 self._settling += 1
                 if held.began is not None and not held.is_async:
-                    self._usual += (time.monotonic() - held.began - self._usual) * _WEIGHT
+                    self._took(time.monotonic() - held.began, (work.neuron, work.collateral))
             was_full = self._is_full
             self._bytes += size - held.size
             held.size = size
             self._tell(1, anew=was_full)
+
+    def _took(self, seconds: float, place: tuple[str, str]) -> None:
+        self._usual += (seconds - self._usual) * _WEIGHT
+        usual = self._usual_of.get(place, seconds)
+        self._usual_of[place] = usual + (seconds - usual) * _WEIGHT
 
     def let_go(self, works: Iterable[Work]) -> None:
         """These claims are settled."""

@@ -315,7 +315,7 @@ class Hops:
 
     def _members_stay(self, work: Work, target: Target, wanted: int) -> int:
         is_async = self.skills.is_async(target.neuron, target.collateral, False)
-        return self._holdings.promise(work, wanted, is_async=is_async, plenty=self._claimer.is_hungry)
+        return self._holdings.promise(work, target, wanted, is_async=is_async, plenty=self._claimer.leaves_plenty)
 
     # -- calls that take too long ------------------------------------------------------------------------------
 

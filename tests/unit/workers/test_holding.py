@@ -9,11 +9,14 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
+from cnstra.orchestrator.machine.records import Target
 from cnstra.workers import holding
 from cnstra.workers.holding import MOST_AHEAD, MOST_BYTES, MOST_SETTLING, MOST_STAYING, Holdings, Job
 from support.works import work
 
 SYNC, ASYNC = False, True
+MEMBER = Target(ordinal=0, neuron="bank", dendrite="book", collateral="order", queue="default", payload="1")
+"""Of the dendrite that all jobs here are of."""
 
 
 class Times:
@@ -95,14 +98,14 @@ def test_as_many_calls_may_stay_as_there_are_threads_for(times: Times) -> None:
     holdings = Holdings(threads=4, coroutines=10)
     first, second = jobs(2)
     holdings.take([first, second], waiting=True)
-    assert holdings.promise(first.work, 1, is_async=False) == 1
-    assert holdings.promise(second.work, 5, is_async=False) == 1
-    assert holdings.promise(second.work, 5, is_async=True) == 5
+    assert holdings.promise(first.work, MEMBER, 1, is_async=False) == 1
+    assert holdings.promise(second.work, MEMBER, 5, is_async=False) == 1
+    assert holdings.promise(second.work, MEMBER, 5, is_async=True) == 5
     assert (holdings.room({SYNC}), holdings.room({ASYNC})) == (8 - 2 - 2, 10 - 5)
     holdings.let_go([second.work])
     assert holdings.room({SYNC}) == 8 - 1 - 1
     holdings.let_go([first.work])
-    assert holdings.promise(first.work, 1, is_async=False) == 0, "it is not held any more"
+    assert holdings.promise(first.work, MEMBER, 1, is_async=False) == 0, "it is not held any more"
     assert holdings.room({SYNC}) == 8
 
 
@@ -111,12 +114,12 @@ def test_quick_calls_stay_beyond_what_would_be_claimed(times: Times) -> None:
     holdings = Holdings(threads=4, coroutines=1)
     call(holdings, times, jobs(300), 0.000_1)
     holdings.take([job(1000)], waiting=True)
-    given = holdings.promise(job(1000).work, 10_000, is_async=False)
+    given = holdings.promise(job(1000).work, MEMBER, 10_000, is_async=False)
     assert MOST_AHEAD < given < int(4 * 0.02 / 0.000_1)
     assert holdings.room({SYNC}) == 0
     holdings.overdue()
     holdings.overdue()
-    assert holdings.promise(job(1000).work, 1, is_async=False) == 0
+    assert holdings.promise(job(1000).work, MEMBER, 1, is_async=False) == 0
 
 
 def test_where_there_is_plenty_all_that_are_quick_stay(times: Times) -> None:
@@ -124,12 +127,29 @@ def test_where_there_is_plenty_all_that_are_quick_stay(times: Times) -> None:
     holdings = Holdings(threads=4, coroutines=1)
     call(holdings, times, jobs(300), 0.000_9)
     holdings.take([job(1000)], waiting=True)
-    assert holdings.promise(job(1000).work, 10_000, is_async=False) < 4 * 0.02 / 0.000_9
-    assert holdings.promise(job(1000).work, 10_000, is_async=False, plenty=True) > MOST_STAYING - 4 * 0.02 / 0.000_9
+    assert holdings.promise(job(1000).work, MEMBER, 10_000, is_async=False) < 4 * 0.02 / 0.000_9
+    assert (
+        holdings.promise(job(1000).work, MEMBER, 10_000, is_async=False, plenty=True)
+        > MOST_STAYING - 4 * 0.02 / 0.000_9
+    )
     slow = Holdings(threads=4, coroutines=1)
     call(slow, times, jobs(300), 0.011)
     slow.take([job(1000)], waiting=True)
-    assert slow.promise(job(1000).work, 10_000, is_async=False, plenty=True) == 7 - 1
+    assert slow.promise(job(1000).work, MEMBER, 10_000, is_async=False, plenty=True) == 7 - 1
+
+
+def test_how_long_members_take_is_known_by_their_dendrite(times: Times) -> None:
+    """Slow ones among many that are quick are left to others; those that were never called count as what calls usually take."""
+    holdings = Holdings(threads=4, coroutines=1)
+    slow, unknown = replace(MEMBER, neuron="slow"), replace(MEMBER, neuron="unknown")
+    call(holdings, times, [replace(one, work=replace(one.work, neuron="slow")) for one in jobs(300)], 0.05)
+    holdings.let_go([one.work for one in jobs(300)])
+    call(holdings, times, jobs(600)[300:], 0.000_9)
+    holdings.take([job(1000)], waiting=True)
+    assert holdings.promise(job(1000).work, slow, 10_000, is_async=False, plenty=True) == 4 - 1
+    few = holdings.promise(job(1000).work, unknown, 10_000, is_async=False, plenty=True)
+    assert 50 < few < 4 * 0.02 / 0.000_9
+    assert holdings.promise(job(1000).work, MEMBER, 10_000, is_async=False, plenty=True) > 3_000
 
 
 def test_even_then_no_more_stays_than_is_worked_off_in_a_while(times: Times) -> None:
@@ -137,7 +157,7 @@ def test_even_then_no_more_stays_than_is_worked_off_in_a_while(times: Times) -> 
     holdings = Holdings(threads=1, coroutines=1)
     call(holdings, times, jobs(300), 0.009)
     holdings.take([job(1000)], waiting=True)
-    assert 90 < holdings.promise(job(1000).work, 10_000, is_async=False, plenty=True) < 1 / 0.009
+    assert 90 < holdings.promise(job(1000).work, MEMBER, 10_000, is_async=False, plenty=True) < 1 / 0.009
 
 
 def test_nothing_stays_where_threads_hang(times: Times) -> None:
@@ -146,10 +166,10 @@ def test_nothing_stays_where_threads_hang(times: Times) -> None:
     scatters, waits = jobs(2)
     holdings.take([scatters, waits], waiting=True)
     assert holdings.begin(scatters)
-    assert holdings.promise(scatters.work, 1, is_async=False) == 1
+    assert holdings.promise(scatters.work, MEMBER, 1, is_async=False) == 1
     holdings.overdue()
     assert holdings.overdue() == [waits]
-    assert holdings.promise(scatters.work, 1, is_async=False) == 0
+    assert holdings.promise(scatters.work, MEMBER, 1, is_async=False) == 0
 
 
 def test_a_store_that_is_slow_is_given_no_more(times: Times) -> None:
@@ -183,12 +203,12 @@ def test_nor_may_what_waits_here_be_very_much(times: Times) -> None:
     big = replace(big, work=replace(big.work, payload="x" * MOST_BYTES))
     holdings.take([small, big], waiting=True)
     assert holdings.room({SYNC}) == 0
-    assert holdings.promise(small.work, 1, is_async=False, plenty=True) == 0
+    assert holdings.promise(small.work, MEMBER, 1, is_async=False, plenty=True) == 0
     assert holdings.begin(big)
     holdings.set_down(big.work, size=1)
     assert holdings.room({SYNC}) == 8 - 1, "its payload is not needed any more"
     holdings.let_go([big.work])
-    assert holdings.promise(small.work, 1, is_async=False) == 1
+    assert holdings.promise(small.work, MEMBER, 1, is_async=False) == 1
 
 
 def test_what_has_waited_through_two_looks_is_given_back_and_nothing_more_is_to_wait(times: Times) -> None:
@@ -245,7 +265,7 @@ def test_he_is_told_when_room_is_made_that_was_promised_to_one_claim(times: Time
     holdings.let_go([one.work for one in quick])
     (scatters,) = jobs(1)
     holdings.take([scatters], waiting=True)
-    assert holdings.promise(scatters.work, 10_000, is_async=False, plenty=True) > 1_000
+    assert holdings.promise(scatters.work, MEMBER, 10_000, is_async=False, plenty=True) > 1_000
     holdings.wants_kinds = {SYNC}
     holdings.wants_room = holdings.lacks({SYNC})
     assert holdings.wants_room > 1_000

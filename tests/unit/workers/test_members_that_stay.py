@@ -11,6 +11,7 @@ import pytest
 
 from cnstra import CNS, Axon, collateral, neuron
 from cnstra.orchestrator.machine.events import Succeeded
+from cnstra.orchestrator.machine.records import Target
 from cnstra.orchestrator.ports import SystemEntropy
 from cnstra.orchestrator.store import RunEvent, Work
 from cnstra.stores.memory import MemoryStore
@@ -50,9 +51,9 @@ def plenty(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     said: list[bool] = []
     promise = Holdings.promise
 
-    def spied(self: Holdings, work: Work, wanted: int, *, is_async: bool, plenty: bool = False) -> int:
+    def spied(self: Holdings, work: Work, target: Target, wanted: int, *, is_async: bool, plenty: bool = False) -> int:
         said.append(plenty)
-        return promise(self, work, wanted, is_async=is_async, plenty=plenty)
+        return promise(self, work, target, wanted, is_async=is_async, plenty=plenty)
 
     monkeypatch.setattr(Holdings, "promise", spied)
     return said
