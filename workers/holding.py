@@ -140,8 +140,8 @@ class Holdings:
 
     def promise(self, work: Work, target: Target, wanted: int, *, is_async: bool, plenty: bool = False) -> int:
         """Room, beyond what is claimed, for calls of ``target`` that are to stay here once ``work`` is settled: as many of those
-        wanted as there are threads for, or as would be over before anybody else could have claimed them. Where there is ``plenty``
-        of work for others, all that are known to be quick: to claim one takes longer than to call it.
+        wanted as there are threads for, or as would be over before anybody else could have claimed them. Where there is
+        ``plenty`` of work for others, all that are known to be quick: to claim one takes longer than to call it.
         """
         with self._lock:
             held = self._held.get(key_of(work.run_id, work.fence))
