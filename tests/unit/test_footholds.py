@@ -28,6 +28,7 @@ from cnstra.orchestrator.machine.records import (
 from cnstra.orchestrator.machine.states import ActivationStatus, RunStatus
 from cnstra.orchestrator.slots import Changes, OnStale, Slot, SlotWrite, Snapshot
 from cnstra.orchestrator.store import Foothold, RunEvent, Work
+from support import works
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = BEGAN + timedelta(seconds=3)
@@ -70,26 +71,9 @@ NEW = NewActivation(
 
 def work(**changes: Any) -> Work:
     """A claim that stands on a foothold."""
-    stands = Work(
-        run_id=RUN,
-        fence=FENCE,
-        neuron="n",
-        collateral="c",
-        queue="default",
-        payload="1",
-        attempt=1,
-        try_number=1,
-        failures=0,
-        elapsed=0.0,
-        idled=0.0,
-        crashes=0,
-        run_elapsed=0.0,
-        run_idled=0.0,
-        policy=None,
-        snapshot=SNAPSHOT,
-        foothold=Foothold(run=GOING, activation=HELD, mark="old"),
-    )
-    return replace(stands, **changes)
+    foothold = Foothold(run=GOING, activation=HELD, mark="old")
+    stands = works.work(3, RUN)
+    return replace(stands, **{"fence": FENCE, "snapshot": SNAPSHOT, "foothold": foothold} | changes)
 
 
 def ended(stands: Work, *writes: SlotWrite, fence: Claimed = FENCE) -> RunEvent:
