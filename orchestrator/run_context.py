@@ -68,6 +68,10 @@ class Lifeline:
         """
         self._hears = hears
 
+    def left_alone(self) -> None:
+        """From here on heartbeats go nowhere, as before anybody listened: those of threads that a handler left behind."""
+        self._hears = _unheard
+
     def beat(self, progress: str | None) -> None:
         """The handler lives."""
         self._hears(progress)

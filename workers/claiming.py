@@ -97,8 +97,7 @@ class Claimer:
         self._take = take
         self._wanted = 0  # how often work was announced, and how much of that a claim has answered
         self._answered = 0
-        self.is_hungry = False
-        """There is more than the last claim could take, or may be."""
+        self._hungry = False  # there is more than the last claim could take, or may be
         self.leaves_plenty = False
         """There is: others have something to do."""
         self._missed_at: float | None = None  # when a claim passed over work, as somebody else held its limit
@@ -154,7 +153,7 @@ class Claimer:
                 while not self._may_claim():
                     self._say_what_is_waited_for()
                     self._change.wait(self._patience(time.monotonic()))
-                    self.is_hungry |= self._quarantine.overdue(time.monotonic())
+                    self._hungry |= self._quarantine.overdue(time.monotonic())
                     self._ask_again(time.monotonic())
                 self._holdings.wants_room, self._holdings.wants_none = 0, False
                 if not self._going:
@@ -163,7 +162,7 @@ class Claimer:
                 ticket, room = self._wanted, 1 if alone else self.room()
             works = self._claim(room, suspects=alone) if room else None
             # A full claim, or none for want of room, leaves work behind: go on when there is room, without a doorbell.
-            self.is_hungry = alone or works is None or len(works) == room
+            self._hungry = alone or works is None or len(works) == room
             if works is not None:
                 self.leaves_plenty = len(works) == room and not alone
             taken = self._take_in(works) if works else 0
@@ -179,13 +178,13 @@ class Claimer:
             return True
         if self._quarantine.open:
             return self._holdings.is_empty
-        return self._wanted > self._answered or (self.is_hungry and not self._holdings.lacks(self._kinds()))
+        return self._wanted > self._answered or (self._hungry and not self._holdings.lacks(self._kinds()))
 
     def _say_what_is_waited_for(self) -> None:
         holdings = self._holdings
         holdings.wants_none = self._quarantine.open
         holdings.wants_kinds = self._kinds()
-        holdings.wants_room = holdings.lacks(holdings.wants_kinds) if self.is_hungry and not holdings.wants_none else 0
+        holdings.wants_room = holdings.lacks(holdings.wants_kinds) if self._hungry and not holdings.wants_none else 0
 
     def _patience(self, now: float) -> float | None:
         """Seconds after which it looks around, though nobody calls it."""
@@ -244,7 +243,7 @@ class Claimer:
             self._take(works)
         except Exception:  # the thread must live on: nothing would be claimed any more
             _log.exception("claimed work could not be taken in")
-            self.is_hungry = True
+            self._hungry = True
             time.sleep(_PAUSE)
             return 0
         return len(works)

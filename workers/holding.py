@@ -3,7 +3,8 @@
 Owns how much more may be claimed. A call takes room from its claim until its handler has ended: what is only settled still
 takes none, so that a quick handler never waits for its own commit, up to a bound beyond which the store is too slow. Of sync
 handlers as many may wait for a thread as the threads work off in a moment, by how long calls have taken lately: a batch of
-quick ones is claimed at once, and slow ones are left to who has a thread for them. Refuses to know what is done with a claim.
+quick ones is claimed at once, and slow ones are left to who has a thread for them. By that it also promises room to members of a
+scatter, which stay then. All of it is bounded in bytes, too. Refuses to know what is done with a claim.
 """
 
 from __future__ import annotations

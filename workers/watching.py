@@ -153,7 +153,7 @@ class Watch:
             call = in_time or self._stuck.pop(key, None)
             left = len(self._stuck)
         if call is not None:
-            call.lifeline.heard_by(_nothing)  # heartbeats of threads that it left behind; and no cycle to collect
+            call.lifeline.left_alone()  # and there is no cycle to collect
         if in_time is not None:
             return True
         if call is not None:
@@ -299,7 +299,3 @@ class Watch:
             threading.Thread(
                 target=call.lost, args=(call.exceeded(is_lost=True),), name="cnstra-overdue", daemon=True
             ).start()
-
-
-def _nothing(_: str | None) -> None:
-    """A heartbeat that nobody waits for."""

@@ -1,7 +1,7 @@
 """One fold under way: the state so far, the plan that grows, and the moves that both are changed by.
 
-Every move of a run or an activation passes through here, along the tables of ``states``, with the run's counts kept in
-step. What brings a move about is the business of ``fold``.
+Every move of a run or an activation that ``fold`` makes passes through here, along the tables of ``states``, with the run's
+counts kept in step. What brings a move about is the business of ``fold``.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Folding:
         self.plan.run = replace(self.plan.run, **changes)
 
     def change(self, activation: Activation, by: ActivationMove, **also: object) -> None:
-        """Move an activation along its table, and keep the run's counts in step; ``also`` is what else changes of it."""
+        """Move an activation along its table, and keep the run's counts in step; ``also`` are other changes of it."""
         before, after = activation.status, move(ACTIVATION_MOVES, activation.status, by)
         number = activation.activation_id
         changed = self.activations[number] = self.plan.changed[number] = replace(activation, status=after, **also)

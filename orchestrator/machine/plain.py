@@ -84,9 +84,7 @@ def plain_hop(run: Run, held: Activation, event: Succeeded, heads: Mapping[str, 
         changed={held.activation_id: ended},
         created=created,
         entries=entries,
-        heads={entry.slot: entry.version if entry.text is not None else -entry.version for entry in entries}
-        if entries
-        else {},
+        heads={entry.slot: entry.version if entry.text is not None else -entry.version for entry in entries},
         answers=[Answer(verdict=_APPLIED, kept=kept, version=after.context_version)],
     )
 
@@ -138,7 +136,6 @@ def _successor(run: Run, parent: Activation, event: Succeeded, now: datetime) ->
         nonce=parent.nonce if here else None,
         blocked=None if here else unblocked(limited=target.limited),
         available_at=now,
-        path=parent.path,
     )
 
 

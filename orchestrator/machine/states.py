@@ -1,7 +1,7 @@
 """The two state machines, of a run and of an activation, as tables.
 
 All transitions of the system stand here and nowhere else; the diagrams in the docs are drawn from these tables, and
-``fold`` moves along them only. A pair that is not in a table is a bug of the caller, and raises.
+``fold`` and ``plain`` move along them only. A pair that is not in a table is a bug of the caller, and raises.
 """
 
 from __future__ import annotations

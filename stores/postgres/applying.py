@@ -8,7 +8,7 @@ under those locks. What is written derives from rows that passed the fence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -43,76 +43,75 @@ def applied(events: Sequence[RunEvent]) -> Steps[AppliedBatch]:
     return _apply(events, {}, at_once=False)
 
 
-@dataclass(slots=True)
-class _Batch:
-    """What a batch has come to so far: plans that were carried out, by run; what became ready; footholds that are left."""
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What became of runs under their locks: the plans that were carried out, by run; the footholds that are left; when."""
 
-    plans: dict[UUID, Plan] = field(default_factory=dict)
-    ready: list[Ready] = field(default_factory=list)
-    footholds: dict[UUID, Foothold] = field(default_factory=dict)
+    plans: dict[UUID, Plan]
+    footholds: dict[UUID, Foothold]
+    now: datetime
 
 
 def _apply(events: Sequence[RunEvent], ahead: Mapping[UUID, Ahead], *, at_once: bool) -> Steps[AppliedBatch]:
     """Write what was decided ahead, where that still stands; then lock, load, decide and write the rest. What is one statement
     has committed then, and leaves the rest: nobody whose hop is settled waits for the run of another."""
-    applied: dict[UUID, Applied] = {}
     ready: list[Ready] = []
-    if ahead:
-        yield from _settle_ahead(ahead, applied, ready)
-    left = [place for place, happening in enumerate(events) if happening.run_id not in applied]
-    answers = [applied[happening.run_id] for happening in events if happening.run_id in applied]
-    if left and not at_once:
-        rest = yield from _settle([events[place] for place in left], ready)
-        for place, answer in zip(left, rest, strict=True):  # in their order: each finds those before it in place
-            answers.insert(place, answer)
-        left = []
-    return AppliedBatch(answers=tuple(answers), rings=batches.rings_of(ready), left=tuple(left))
+    done = (yield from _settle_ahead(ahead, ready)) if ahead else {}
+    left = [place for place, happening in enumerate(events) if happening.run_id not in done]
+    if left and at_once:
+        answers = tuple(done[happening.run_id] for happening in events if happening.run_id in done)
+        return AppliedBatch(answers=answers, rings=batches.rings_of(ready), left=tuple(left))
+    rest = iter((yield from _settle([events[place] for place in left], ready)) if left else ())
+    answers = tuple(done[happening.run_id] if happening.run_id in done else next(rest) for happening in events)
+    return AppliedBatch(answers=answers, rings=batches.rings_of(ready))
 
 
-def _settle_ahead(ahead: Mapping[UUID, Ahead], applied: dict[UUID, Applied], ready: list[Ready]) -> Steps[None]:
-    """Write the plans that were made on footholds, but those of runs that somebody has changed since: these come to nothing."""
+def _settle_ahead(ahead: Mapping[UUID, Ahead], ready: list[Ready]) -> Steps[dict[UUID, Applied]]:
+    """Write the plans that were made on footholds, but those of runs that somebody has changed since: these come to nothing, and
+    have no answer."""
     hops = sorted(ahead.values(), key=lambda hop: hop.work.run_id.int)
+    done: dict[UUID, Applied] = {}
     for run_id, now, mark in (yield shapes.settle_ahead(hops)):
         hop = ahead[run_id]
-        answer = applied[run_id] = settled_ahead(hop, now, mark)
+        answer = done[run_id] = settled_ahead(hop, now, mark)
         if not answer.kept:
             ready += batches.made_ready(hop.plan)
+    return done
 
 
 def _settle(events: Sequence[RunEvent], ready: list[Ready]) -> Steps[tuple[Applied, ...]]:
     """Lock, load, decide, write, and answer."""
-    batch = _Batch()
-    now = yield from _decide_and_write(batches.by_run(events), batch)
-    ready += batch.ready
-    works = list(successors(events, batch.plans, now, batch.footholds))
-    works += yield from _load_kept(batch.plans, works)
-    newest = yield from _load_stale(batch.plans)
-    answers = batches.answers(events, batch.plans, works, newest)
-    yield from _note_litter(batches.littered(events, answers), now)
+    decided = yield from _decide_and_write(batches.by_run(events), ready)
+    works = list(successors(events, decided.plans, decided.now, decided.footholds))
+    works += yield from _load_kept(decided.plans, works)
+    newest = yield from _load_stale(decided.plans)
+    answers = batches.answers(events, decided.plans, works, newest)
+    yield from _note_litter(batches.littered(events, answers), decided.now)
     return answers
 
 
-def _decide_and_write(by_run: Mapping[UUID, list[Event]], batch: _Batch) -> Steps[datetime]:
+def _decide_and_write(by_run: Mapping[UUID, list[Event]], ready: list[Ready]) -> Steps[_Decided]:
+    """Lock, load, decide, write."""
     runs, loaded, now = yield from load(by_run)
     plans: dict[UUID, Plan] = {}
     for run_id, run in runs.items():
         plans[run_id] = fold(run, loaded.of_run(run_id), by_run[run_id], now)
         loaded.take(plans[run_id])
     moved = [plan for plan in plans.values() if batches.moves(plan)]
+    footholds: dict[UUID, Foothold] = {}
     if moved:
-        mark = yield from _write(moved, runs, loaded, now, batch)
+        mark = yield from _write(moved, runs, loaded, now, ready)
         plain = {run_id: plan for run_id, plan in plans.items() if is_plain(plan, runs[run_id])}
-        batch.footholds = dict(footholds_after(plain, now, mark))
+        footholds = dict(footholds_after(plain, now, mark))
     yield from _answer_repeated(plans, by_run)
-    batch.plans = plans
-    return now
+    return _Decided(plans, footholds, now)
 
 
 # -- write -----------------------------------------------------------------------------------------------------
 
 
 def _write(
-    plans: Sequence[Plan], runs: Mapping[UUID, Run], loaded: LoadedRuns, now: datetime, batch: _Batch
+    plans: Sequence[Plan], runs: Mapping[UUID, Run], loaded: LoadedRuns, now: datetime, ready: list[Ready]
 ) -> Steps[str]:
     """Write the plans, of ``runs`` as they were loaded; answers the mark of those that go on plainly."""
     mark = ""
@@ -138,7 +137,7 @@ def _write(
     yield from _write_waits(plans, now)
     yield from _write_groups(plans, now)
     swept = yield from _sweep(plans, now)
-    batch.ready += [ready for plan in plans for ready in batches.made_ready(plan)] + swept
+    ready += [one for plan in plans for one in batches.made_ready(plan)] + swept
     return mark
 
 

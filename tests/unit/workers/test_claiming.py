@@ -113,18 +113,18 @@ def test_who_got_all_that_it_asked_for_asks_again_when_there_is_room(process: Pr
     """And until then it sleeps."""
     assert process.store.answer(ROOM).limit == ROOM
     eventually(process.is_asleep)
-    assert process.claimer.is_hungry
+    assert process.claimer._hungry
     assert process.store.asked.empty()
     process.end()
     process.store.answer(ROOM - 1)
-    eventually(lambda: not process.claimer.is_hungry)
+    eventually(lambda: not process.claimer._hungry)
 
 
 def test_who_got_less_does_not_ask_before_somebody_nudges(process: Process) -> None:
     """There was no more; it knows of none."""
     process.store.answer(ROOM - 1)
     eventually(lambda: process.works and process.claimer._answered == 1)
-    assert not process.claimer.is_hungry
+    assert not process.claimer._hungry
     process.end()
     assert process.store.asked.empty()
     process.claimer.nudge()

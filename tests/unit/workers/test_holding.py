@@ -206,7 +206,7 @@ def test_nor_may_what_waits_here_be_very_much(times: Times) -> None:
     assert holdings.promise(small.work, MEMBER, 1, is_async=False, plenty=True) == 0
     assert holdings.begin(big)
     holdings.set_down(big.work, size=1)
-    assert holdings.room({SYNC}) == 8 - 1, "its payload is not needed any more"
+    assert holdings.room({SYNC}) == 8 - 1, "what it came to counts in the place of its payload"
     holdings.let_go([big.work])
     assert holdings.promise(small.work, MEMBER, 1, is_async=False) == 1
 
