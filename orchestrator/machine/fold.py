@@ -1,7 +1,7 @@
 """What comes next: folds a batch of events of one run into one plan.
 
 ``fold`` is the one place that says how a run or an activation moves; ``plain`` says the same of the plainest hop. It is given
-the locked state and the time, and decides; the stores carry its plan out. The order of the events is the order in which they count.
+the locked state and the time, and decides; the stores carry its plan out. The order of the events is that in which they count.
 """
 
 from __future__ import annotations
