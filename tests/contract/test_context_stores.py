@@ -21,7 +21,7 @@ from cnstra.orchestrator.contexts import (
 )
 from cnstra.orchestrator.errors import ConfigurationError, ContextConflict, ContextError
 from cnstra.orchestrator.values import MAX_VALUE_BYTES
-from support.context_stores import HOMES, LOCAL, Broken, Home, Money, Zipped, at_once
+from support.context_stores import HOMES, LOCAL, Broken, Home, Meeting, Money, Zipped
 from support.waiting import eventually
 
 _SERVERS = dict.fromkeys(("redis", "redis, decoding", "redis, sealed"), "broker_url")
@@ -54,6 +54,12 @@ def codec_home(request: pytest.FixtureRequest) -> Iterator[Home]:
 def mortal(request: pytest.FixtureRequest) -> Iterator[Home]:
     """Of each kind that expires."""
     with closing(home_of(request.param, request)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def meeting() -> Iterator[Meeting]:
+    with closing(Meeting(WRITERS)) as found:
         yield found
 
 
@@ -421,25 +427,25 @@ def create(store: VersionedContextStore) -> bool:
     return store.compare_and_set("made", 0)
 
 
-def test_updates_that_meet_lose_nothing(home: Home) -> None:
+def test_updates_that_meet_lose_nothing(home: Home, meeting: Meeting) -> None:
     """Several processes (threads, where nobody else reaches the store) count up at the same time: every one counts."""
-    assert at_once(home, add_each, WRITERS) == [TURNS] * WRITERS
+    assert meeting.at_once(home, add_each) == [TURNS] * WRITERS
     assert home.open().get() == {"n": WRITERS * TURNS}
 
 
-def test_of_compare_and_sets_that_meet_one_wins(home: Home) -> None:
+def test_of_compare_and_sets_that_meet_one_wins(home: Home, meeting: Meeting) -> None:
     """Several processes expect the same version, again and again: each version has exactly one who made it."""
     home.open().set("begun")
     begun = home.open().version
-    answers = at_once(home, claim_once, WRITERS)
+    answers = meeting.at_once(home, claim_once)
     made = sorted(version for versions in answers for version in versions)
     assert made == list(range(begun + 1, begun + 1 + WRITERS * TURNS))
     assert home.open().get_versioned() == Versioned(value=f"after {made[-1] - 1}", version=made[-1])
 
 
-def test_of_creators_that_meet_one_wins(home: Home) -> None:
+def test_of_creators_that_meet_one_wins(home: Home, meeting: Meeting) -> None:
     """Several processes find nothing, and make it: it is made once."""
-    assert sorted(at_once(home, create, WRITERS)) == [False] * (WRITERS - 1) + [True]
+    assert sorted(meeting.at_once(home, create)) == [False] * (WRITERS - 1) + [True]
     assert home.open().get() == "made"
 
 

@@ -138,5 +138,5 @@ def test_who_uses_no_server_starts_none(tmp_path: Path) -> None:
     )
     printed = session(tmp_path, "test_nothing.py")
 
-    [home] = re.findall(r"/tmp/cnstra-test-\w+", printed)
+    [home] = re.findall(r"/\S+/cnstra-test-\w+", printed)
     assert not Path(home).exists()

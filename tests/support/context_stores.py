@@ -11,6 +11,8 @@ import multiprocessing
 import threading
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from uuid import UUID, uuid4
@@ -26,6 +28,7 @@ from cnstra.stores.postgres.addresses import address_of
 from cnstra.stores.reactive import Collection
 from support.clocks import ManualClock
 from support.seals import CODEC
+from support.stage import PATIENCE
 from support.worlds import World
 
 _processes = multiprocessing.get_context("forkserver")
@@ -281,37 +284,41 @@ class Address:
         return Sealed(home) if self.sealed else home
 
 
-def at_once(home: Home, work: Callable[[VersionedContextStore], Any], writers: int) -> list[Any]:
-    """What several users of one context come to who all begin at the same moment: in processes of their own where others
-    reach it, else on threads. ``work`` is a function of the top of a module.
+class Meeting:
+    """Several users of one context, who all begin at the same moment: in processes of their own where others reach it, else on
+    threads. The processes are started once, by the first who needs them.
     """
-    if not home.is_shared:
-        return _on_threads(home, work, writers)
-    barrier, results = _processes.Barrier(writers), _processes.SimpleQueue()
-    working = [
-        _processes.Process(target=_work, args=(home.address, work, barrier, results), daemon=True)
-        for _ in range(writers)
-    ]
-    for process in working:
-        process.start()
-    answers = [results.get() for _ in working]
-    for process in working:
-        process.join()
-    assert [process.exitcode for process in working] == [0] * writers, answers
-    return answers
+
+    def __init__(self, users: int) -> None:
+        self._users = users
+        self._processes = ProcessPoolExecutor(
+            users, mp_context=_processes, initializer=_join, initargs=(_processes.Barrier(users, timeout=PATIENCE),)
+        )
+
+    def at_once(self, home: Home, work: Callable[[VersionedContextStore], Any]) -> list[Any]:
+        """What each of them comes to. ``work`` is a function of the top of a module."""
+        if not home.is_shared:
+            return _on_threads(home, work, self._users)
+        working = [self._processes.submit(_work, home.address, work) for _ in range(self._users)]
+        return [future.result() for future in working]
+
+    def close(self) -> None:
+        self._processes.shutdown()
 
 
-def _work(address: Address, work: Callable[[VersionedContextStore], Any], barrier: Any, results: Any) -> None:
-    home = address.home()
-    try:
+_barrier: Any = None  # of this process, where it is one of those that meet
+
+
+def _join(barrier: Any) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+def _work(address: Address, work: Callable[[VersionedContextStore], Any]) -> Any:
+    with closing(address.home()) as home:
         store = home.open()
-        barrier.wait()
-        results.put(work(store))
-    except BaseException as error:
-        results.put(f"{type(error).__name__}: {error}")
-        raise
-    finally:
-        home.close()
+        _barrier.wait()
+        return work(store)
 
 
 def _on_threads(home: Home, work: Callable[[VersionedContextStore], Any], writers: int) -> list[Any]:

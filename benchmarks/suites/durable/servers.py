@@ -47,7 +47,7 @@ class Place:
 @contextmanager
 def servers() -> Iterator[Place]:
     """Postgres and Valkey, for a whole suite."""
-    with temporary_home() as home, hold(home) as held:
+    with temporary_home(on_disk=True) as home, hold(home) as held:
         yield Place(database_url=held.database_url, broker_url=held.broker_url)
 
 
