@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from pika.exceptions import ChannelClosedByBroker
 from cnstra.orchestrator.ports import Ring
 from cnstra.workers.doorbell import DramatiqBell
 from support.doors import free_port, turn_away
+from support.folders import new_home
 from support.reaping import reap
 from support.waiting import eventually
 
@@ -43,7 +43,7 @@ class RabbitMQ:
 
     def __init__(self, scripts: Path, address: str | None = None) -> None:
         self._scripts = scripts
-        self._folder = Path(tempfile.mkdtemp(prefix="cnstra-rabbitmq-", dir="/tmp"))
+        self._folder = new_home()
         self.port = free_port()
         self._namespace = "cnstra"
         self._process: subprocess.Popen[bytes] | None = None
