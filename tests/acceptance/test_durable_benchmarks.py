@@ -10,6 +10,7 @@ import pytest
 from benchmarks.measuring import Contestant, Effort, WrongResult
 from benchmarks.suites import durable
 from benchmarks.suites.durable import bare, graphs, ours
+from benchmarks.suites.durable.relay import relay
 from benchmarks.suites.durable.servers import Place, fresh, workers
 
 pytestmark = pytest.mark.past_the_pooler
@@ -48,6 +49,12 @@ def test_so_have_scatters_contexts_and_submits(place: Place) -> None:
     assert ours.submits_per_second(place, 3, at_once=False) > 0
     assert bare.inserts_per_second(place, 5) > 0
     assert bare.milliseconds_per_insert(place, 5) > 0
+
+
+def test_the_least_that_a_durable_start_takes_has_a_figure(place: Place) -> None:
+    """Of rows that another process takes, each once."""
+    with relay(place) as least:
+        assert least.milliseconds_to_start(3) > 0
 
 
 def test_an_idle_system_has_its_latencies(place: Place) -> None:

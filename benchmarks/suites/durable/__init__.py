@@ -1,7 +1,7 @@
 """The durable engine: steps per second, milliseconds per step, and what they cost, beside others doing the same work.
 
-``graphs`` has the work, ``ours`` and ``bare`` do it with CNStra and with Postgres alone, ``benchmarks.peers`` has others do it;
-here stands who races whom, and the goals. All figures are by the clock, servers and load generator included, on
+``graphs`` has the work, ``ours`` does it with CNStra, ``bare`` and ``relay`` with the servers alone, ``benchmarks.peers`` has
+others do it; here stands who races whom, and the goals. All figures are by the clock, servers and load generator included, on
 private servers with Postgres's durable defaults.
 """
 
@@ -18,11 +18,13 @@ from benchmarks.peers.environments import Unprepared
 from benchmarks.peers.roster import CELERY, DBOS, DRAMATIQ, PROCRASTINATE, Peer
 from benchmarks.peers.taking import Servers, Work, Workload, contestant
 from benchmarks.suites.durable import bare, graphs, ours
+from benchmarks.suites.durable.relay import relay
 from benchmarks.suites.durable.servers import Place, fresh, servers, workers
 from cnstra import Orchestrator
 
 _OURS = "cnstra"
 _BARE = "Postgres: one client's insert and commit"
+_RELAY = "Postgres and Redis: a row handed on to another process"
 _MOST_ROUNDS = 5
 _FIRST_HOPS = 50_000
 """Of a worker, before which its memory may grow."""
@@ -202,15 +204,22 @@ def _one_at_a_time(place: Place, effort: Effort) -> Iterator[Race]:
             warm_ups=1,
             most_rounds=_MOST_ROUNDS,
         )
+        least = stack.enter_context(relay(place))
         yield Race(
             name="W4: from submit to the first line of the handler, on an idle system",
             unit="ms",
             contestants=(
                 Contestant(
+                    name=_RELAY,
+                    says="insert, commit, push; in another process pop, update, commit; the median of ten",
+                    take=partial(least.milliseconds_to_start, 10),
+                ),
+                Contestant(
                     name=_OURS,
                     says="runs of one step, 50 ms after each other, the median of ten",
                     take=partial(idle["clock"].milliseconds_to_start, 10),
                     goal=Goal(at_most=3),
+                    beside=(Beside(other=_RELAY),),
                 ),
             ),
             warm_ups=1,

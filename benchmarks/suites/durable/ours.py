@@ -11,14 +11,12 @@ from uuid import UUID
 
 from benchmarks.measuring import WrongResult
 from benchmarks.suites.durable import graphs
-from benchmarks.suites.durable.servers import Place, Spent, all_ended, check, commands, fresh, until, workers
+from benchmarks.suites.durable.servers import IDLE, Place, Spent, all_ended, check, commands, fresh, until, workers
 from cnstra import CNS, Orchestrator
 from cnstra.orchestrator.graph import Signal
 
 _AT_ONCE = 1_000
 """Signals of one ``submit_many``."""
-_PAUSE = 0.05
-"""Seconds between two runs on an idle system."""
 _SETTLES = 1.0
 """Seconds for what the workers did at their start to be over."""
 
@@ -151,7 +149,7 @@ class Idle:
         return median(self._per_step() for _ in range(repetitions))
 
     def _per_step(self) -> float:
-        time.sleep(_PAUSE)
+        time.sleep(IDLE)
         began = time.time()
         run = self._client.submit(graphs.start.create_signal(0))
         result = run.wait(timeout=30)
@@ -164,7 +162,7 @@ class Idle:
         return median(self._to_start() for _ in range(repetitions))
 
     def _to_start(self) -> float:
-        time.sleep(_PAUSE)
+        time.sleep(IDLE)
         began = time.time_ns()
         result = self._client.submit(graphs.start.create_signal(0)).wait(timeout=30)
         [output] = result.outputs

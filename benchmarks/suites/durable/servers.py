@@ -27,6 +27,8 @@ from cnstra.testing.fresh import fresh_database, temporary_home
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 300.0
 """Seconds after which a take that does not end has failed."""
+IDLE = 0.05
+"""Seconds without anything to do between two takes on an idle system."""
 
 _POLL = 0.02
 _TICKS = os.sysconf("SC_CLK_TCK")
