@@ -13,14 +13,13 @@ Blocks of ``make`` commands belong to a clone of the repository, and are not run
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cnstra.servers import down
-from support.folders import new_home
+from support.folders import delete_home, new_home
 from support.pages import ROOT, RUN, SHOWN, Block, blocks, pages, reader
 
 PAGES = pages()
@@ -44,7 +43,7 @@ def folder() -> Iterator[Path]:
     finally:
         for lock in path.rglob("supervisor.lock"):
             down(lock.parent)
-        shutil.rmtree(path)
+        delete_home(path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

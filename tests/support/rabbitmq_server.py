@@ -24,7 +24,7 @@ from pika.exceptions import ChannelClosedByBroker
 from cnstra.orchestrator.ports import Ring
 from cnstra.workers.doorbell import DramatiqBell
 from support.doors import free_port, turn_away
-from support.folders import new_home
+from support.folders import delete_home, new_home
 from support.reaping import reap
 from support.waiting import eventually
 
@@ -136,7 +136,7 @@ class RabbitMQ:
             self._kill(self._process)
         self._mapper.kill()
         self._mapper.wait()
-        shutil.rmtree(self._folder)
+        delete_home(self._folder)
 
     # What bell and listener leave there, the same of every broker.
 

@@ -66,7 +66,7 @@ def test_what_has_gathered_comes_portion_by_portion(client: Orchestrator, monkey
         asked.append([one.version for one in written])
         return written
 
-    monkeypatch.setattr("cnstra.orchestrator.flows._PORTION", 2)
+    monkeypatch.setattr("cnstra.orchestrator.flows.contexts._PORTION", 2)
     monkeypatch.setattr(Flows, "_written", noted)
     run = client.submit(begin.create_signal(9))
     run.wait(60)
