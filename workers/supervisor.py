@@ -79,7 +79,8 @@ class Supervisor:
             self._store.look(self._worker(), settings.supervisor_lease, settings.unclaimed_after, MOST_PER_LOOK)
         )
         if not found.elected:
-            self._nudge()  # were the broker away, nobody but the supervisor would hear of work
+            if found.waits:
+                self._nudge()  # were the broker away, nobody but the supervisor would hear of work
             return False
         if found.unclaimed:
             self._bell.ring(found.unclaimed)

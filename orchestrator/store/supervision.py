@@ -60,10 +60,12 @@ class LostClaim(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Findings(Struct, frozen=True, kw_only=True, gc=False):
-    """What a supervisor's look around found to be done. ``elected`` is False when another supervises. ``limited`` says that work
-    of neurons with a limit is ready."""
+    """What a supervisor's look around found to be done. ``elected`` is False when another supervises: who looked is told only
+    whether work ``waits`` that nobody has claimed for a while, or that only some claims may have. ``limited`` says that work of
+    neurons with a limit is ready."""
 
     elected: bool
+    waits: bool = False
     due: tuple[tuple[UUID, int], ...] = ()
     attempts_due: tuple[UUID, ...] = ()
     deadlines_due: tuple[UUID, ...] = ()

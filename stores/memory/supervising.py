@@ -10,7 +10,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from cnstra.orchestrator.batches import rings_of
-from cnstra.orchestrator.machine.folding import BLOCKED_SUSPECT
+from cnstra.orchestrator.machine.folding import BLOCKED_LIMITED, BLOCKED_SUSPECT
 from cnstra.orchestrator.machine.records import Run
 from cnstra.orchestrator.machine.states import ENDED, ActivationStatus, RunStatus
 from cnstra.orchestrator.ports import Ring
@@ -31,8 +31,13 @@ class Supervising:
     @operation
     def look(self, state: State, worker: UUID, lease: timedelta, unclaimed_after: timedelta, limit: int) -> Findings:
         now = state.now()
+        waits = any(
+            row.activation.blocked is not None or _available_at(row) < now - unclaimed_after
+            for row in state.with_status(ActivationStatus.READY)
+            if row.activation.blocked in (None, BLOCKED_SUSPECT, BLOCKED_LIMITED)
+        )
         if state.supervisor != worker and state.supervised_until is not None and state.supervised_until >= now:
-            return Findings(elected=False)
+            return Findings(elected=False, waits=waits)
         state.supervisor, state.supervised_until = worker, now + lease
         due = [row for row in state.with_status(ActivationStatus.SCHEDULED) if _available_at(row) <= now]
         runs = [(run_id, row.run) for run_id, row in state.runs.items()]
@@ -50,6 +55,7 @@ class Supervising:
         ]
         return Findings(
             elected=True,
+            waits=waits,
             due=tuple(row.key for row in sorted(due, key=_available_at)[:limit]),
             attempts_due=tuple(run_id for _, run_id in sorted(attempts)[:limit]),
             deadlines_due=tuple(run_id for _, run_id in sorted(deadlines)[:limit]),

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from cnstra.orchestrator.machine.records import Claimed
 from cnstra.orchestrator.store import READMITTED_AT_ONCE, ClaimRequest, Claims, HeldClaim, Report, Work, WorkerInfo
 from cnstra.stores.postgres.rows import OF_CLAIM, works_of
-from cnstra.stores.postgres.transactions import Ask, PostgresOperation, Rows, Steps, operation
+from cnstra.stores.postgres.transactions import Ask, PostgresOperation, Replica, Rows, Steps, operation, reading
 
 
 class Claiming:
@@ -34,17 +34,8 @@ class Claiming:
     def readmit(self, _repeated: bool, worker: WorkerInfo, limit: int = READMITTED_AT_ONCE) -> Steps[bool]:
         return (yield from _readmit(worker, limit))
 
-    @operation
-    def renew(self, _repeated: bool, worker: UUID) -> Steps[list[HeldClaim] | None]:
-        if not (yield Ask("renew", {"worker": worker})):
-            return None
-        rows = yield Ask("held_claims", {"worker": worker})
-        return [
-            HeldClaim(
-                run_id=run_id, fence=Claimed(activation_id=activation_id, epoch=epoch, nonce=nonce), ending=ending
-            )
-            for run_id, activation_id, epoch, nonce, ending in rows
-        ]
+    def renew(self, worker: UUID) -> PostgresOperation[list[HeldClaim] | None]:
+        return PostgresOperation("renew", lambda _repeated: _renew(worker), at_once=True)
 
     @operation
     def leave(self, _repeated: bool, worker: UUID) -> Steps[None]:
@@ -70,10 +61,21 @@ class Claiming:
         kept = set(rows)
         return [one for one in reports if (one.run_id, one.fence.activation_id) not in kept]
 
-    @operation
+    @reading(Replica.NEVER)
     def suspects_wait(self, _repeated: bool, request: ClaimRequest) -> Steps[bool]:
         [(waits,)] = yield Ask("suspects_wait", _able(request) | _limits(request))
         return bool(waits)
+
+
+def _renew(worker: UUID) -> Steps[list[HeldClaim] | None]:
+    rows = yield Ask("renew", {"worker": worker})
+    if not rows:
+        return None
+    return [
+        HeldClaim(run_id=run_id, fence=Claimed(activation_id=activation_id, epoch=epoch, nonce=nonce), ending=ending)
+        for run_id, activation_id, epoch, nonce, ending in rows
+        if run_id is not None
+    ]
 
 
 def _claims(repeated: bool, request: ClaimRequest, *, plain: bool) -> Steps[Claims]:

@@ -26,7 +26,7 @@ class Supervising:
         asked = {"worker": worker, "lease": lease, "unclaimed_after": unclaimed_after}
         [(elected, due, attempts, expectations, deadlines, workers_lost, apart, ready)] = yield Ask("glance", asked)
         if not elected:
-            return Findings(elected=False)
+            return Findings(elected=False, waits=ready or apart)
         found: dict[str, Rows] = {}
         for statement, there in (
             ("find_due", due),
@@ -46,6 +46,7 @@ class Supervising:
             unclaimed += yield Ask("find_limited", late)
         return Findings(
             elected=True,
+            waits=ready or apart,
             due=tuple((run_id, activation_id) for run_id, activation_id in found["find_due"]),
             attempts_due=tuple(run_id for (run_id,) in found["find_attempts_due"]),
             deadlines_due=tuple(run_id for (run_id,) in found["find_deadlines_due"]),

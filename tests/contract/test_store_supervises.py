@@ -34,13 +34,31 @@ def test_supervisors_that_meet_elect_one(world: World) -> None:
     assert [findings.elected for findings in found].count(True) == 1
 
 
-def test_who_is_not_elected_is_told_nothing(world: World) -> None:
-    """Only the one supervisor gets work to do."""
-    run_id = world.submit("stock")
+def test_who_is_not_elected_is_told_only_whether_work_waits(world: World) -> None:
+    """Only the one supervisor gets work to do; all others may claim, should nobody hear of it."""
     first, second = world.worker(), world.worker()
-    world.clock.advance(5)
+    assert world.look(first).elected
+    assert not world.look(second).waits
+    run_id = world.submit("stock")
+    assert not world.look(second).waits
+    world.clock.advance(1.1)
     assert world.look(first).unclaimed == (Ring(door=door(GRAPH, "default"), activations=((run_id, 1),)),)
-    assert world.look(second).unclaimed == ()
+    told = world.look(second)
+    assert (told.elected, told.waits, told.unclaimed) == (False, True, ())
+    [work] = second.claim()
+    assert not world.look(second).waits
+    world.apply(failed(work, retry_after=10.0))
+    world.clock.advance(5)
+    assert world.look(first).elected
+    assert not world.look(second).waits
+
+
+def test_work_that_only_some_may_have_waits_at_once(world: World) -> None:
+    """That of a neuron with a limit."""
+    first, second = world.worker(), world.worker()
+    world.look(first)
+    world.submit("stock", target("bank", limited=True))
+    assert world.look(second).waits
 
 
 def test_a_look_finds_what_is_due_by_its_time(world: World) -> None:

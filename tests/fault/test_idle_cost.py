@@ -28,6 +28,7 @@ _DEFAULTS: dict[str, Any] = {
 _ASKED = (
     "select coalesce(sum(s.calls) filter (where s.query !~* '^(begin|commit)'), 0)::float8 as statements, "
     "coalesce(sum(s.calls) filter (where s.query ilike '%%update cnstra.supervisor%%'), 0)::int as looks, "
+    "coalesce(sum(s.calls) filter (where s.query ilike '%%update cnstra.activation%%'), 0)::int as claims, "
     "extract(epoch from clock_timestamp() - (select stats_reset from pg_stat_statements_info))::float8 as seconds "
     "from pg_stat_statements s join pg_database d on d.oid = s.dbid "
     "where d.datname = current_database() and s.query not like '%%pg_stat_statements%%'"
@@ -69,6 +70,7 @@ def test_g14_idle_workers_ask_postgres_and_redis_a_few_times_a_second(doomed_sta
         asked = counted(6)
         commands = broker.info("commandstats")
 
+    assert asked["claims"] == 0, "nothing is ready, so nobody has anything to claim"
     assert 0 < asked["statements"] <= _A_FEW * _WORKERS * asked["seconds"], asked
     # The broker's counters were reset earlier than those of Postgres, and are read later: the time is longer.
     calls = sum(

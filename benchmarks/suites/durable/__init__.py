@@ -340,4 +340,4 @@ def _idling(place: Place, effort: Effort) -> Iterator[Race]:
         most_rounds=rounds,
     )
     yield _read_off("an idle worker process: Redis", "commands/s", idling.commands, Goal(at_most=2))
-    yield _read_off("an idle worker process: Postgres", "transactions/s", idling.queries, Goal(at_most=2))
+    yield _read_off("an idle worker process: Postgres", "queries/s", idling.queries, Goal(at_most=2))

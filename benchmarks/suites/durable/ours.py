@@ -11,7 +11,18 @@ from uuid import UUID
 
 from benchmarks.measuring import WrongResult
 from benchmarks.suites.durable import graphs
-from benchmarks.suites.durable.servers import IDLE, Place, Spent, all_ended, check, commands, fresh, until, workers
+from benchmarks.suites.durable.servers import (
+    IDLE,
+    Place,
+    Spent,
+    all_ended,
+    check,
+    commands,
+    fresh,
+    queries,
+    until,
+    workers,
+)
 from cnstra import CNS, Orchestrator
 from cnstra.orchestrator.graph import Signal
 
@@ -225,12 +236,13 @@ class Idling:
         """The share of a core; the others beside."""
         with fresh(place) as here, workers(here, "chain", processes=1) as crew, here.connect() as connection:
             time.sleep(_SETTLES + 2)
-            cpu, served, spent = crew.seconds_of_cpu(), commands(here), Spent.by(connection)
+            connection.execute("create extension if not exists pg_stat_statements")
+            cpu, served, asked = crew.seconds_of_cpu(), commands(here), queries(connection)
             began = time.monotonic()
             time.sleep(seconds)
             took = time.monotonic() - began
             cpu, served = crew.seconds_of_cpu() - cpu, commands(here) - served - 1
-            commits = Spent.by(connection).commits - spent.commits - 2
+            asked = queries(connection) - asked
         self.commands.append(served / took)
-        self.queries.append(commits / (took + 1.2))
-        return cpu / (took + 1.2)
+        self.queries.append(asked / took)
+        return cpu / took

@@ -155,6 +155,18 @@ class Spent:
         return cls(commits=row[0], wal=row[1])
 
 
+_QUERIES = (
+    "select coalesce(sum(calls), 0)::bigint from pg_stat_statements "
+    "where dbid = (select oid from pg_database where datname = current_database()) and query not like '%pg_stat_statements%'"
+)
+
+
+def queries(connection: psycopg.Connection[Any]) -> int:
+    """How many statements the database has carried out, those that begin and commit among them, but for this one."""
+    row = connection.execute(_QUERIES.encode()).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
 def commands(place: Place) -> int:
     """How many commands the broker has served."""
     info: Any = redis.Redis.from_url(place.broker_url).info("stats")

@@ -902,18 +902,16 @@ where a.run_id = k.run_id and a.activation_id = k.activation_id
 returning a.activation_id
 
 -- name: renew
--- Extend a worker's lease, unless it was taken for lost.
-update cnstra.worker
-set last_seen_at = CLOCK(), expires_at = CLOCK() + lease
-where worker = %(worker)s and lost_at is null
-returning worker
-
--- name: held_claims
--- The claims that a worker holds, and whether their run ends: then nothing follows on them.
+-- Extend a worker's lease, unless it was taken for lost; and the claims that it holds, or one row of nulls, and whether their run
+-- ends: then nothing follows on them.
+with renewed as (
+    update cnstra.worker
+    set last_seen_at = CLOCK(), expires_at = CLOCK() + lease
+    where worker = %(worker)s and lost_at is null
+    returning worker)
 select a.run_id, a.activation_id, a.epoch, a.nonce, r.ending is not null and not a.undo
-from cnstra.activation a
-join cnstra.run r on r.run_id = a.run_id
-where a.worker = %(worker)s and a.status = 'running'
+from renewed w
+left join (cnstra.activation a join cnstra.run r on r.run_id = a.run_id) on a.worker = w.worker and a.status = 'running'
 
 -- name: leave
 -- End a worker's lease at once.

@@ -102,7 +102,7 @@ create table cnstra.activation (
 create index activation_ready on cnstra.activation (graph, queue, pin, place, priority desc, available_at)
     where status = 'ready' and blocked is null;                        -- claim, find_unclaimed, set_unknown_aside
 create index activation_scheduled on cnstra.activation (available_at) where status = 'scheduled'; -- find_due
-create index activation_running on cnstra.activation (worker) where status = 'running';         -- held_claims, claims_of_nonce, lost_claims, forget_lost
+create index activation_running on cnstra.activation (worker) where status = 'running';         -- renew, claims_of_nonce, lost_claims, forget_lost
 create index activation_suspect on cnstra.activation (graph, queue, pin, place, priority desc, available_at)
     where status = 'ready' and blocked = 'suspect';                    -- claim_suspects, suspects_wait, find_suspects
 create index activation_unknown on cnstra.activation (graph, queue, pin, place, (neuron || chr(31) || collateral), run_id, activation_id)
