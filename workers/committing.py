@@ -36,6 +36,7 @@ MOST_PER_COMMIT = 400
 MOST_BYTES_PER_COMMIT = 8 * 1024 * 1024
 PACE = 0.01
 """Seconds from the beginning of a commit to that of the next one, while more is held than can be called."""
+_GLANCE = 0.0025  # seconds between two looks meanwhile, whether it is full
 _PAUSE = 0.25  # seconds between two tries at a store that is away
 _LONGEST_PAUSE = 5.0
 
@@ -189,9 +190,10 @@ class Committer:
                 rings += pending
             if len(batch) >= MOST_PER_COMMIT or size >= MOST_BYTES_PER_COMMIT:
                 return batch, True
+            while lane.pending.empty() and (left := until - time.monotonic()) > 0:
+                time.sleep(min(left, _GLANCE))  # not at the queue: each settlement that comes would wake this thread
             try:
-                left = until - time.monotonic()
-                pending = lane.pending.get(timeout=left) if left > 0 else lane.pending.get_nowait()
+                pending = lane.pending.get_nowait()
             except queue.Empty:
                 return batch, True
         return batch, False
