@@ -260,3 +260,12 @@ def test_a_holder_that_let_go_cannot_restart_servers(home: Path) -> None:
 
     with pytest.raises(ServersError, match="holds no servers"):
         held.restart_postgres()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Postgres keeps no shared memory as files")
+def test_servers_that_keep_nothing_leave_no_shared_memory_behind(home: Path) -> None:
+    """What Postgres shares among its processes is in the folder, so that it goes with that when it was killed."""
+    with hold(home, durable=False) as held, psycopg.connect(held.database_url) as connection:
+        mapped = Path(f"/proc/{connection.info.backend_pid}/maps").read_text()
+        assert "/dev/shm/PostgreSQL." not in mapped
+        assert "pg_dynshmem/" in mapped

@@ -145,7 +145,8 @@ class PostgresServer:
             settings |= _QUICK_TO_CHECK
         if programs.has_statements:
             settings["shared_preload_libraries"] = "pg_stat_statements"
-        if _shared_memory_is_small():
+        if _shared_memory_is_small() or not self._secrets.durable:
+            # Its segments are files of the data folder then, and go with that, however Postgres ended.
             settings["dynamic_shared_memory_type"] = "mmap"
         if not self._secrets.durable:
             # Safe against a crash of Postgres, not of the machine. `synchronous_commit` stays on: without it
