@@ -87,8 +87,10 @@ def refuse_unknown(call: str, given: Mapping[str, Any], known: type) -> None:
             raise TypeError(f"{call}() has no option {name}=; {hint}it takes {', '.join(options)}")
 
 
-def submission_of(cns: CNS, signal: Signal[Any], options: SubmitOptions, entropy: Entropy) -> Submission:
-    """The run that a signal starts, as the store keeps it.
+def submission_of(
+    cns: CNS, signal: Signal[Any], options: SubmitOptions, entropy: Entropy, emitter: Emitter | None = None
+) -> Submission:
+    """The run that a signal starts, as the store keeps it. Who submits several has one ``emitter`` for all.
 
     Raises ``SubmitError``, ``PayloadError``, ``PolicyError``, or ``GraphError`` for a graph without a name.
     """
@@ -110,7 +112,7 @@ def submission_of(cns: CNS, signal: Signal[Any], options: SubmitOptions, entropy
                 f"submit of {name!r}: the signal waits by itself, and delay= was given, too; give one of both"
             )
         delay, at = signal.delay, signal.at
-    targets = Emitter(cns).targets(Signal(signal.collateral, signal.payload), payload)
+    targets = (emitter or Emitter(cns)).targets(Signal(signal.collateral, signal.payload), payload)
     if not targets:
         raise SubmitError(f"nobody in CNS {graph!r} hears {name!r}, so a run of it would do nothing; add a dendrite")
     own_id, policy = options.get("run_id"), options.get("retry")
@@ -144,12 +146,13 @@ def submissions_of(
         raise SubmitError(f"idempotency_keys {keys!r} must be a list, with one for each signal, in their order")
     if keys is not None and len(keys) != len(given):
         raise SubmitError(f"{len(keys)} idempotency_keys for {len(given)} signals; give one for each, in their order")
-    common = {name: value for name, value in options.items() if name != "idempotency_keys"}
+    common = cast("SubmitOptions", {name: value for name, value in options.items() if name != "idempotency_keys"})
+    emitter = Emitter(cns)
+    if keys is None:
+        return [submission_of(cns, signal, common, entropy, emitter) for signal in given]
     return [
-        submission_of(
-            cns, signal, cast("SubmitOptions", common | {"idempotency_key": keys[place] if keys else None}), entropy
-        )
-        for place, signal in enumerate(given)
+        submission_of(cns, signal, {**common, "idempotency_key": key}, entropy, emitter)
+        for signal, key in zip(given, keys, strict=True)
     ]
 
 
@@ -237,9 +240,11 @@ def _idempotency_key(key: str | None) -> str | None:
 
 
 def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
-    if tags is not None and not isinstance(tags, Mapping):
+    if tags is None:
+        return {}
+    if not isinstance(tags, Mapping):
         raise SubmitError(f"tags {tags!r} must be strings by strings, such as {{'customer': 'c-17'}}")
-    found = dict(tags or {})
+    found = dict(tags)
     for key, value in found.items():
         if not isinstance(key, str) or not isinstance(value, str) or not key:
             raise SubmitError(f"tag {key!r}: {value!r} must be a string for a string, and its key not empty")
