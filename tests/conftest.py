@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from cnstra.servers import HeldServers, hold
-from cnstra.testing.fresh import fresh_database, temporary_home
+from cnstra.testing.fresh import fresh_database
+from cnstra.testing.homes import temporary_home
 from support import seals
 from support.brokers import Kind, kind_of_broker
 from support.hosts import Network, servers_on, why_not

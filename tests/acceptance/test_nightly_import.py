@@ -14,7 +14,7 @@ from nightly_import import catalogue, proof
 from nightly_import.graph import Night
 
 from cnstra.servers import hold
-from cnstra.testing.fresh import temporary_home
+from cnstra.testing.homes import temporary_home
 from support.commands import Ended, Servers
 from support.examples import play, shows_its_graph
 

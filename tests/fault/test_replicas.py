@@ -16,7 +16,7 @@ from cnstra import CNS, AsyncOrchestrator, Context, Orchestrator, Run, RunNotFou
 from cnstra.orchestrator.ports import SystemEntropy
 from cnstra.servers import HeldServers, hold
 from cnstra.stores.postgres import migrate, replicas
-from cnstra.testing.fresh import temporary_home
+from cnstra.testing.homes import temporary_home
 from support.serving import serving
 from support.standby import Standby, standby_of
 from support.waiting import eventually

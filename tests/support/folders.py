@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from cnstra.testing.fresh import delete_home, new_home, remove_home, temporary_home
+from cnstra.testing.homes import delete_home, new_home, remove_home, temporary_home
 
 __all__ = ["delete_home", "new_home", "remove_home", "temporary_home"]

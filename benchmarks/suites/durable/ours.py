@@ -228,7 +228,6 @@ class Idling:
     """What an idle worker process spends a second, take by take."""
 
     def __init__(self) -> None:
-        self.cpu: deque[float] = deque()
         self.commands: deque[float] = deque()
         self.queries: deque[float] = deque()
 

@@ -22,7 +22,8 @@ from benchmarks.measuring import WrongResult
 from cnstra.orchestrator.errors import CnstraError
 from cnstra.servers import hold
 from cnstra.stores.postgres.migrating import migrate
-from cnstra.testing.fresh import fresh_database, temporary_home
+from cnstra.testing.fresh import fresh_database
+from cnstra.testing.homes import temporary_home
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 300.0
@@ -163,7 +164,7 @@ _QUERIES = (
 
 def queries(connection: psycopg.Connection[Any]) -> int:
     """How many statements the database has carried out, those that begin and commit among them, but for this one."""
-    row = connection.execute(_QUERIES.encode()).fetchone()
+    row = connection.execute(_QUERIES).fetchone()
     return int(row[0]) if row is not None else 0
 
 

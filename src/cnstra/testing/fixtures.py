@@ -20,7 +20,7 @@ from cnstra.client import Orchestrator
 from cnstra.orchestrator.codecs import Codec
 from cnstra.orchestrator.stimulation import CNS
 from cnstra.servers import HeldServers, hold
-from cnstra.testing import fresh
+from cnstra.testing import fresh, homes
 from cnstra.testing.services import OWN, with_services
 from cnstra.testing.serving import WorkerOptions, serving
 
@@ -31,7 +31,7 @@ _HOME = "cnstra_home"
 def pytest_configure(config: pytest.Config) -> None:
     """Make the session's folder once, in the process that the user started."""
     given = getattr(config, "workerinput", None)
-    config.stash[_home] = Path(given[_HOME]) if given else fresh.new_home()
+    config.stash[_home] = Path(given[_HOME]) if given else homes.new_home()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -43,7 +43,7 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nothing behind: by now, nobody holds the servers any more."""
     if _home in config.stash and not hasattr(config, "workerinput"):
-        fresh.remove_home(config.stash[_home])
+        homes.remove_home(config.stash[_home])
 
 
 @pytest.fixture(scope="session")

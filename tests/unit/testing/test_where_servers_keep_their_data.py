@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cnstra.testing import fresh
+from cnstra.testing import homes
 
 GIB = 2**30
 
@@ -20,13 +20,13 @@ GIB = 2**30
 def memory(monkeypatch: pytest.MonkeyPatch, folder: Path, *, free: int, flags: int = 0) -> None:
     """A folder stands for the memory, with so many bytes free."""
     found = SimpleNamespace(f_bavail=free // 4096, f_frsize=4096, f_flag=flags)
-    monkeypatch.setattr(fresh, "_MEMORY", folder)
+    monkeypatch.setattr(homes, "_MEMORY", folder)
     monkeypatch.setattr(os, "statvfs", lambda _path: found)
 
 
 def made(**how: Any) -> Path:
     """The folder above a new home, which is gone again."""
-    with fresh.temporary_home(**how) as home:
+    with homes.temporary_home(**how) as home:
         return home.parent
 
 
@@ -35,7 +35,7 @@ def plenty_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Whatever the machine has."""
     facts = tmp_path / "meminfo"
     facts.write_text("MemTotal:       9000000 kB\nMemAvailable:    8000000 kB\n")
-    monkeypatch.setattr(fresh, "_FACTS", facts)
+    monkeypatch.setattr(homes, "_FACTS", facts)
 
 
 def test_they_do_where_there_is_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -64,28 +64,27 @@ def test_nor_where_the_machine_has_little(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_nor_where_there_is_no_such_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Not every system has it."""
-    monkeypatch.setattr(fresh, "_MEMORY", tmp_path / "missing")
+    monkeypatch.setattr(homes, "_MEMORY", tmp_path / "missing")
     assert made() == Path("/tmp")
 
 
 def test_who_is_killed_leaves_nothing_for_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The next one who needs a home removes his; not that of who lives, or has begun a moment ago."""
     memory(monkeypatch, tmp_path, free=5 * GIB)
-    homes = [killed(tmp_path) for _ in range(2)]
-    old, new = homes
-    with fresh.temporary_home() as living:
+    old, new = (killed(tmp_path) for _ in range(2))
+    with homes.temporary_home() as living:
         for home in (old, living):
             os.utime(home / "alive.lock", (0, 0))
-        with fresh.temporary_home() as next_one:
+        with homes.temporary_home() as next_one:
             assert set(tmp_path.glob("cnstra-test-*")) == {living, next_one, new}
 
 
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from cnstra.testing import fresh
-fresh._MEMORY = fresh._DISK = Path(sys.argv[1])
-print(fresh.new_home(), flush=True)
+from cnstra.testing import homes
+homes._MEMORY = homes._DISK = Path(sys.argv[1])
+print(homes.new_home(), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
