@@ -42,6 +42,8 @@ _NO_RUN = Answer(verdict=Verdict.VOID)
 
 def repeats(submissions: Sequence[Submission]) -> dict[int, int]:
     """The submits that come again within a batch, by run id or idempotency key: each one's place, and the first one's."""
+    if _all_apart(submissions):
+        return {}
     first: dict[Hashable, int] = {}
     again: dict[int, int] = {}
     for place, submission in enumerate(submissions):
@@ -54,6 +56,13 @@ def repeats(submissions: Sequence[Submission]) -> dict[int, int]:
         else:
             again[place] = found
     return again
+
+
+def _all_apart(submissions: Sequence[Submission]) -> bool:
+    """Whether there is nothing to look for, as in most batches: no keys, and no id twice."""
+    if any(submission.idempotency_key is not None for submission in submissions):
+        return False
+    return len({submission.run_id for submission in submissions}) == len(submissions)
 
 
 def same_signal(one: Submission, other: Submission) -> bool:

@@ -64,6 +64,10 @@ class Emitter:
             ]
         return [replace(target, payload=payload, ordinal=ordinal) for target in heard]
 
+    def at_once(self, collateral: str, payload: str) -> list[Target]:
+        """The dendrites that hear what is submitted, whether it waits or not: that is then the run's own to do."""
+        return [replace(target, payload=payload) for target in self._hearing(collateral)]
+
     def _hearing(self, collateral: str) -> tuple[Target, ...]:
         heard = self._heard.get(collateral)
         if heard is None:

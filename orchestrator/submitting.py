@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from difflib import get_close_matches
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict
 
 from tenacity import BaseRetrying
 
@@ -87,57 +87,81 @@ def refuse_unknown(call: str, given: Mapping[str, Any], known: type) -> None:
             raise TypeError(f"{call}() has no option {name}=; {hint}it takes {', '.join(options)}")
 
 
-def submission_of(
-    cns: CNS, signal: Signal[Any], options: SubmitOptions, entropy: Entropy, emitter: Emitter | None = None
-) -> Submission:
-    """The run that a signal starts, as the store keeps it. Who submits several has one ``emitter`` for all.
+class Submitter:
+    """Makes the runs of one call: what is the same for all of them is looked at once.
 
     Raises ``SubmitError``, ``PayloadError``, ``PolicyError``, or ``GraphError`` for a graph without a name.
     """
-    graph = cns.durable_name
-    if not isinstance(signal, Signal):
-        raise SubmitError(f"submit takes signals, got {type(signal).__name__}; make one: collateral.create_signal(...)")
-    name = signal.collateral.name
-    known = cns.collateral(name)
-    if known is not None and known is not signal.collateral:
-        raise SubmitError(
-            f"collateral {name!r} of the signal is not the one of that name in CNS {graph!r}; "
-            "make the signal from the graph's own collateral"
-        )
-    payload = encoded(signal, f"submit to {graph!r}")
-    delay, at = _delay(options.get("delay")), None
-    if isinstance(signal, TimedSignal):
-        if delay is not None:
+
+    def __init__(self, cns: CNS, options: BatchOptions, entropy: Entropy) -> None:
+        self._cns = cns
+        self._entropy = entropy
+        self._emitter = Emitter(cns)
+        self._graph = cns.durable_name
+        self._where = f"submit to {self._graph!r}"
+        self._version, self._pinned = cns.version, cns.pinned
+        policy = options.get("retry")
+        self._policy = None if policy is None else to_data(policy, where="submit(retry=)")
+        self._priority = _priority(options.get("priority", 0))
+        self._tags = _tags(options.get("tags"))
+        self._delay = _delay(options.get("delay"))
+        self._deadline = _deadline(options.get("deadline"))
+
+    def submission(
+        self, signal: Signal[Any], own_id: uuid.UUID | str | None = None, idempotency_key: str | None = None
+    ) -> Submission:
+        """The run that a signal starts, as the store keeps it."""
+        if not isinstance(signal, Signal):
             raise SubmitError(
-                f"submit of {name!r}: the signal waits by itself, and delay= was given, too; give one of both"
+                f"submit takes signals, got {type(signal).__name__}; make one: collateral.create_signal(...)"
             )
-        delay, at = signal.delay, signal.at
-    targets = (emitter or Emitter(cns)).targets(Signal(signal.collateral, signal.payload), payload)
-    if not targets:
-        raise SubmitError(f"nobody in CNS {graph!r} hears {name!r}, so a run of it would do nothing; add a dendrite")
-    own_id, policy = options.get("run_id"), options.get("retry")
-    return Submission(
-        run_id=entropy.run_id() if own_id is None else run_uuid(own_id, exact=True),
-        graph=graph,
-        graph_version=cns.version,
-        pinned=cns.pinned,
-        collateral=name,
-        payload=payload,
-        targets=tuple(targets),
-        priority=_priority(options.get("priority", 0)),
-        tags=_tags(options.get("tags")),
-        idempotency_key=_idempotency_key(options.get("idempotency_key")),
-        policy=None if policy is None else to_data(policy, where="submit(retry=)"),
-        delay=delay,
-        at=at,
-        deadline=_deadline(options.get("deadline")),
-    )
+        name = signal.collateral.name
+        known = self._cns.collateral(name)
+        if known is not None and known is not signal.collateral:
+            raise SubmitError(
+                f"collateral {name!r} of the signal is not the one of that name in CNS {self._graph!r}; "
+                "make the signal from the graph's own collateral"
+            )
+        payload = encoded(signal, self._where)
+        delay, at = self._delay, None
+        if isinstance(signal, TimedSignal):
+            if delay is not None:
+                raise SubmitError(
+                    f"submit of {name!r}: the signal waits by itself, and delay= was given, too; give one of both"
+                )
+            delay, at = signal.delay, signal.at
+        targets = self._emitter.at_once(name, payload)
+        if not targets:
+            raise SubmitError(
+                f"nobody in CNS {self._graph!r} hears {name!r}, so a run of it would do nothing; add a dendrite"
+            )
+        return Submission(
+            run_id=self._entropy.run_id() if own_id is None else run_uuid(own_id, exact=True),
+            graph=self._graph,
+            graph_version=self._version,
+            pinned=self._pinned,
+            collateral=name,
+            payload=payload,
+            targets=tuple(targets),
+            priority=self._priority,
+            tags=self._tags,
+            idempotency_key=_idempotency_key(idempotency_key),
+            policy=self._policy,
+            delay=delay,
+            at=at,
+            deadline=self._deadline,
+        )
+
+
+def submission_of(cns: CNS, signal: Signal[Any], options: SubmitOptions, entropy: Entropy) -> Submission:
+    """The run that a signal starts. Raises as ``Submitter``."""
+    return Submitter(cns, options, entropy).submission(signal, options.get("run_id"), options.get("idempotency_key"))
 
 
 def submissions_of(
     cns: CNS, signals: Iterable[Signal[Any]], options: ManyOptions, entropy: Entropy
 ) -> list[Submission]:
-    """The runs that signals start. Raises as ``submission_of``, for the first that cannot be kept."""
+    """The runs that signals start. Raises as ``Submitter``, for the first that cannot be kept."""
     if not isinstance(signals, Iterable):
         raise SubmitError(f"submit_many takes several signals, got {type(signals).__name__}; give it a list of them")
     given = list(signals)
@@ -146,14 +170,10 @@ def submissions_of(
         raise SubmitError(f"idempotency_keys {keys!r} must be a list, with one for each signal, in their order")
     if keys is not None and len(keys) != len(given):
         raise SubmitError(f"{len(keys)} idempotency_keys for {len(given)} signals; give one for each, in their order")
-    common = cast("SubmitOptions", {name: value for name, value in options.items() if name != "idempotency_keys"})
-    emitter = Emitter(cns)
+    submitter = Submitter(cns, options, entropy)
     if keys is None:
-        return [submission_of(cns, signal, common, entropy, emitter) for signal in given]
-    return [
-        submission_of(cns, signal, {**common, "idempotency_key": key}, entropy, emitter)
-        for signal, key in zip(given, keys, strict=True)
-    ]
+        return [submitter.submission(signal) for signal in given]
+    return [submitter.submission(signal, idempotency_key=key) for signal, key in zip(given, keys, strict=True)]
 
 
 def filter_of(options: ListOptions) -> RunFilter:

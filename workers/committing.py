@@ -34,7 +34,7 @@ IN_FLIGHT = 2
 
 MOST_PER_COMMIT = 400
 MOST_BYTES_PER_COMMIT = 8 * 1024 * 1024
-PACE = 0.01
+PACE = 0.02
 """Seconds from the beginning of a commit to that of the next one, while more is held than can be called."""
 _GLANCE = 0.0025  # seconds between two looks meanwhile, whether it is full
 _PAUSE = 0.25  # seconds between two tries at a store that is away

@@ -6,7 +6,7 @@ One run without a key, that asks nothing of the time, is one statement, which co
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from cnstra.stores.postgres.statements import included
 from cnstra.stores.postgres.transactions import Ask, InterferenceError, PostgresOperation, Rows, Steps
 
 Taken = dict[UUID, Accepted]
-Created = list[tuple[UUID, NewActivation]]
+Created = list[tuple[Submission, NewActivation]]
 Submitted = tuple[list[Accepted], tuple[Ring, ...]]
 
 
@@ -41,7 +41,7 @@ def _submit(submissions: Sequence[Submission]) -> Steps[Submitted]:
     again = repeats(submissions)
     firsts = [submission for place, submission in enumerate(submissions) if place not in again]
     taken = yield from _take_keys(firsts)
-    had, created = yield from _keep([submission for submission in firsts if submission.run_id not in taken])
+    had, created = yield from _keep(_others(firsts, taken))
     taken |= had
     accepted = [
         _first(submission, taken) if place not in again else _again(submission, submissions[again[place]], taken)
@@ -49,10 +49,9 @@ def _submit(submissions: Sequence[Submission]) -> Steps[Submitted]:
     ]
     if not all(one.same for one in accepted):
         refuse_others(submissions, accepted, (yield from _entries(submissions)))
-    graphs = {submission.run_id: submission.graph for submission in submissions}
     return accepted, rings_of(
-        (door(graphs[run_id], activation.target.queue), run_id, activation.activation_id)
-        for run_id, activation in created
+        (door(submission.graph, activation.target.queue), submission.run_id, activation.activation_id)
+        for submission, activation in created
         if activation.status is ActivationStatus.READY
     )
 
@@ -70,8 +69,13 @@ def _entries(submissions: Sequence[Submission]) -> Steps[list[Entry | None]]:
     return [of_keys.get(one.idempotency_key or "") or of_ids.get(one.run_id) for one in submissions]
 
 
+def _others(submissions: Sequence[Submission], taken: Collection[UUID]) -> Sequence[Submission]:
+    """Those whose ids are not among these. Most often nothing is taken, and to look up each id takes a while."""
+    return [submission for submission in submissions if submission.run_id not in taken] if taken else submissions
+
+
 def _first(submission: Submission, taken: Taken) -> Accepted:
-    return taken.get(submission.run_id) or Accepted(run_id=submission.run_id, new=True)
+    return (taken and taken.get(submission.run_id)) or Accepted(run_id=submission.run_id, new=True)
 
 
 def _again(submission: Submission, first: Submission, taken: Taken) -> Accepted:
@@ -111,19 +115,20 @@ def _keep(submissions: Sequence[Submission]) -> Steps[tuple[Taken, Created]]:
     now: datetime | None = None
     if any(submission.timed for submission in submissions):
         [(now,)] = yield Ask("clock", {})
-    begun = {submission.run_id: _begun(submission, now) for submission in submissions}
-    runs = _insert_runs(submissions, [run for run, _ in begun.values()], now)
-    created = [(run_id, activation) for run_id, (_, of_run) in begun.items() for activation in of_run]
+    begun = [(submission, *_begun(submission, now)) for submission in submissions]
+    runs = _insert_runs(submissions, [run for _, run, _ in begun], now)
+    created = [(submission, activation) for submission, _, of_run in begun for activation in of_run]
     if len(submissions) == 1:
-        together = included("run", runs.parameters) | included("new", insert_activations(created, now).parameters)
+        together = included("run", runs.parameters) | included("new", _insert_activations(created, now).parameters)
         got = yield Ask("insert_run", together)
     else:
         got = yield runs
     new = {run_id for (run_id,) in got}
-    created = [(run_id, activation) for run_id, activation in created if run_id in new]
+    known = _others(submissions, new) if len(new) < len(submissions) else []
+    if known:
+        created = [(submission, activation) for submission, activation in created if submission.run_id in new]
     if created and len(submissions) > 1:
-        yield insert_activations(created, now)
-    known = [submission for submission in submissions if submission.run_id not in new]
+        yield _insert_activations(created, now)
     if not known:
         return {}, created
     rows = yield Ask(
@@ -136,6 +141,10 @@ def _keep(submissions: Sequence[Submission]) -> Steps[tuple[Taken, Created]]:
         },
     )
     return _had_before(rows, {submission.run_id for submission in known}), created
+
+
+def _insert_activations(created: Created, now: datetime | None) -> Ask:
+    return insert_activations([(submission.run_id, activation) for submission, activation in created], now)
 
 
 def _begun(submission: Submission, now: datetime | None) -> tuple[Run, list[NewActivation]]:
@@ -167,7 +176,7 @@ def _insert_runs(submissions: Sequence[Submission], runs: Sequence[Run], now: da
         "policies": [
             None if submission.policy is None else json.dumps(submission.policy) for submission in submissions
         ],
-        "tags": [json.dumps(dict(submission.tags)) for submission in submissions],
+        "tags": [json.dumps(dict(submission.tags)) if submission.tags else "{}" for submission in submissions],
         "idempotency_keys": [submission.idempotency_key for submission in submissions],
         "places": [submission.place for submission in submissions],
         "deadlines": [run.deadline_at for run in runs],
