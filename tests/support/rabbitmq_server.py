@@ -142,7 +142,7 @@ class RabbitMQ:
 
     def listening(self, *queues: str) -> bool:
         """Whether these are waited for; one that is named twice, by two."""
-        return all(self._consumers(queue) == queues.count(queue) for queue in set(queues))
+        return all((self._consumers(queue) or 0) == queues.count(queue) for queue in set(queues))
 
     def put(self, queue: str, body: bytes) -> None:
         """Put anything into a queue."""
@@ -174,9 +174,16 @@ class RabbitMQ:
         return f"{self._namespace}:doorbells:{queue}"
 
     def declare(self, queue: str) -> None:
-        """Make a queue as the bell makes it."""
+        """Make a queue as the bell makes it, unless it is there; again, where the node was too slow for the bell to connect."""
+        if self._consumers(queue) is not None:
+            return
         bell = DramatiqBell(self.url)
-        bell.ring([Ring(door=queue, activations=((uuid.uuid4(), 1),))])
+
+        def made() -> bool:
+            bell.ring([Ring(door=queue, activations=((uuid.uuid4(), 1),))])
+            return self._consumers(queue) is not None
+
+        eventually(made, what="the queue")
         bell.close()
         assert eventually(lambda: self.take(queue), what="what was rung to make the queue")
 
@@ -204,12 +211,13 @@ class RabbitMQ:
         process.wait()
         psutil.wait_procs(all_of_it)
 
-    def _consumers(self, queue: str) -> int:
+    def _consumers(self, queue: str) -> int | None:
+        """How many there are; None where there is no such queue."""
         with self.channel() as channel:
             try:
                 declared = channel.queue_declare(self.name(queue), passive=True)
             except ChannelClosedByBroker:
-                return 0
+                return None
             count: int = declared.method.consumer_count
             return count
 
