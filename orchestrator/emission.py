@@ -55,18 +55,16 @@ class Emitter:
 
         Raises ``OutputError`` for a signal that is to wait, and that nobody hears.
         """
-        heard = self._hearing(signal.collateral.name)
-        if isinstance(signal, TimedSignal):
-            if not heard:
-                raise OutputError(self._waits_for_nothing(signal.collateral.name))
-            return [
-                replace(target, payload=payload, ordinal=ordinal, delay=signal.delay, at=signal.at) for target in heard
-            ]
-        return [replace(target, payload=payload, ordinal=ordinal) for target in heard]
+        heard = self.heard(signal.collateral.name, payload, ordinal)
+        if not isinstance(signal, TimedSignal):
+            return heard
+        if not heard:
+            raise OutputError(self._waits_for_nothing(signal.collateral.name))
+        return [replace(target, delay=signal.delay, at=signal.at) for target in heard]
 
-    def at_once(self, collateral: str, payload: str) -> list[Target]:
-        """The dendrites that hear what is submitted, whether it waits or not: that is then the run's own to do."""
-        return [replace(target, payload=payload) for target in self._hearing(collateral)]
+    def heard(self, collateral: str, payload: str, ordinal: int = 0) -> list[Target]:
+        """The same for what waits for nothing, or is submitted: then the run waits, and not its activations."""
+        return [replace(target, payload=payload, ordinal=ordinal) for target in self._hearing(collateral)]
 
     def _hearing(self, collateral: str) -> tuple[Target, ...]:
         heard = self._heard.get(collateral)

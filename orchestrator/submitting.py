@@ -130,7 +130,7 @@ class Submitter:
                     f"submit of {name!r}: the signal waits by itself, and delay= was given, too; give one of both"
                 )
             delay, at = signal.delay, signal.at
-        targets = self._emitter.at_once(name, payload)
+        targets = self._emitter.heard(name, payload)
         if not targets:
             raise SubmitError(
                 f"nobody in CNS {self._graph!r} hears {name!r}, so a run of it would do nothing; add a dendrite"

@@ -26,11 +26,12 @@ def broker_kind(request: pytest.FixtureRequest) -> Kind:
 def test_g1_runs_in_flight_survive_that_the_broker_forgets_everything_all_the_time(doomed_stage: Stage) -> None:
     """Every hop goes through the broker, which forgets everything again and again."""
     stage = doomed_stage
-    workers = [stage.start(graphs.chain, streak=0) for _ in range(2)]
     client = stage.client(graphs.chain)
     gate = stage.start(graphs.chain, Fault(point="call.inside", action="block", activation=2), streak=0)
-    runs = client.submit_many([graphs.set_out.create_signal(number) for number in range(_DOZENS)])
-    gate.reached("call.inside")  # from here on at least one run is in flight
+    first = client.submit(graphs.set_out.create_signal(0))
+    gate.reached("call.inside")  # from here on at least this run is in flight
+    workers = [stage.start(graphs.chain, streak=0) for _ in range(2)]
+    runs = [first, *client.submit_many([graphs.set_out.create_signal(number) for number in range(1, _DOZENS)])]
 
     def nearly_all_done() -> bool:
         stage.lose_doorbells()

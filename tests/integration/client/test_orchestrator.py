@@ -236,6 +236,14 @@ def test_g15_options_that_cannot_be_kept_are_refused_with_nothing_stored(
     assert orchestrator.list_runs() == []
 
 
+def test_g15_a_batch_with_nothing_in_it_is_looked_at_all_the_same(orchestrator: Orchestrator) -> None:
+    """G15: who submits what a query found is told of a wrong option at once, and not when it first finds something."""
+    assert orchestrator.submit_many([], priority=1) == []
+    with pytest.raises(SubmitError, match="no integer of 32 bits"):
+        orchestrator.submit_many([], priority=2**31)
+    assert orchestrator.list_runs() == []
+
+
 @pytest.mark.parametrize(
     ("call", "options", "problem"),
     [
