@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from dramatiq import DecodeError, JSONEncoder, Message
 
 from cnstra.orchestrator.ports import Ring
@@ -54,7 +55,7 @@ def pack(rings: Sequence[Ring], *, ids_per_message: int, messages_per_queue: int
 
 def encode(message: Message[Any]) -> bytes:
     """The message as Dramatiq writes it, always as JSON."""
-    return _JSON.encode(message.asdict())
+    return msgspec.json.encode(message.asdict())
 
 
 def unpack(body: bytes, queue: str) -> Message[None]:

@@ -6,9 +6,9 @@ things could not be had from it (measured with Dramatiq 2.2.1):
 * *Idle workers wait, and a ring wakes exactly one.* ``BLPOP`` hands an element to the client that waited
   longest. Among 20 idle workers 100 rings woke 100 times; when they waited beside the queue (``BLMOVE``
   onto itself) and then fetched, 1,990 times.
-* *A bound that holds.* ``RPUSH`` and ``LTRIM`` in one script keep a queue at its bound however many ring
-  at once, and one round trip rings any number of queues. With bodies in a hash beside it, trimming would
-  strand them.
+* *A bound that holds.* Each ``RPUSH`` has its ``LTRIM`` behind it, which keeps a queue at its bound however many ring
+  at once, and one packet rings any number of queues. With bodies in a hash beside it, trimming would strand them.
+* *Nobody waits who rings.* The answer is heard before the next ring (``redis_line``).
 * *Nothing stays behind.* No sets of unacknowledged ids, heartbeats of dead processes, dead letters, nor the
   scans of all keys that mend these. A list expires a day after its last ring.
 
@@ -16,7 +16,7 @@ The price: a doorbell leaves Redis when it is handed over, so a worker that dies
 along, and a sweep over Postgres rings again. With acknowledgements the sweep would still come first: Dramatiq
 gives a dead worker's messages back after a minute at the earliest.
 
-Relied on: what a script pushes wakes waiting clients when it has ended; ``BLPOP`` looks at its keys in order.
+Relied on: ``BLPOP`` looks at its keys in order.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn, cast
 from uuid import uuid4
 
@@ -37,24 +38,13 @@ from cnstra.orchestrator.errors import BrokerAway
 from cnstra.workers.doorbell.consumer import Delivery
 from cnstra.workers.doorbell.doorbells import BrokerFacts, Doorbells, Keeping
 from cnstra.workers.doorbell.messages import encode
+from cnstra.workers.doorbell.redis_line import Command, RedisLines
 from cnstra.workers.doorbell.redis_servers import client_of
 
 _log = logging.getLogger("cnstra.listener")
 
 _ANSWER_WITHIN = 1.0
 """Seconds that Redis has to take a connection, or to answer; what a command may block comes on top."""
-
-# One command, as the client's part of a transaction of five takes longer than the server's. For each key: how many, and these.
-_PUSH = """
-local at_most, expires, place = tonumber(ARGV[1]), tonumber(ARGV[2]), 3
-for _, key in ipairs(KEYS) do
-    local last = place + tonumber(ARGV[place])
-    redis.call('RPUSH', key, unpack(ARGV, place + 1, last))
-    redis.call('LTRIM', key, 0, at_most - 1)
-    redis.call('EXPIRE', key, expires)
-    place = last + 1
-end
-"""
 
 _UNHEARD_QUEUE_EXPIRES = 24 * 3600
 _HUSH_EXPIRES = 60
@@ -91,23 +81,33 @@ class RedisDoorbells(Doorbells):
         self._prefix = f"{namespace}:doorbells:"
         self._hush_key = f"{namespace}:hush:{uuid4()}"
         self._client, self._pid = self._open(), os.getpid()
-        self._push = self._client.register_script(_PUSH)
+        self._lines = RedisLines(self._client)
 
     # What the bell asks.
 
     def push(self, messages: Mapping[str, Sequence[Message[Any]]]) -> None:
-        """In one round trip; what would make a queue exceed its bound is dropped."""
-        given: list[Any] = [self.outstanding, _UNHEARD_QUEUE_EXPIRES]
-        for of_queue in messages.values():
-            given += [len(of_queue), *[encode(message) for message in of_queue]]
+        """In one packet; what would make a queue exceed its bound is dropped. What the server says to it is heard at the next
+        call, which may so raise for this one.
+        """
+        commands: list[Command] = []
+        for queue, of_queue in messages.items():
+            key = self._key(queue)
+            commands += [
+                ("RPUSH", key, *map(encode, of_queue)),
+                ("LTRIM", key, 0, self.outstanding - 1),
+                ("EXPIRE", key, _UNHEARD_QUEUE_EXPIRES),
+            ]
         try:
-            self._push(keys=[self._key(queue) for queue in messages], args=given, client=self._redis())
+            self._redis()
+            self._lines.say(commands)
         except redis.RedisError as error:
             self._away(error)
 
     def qsize(self, queue: str) -> int:
         try:
-            return self._redis().llen(self._key(queue))
+            client = self._redis()
+            self._lines.hear()
+            return client.llen(self._key(queue))
         except redis.RedisError as error:
             self._away(error)
 
@@ -167,11 +167,15 @@ class RedisDoorbells(Doorbells):
     def close(self) -> None:
         """Close all connections. Idempotent; what is used afterwards connects again."""
         if self._pid == os.getpid():
+            with suppress(redis.RedisError):
+                self._lines.hear()
+            self._lines.hang_up()
             self._client.close()
 
     def _redis(self) -> redis.Redis:
         if self._pid != os.getpid():  # forked: the parent's sockets and locks are not ours
             self._client, self._pid = self._open(), os.getpid()
+            self._lines = RedisLines(self._client)
         return self._client
 
     def _open(self) -> redis.Redis:
@@ -192,6 +196,7 @@ class RedisDoorbells(Doorbells):
 
     def _away(self, error: redis.RedisError) -> NoReturn:
         # Idle connections go, too: after a failover they may lead to a server that can only be read.
+        self._lines.hang_up()
         self._client.connection_pool.disconnect(inuse_connections=False)
         reason = str(error).partition(" : <")[0]  # then come the Sentinels that were asked, with all their settings
         raise BrokerAway(f"The broker {self._shown} does not serve ({type(error).__name__}: {reason}).") from error

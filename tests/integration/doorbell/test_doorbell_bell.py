@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -40,18 +41,57 @@ def test_ids_of_many_rings_share_few_messages(server: Any, bell: DramatiqBell) -
 
 
 @pytest.mark.parametrize("server", ["valkey"], indirect=True)
-def test_one_round_trip_rings_any_number_of_queues(server: Any, valkey: Any, bell: DramatiqBell) -> None:
-    """Three queues are rung by one script, so a caller waits once. Where the server has lost the script, it is sent anew."""
-    rings = [ring_of(1, "a"), ring_of(120, "b"), ring_of(1, "c")]
-    bell.ring(rings)
-    assert [bell.qsize(queue) for queue in "abc"] == [1, 3, 1]
-    before = valkey.calls("evalsha"), valkey.calls("rpush")
-    bell.ring(rings)
-    assert (valkey.calls("evalsha"), valkey.calls("rpush")) == (before[0] + 1, before[1] + 3)
+def test_who_rings_does_not_wait_for_the_server(
+    server: Any, bell: DramatiqBell, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While it is stopped nobody is answered: three queues are rung all the same, once the first ring has been answered."""
+    bell.ring([ring_of(1, "a")])
+    server.signal(signal.SIGSTOP)
 
-    valkey.ask("SCRIPT", "FLUSH")
-    bell.ring(rings)
-    assert [bell.qsize(queue) for queue in "abc"] == [3, 9, 3]
+    bell.ring([ring_of(1, "a"), ring_of(120, "b"), ring_of(1, "c")])
+
+    assert caplog.messages == []
+    server.signal(signal.SIGCONT)
+    assert [bell.qsize(queue) for queue in "abc"] == [2, 3, 1]
+
+
+@pytest.mark.parametrize("server", ["valkey"], indirect=True)
+def test_what_the_server_has_refused_is_told_by_the_next_ring_which_arrives(
+    server: Any, valkey: Any, bell: DramatiqBell, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That one pays for nothing: it goes over a connection of its own. With the one after it all is well again. On a connection
+    that is new it is told at once.
+    """
+    caplog.set_level(logging.INFO)
+    bell.ring([ring_of(1, "fine")])
+    valkey.ask("SET", "cnstra:doorbells:spoiled", "surprise")
+    bell.ring([ring_of(1, "spoiled")])
+    assert told(caplog) == []
+
+    bell.ring([ring_of(1, "fine")])
+
+    [refused] = told(caplog)
+    assert "WRONGTYPE" in refused
+    assert valkey.ask("LLEN", "cnstra:doorbells:fine") == 2
+    bell.ring([ring_of(1, "fine")])
+    assert len(told(caplog)) == 2
+    assert bell.qsize("fine") == 3
+
+    server.cut()
+    bell.ring([ring_of(1, "spoiled")])
+    assert "WRONGTYPE" in told(caplog)[2]
+
+
+def test_a_broker_that_begins_to_hang_is_told_of_once(server: Any, bell: DramatiqBell, caplog: Any) -> None:
+    """Its answers to what was rung before are waited for, at the latest at the second ring, and then nothing is for a while."""
+    bell.ring([ring_of(1, "default")])
+    server.signal(signal.SIGSTOP)
+    for _ in range(3):
+        bell.ring([ring_of(1, "a")])
+    server.signal(signal.SIGCONT)
+
+    assert len(told(caplog)) == 1
+    eventually(lambda: bell.ring([ring_of(1, "b")]) is None and server.take("b"))
 
 
 def test_g14_a_queue_holds_no_more_doorbells_than_set_however_many_ring(server: Any) -> None:
@@ -101,11 +141,13 @@ def test_a_ring_without_ids_asks_the_broker_nothing(server: Any, bell: DramatiqB
     assert len(told(caplog)) == 1
 
 
+@pytest.mark.parametrize("rings", [1, 2])
 def test_a_bell_outlives_a_restart_of_the_broker_without_a_word(
-    server: Any, bell: DramatiqBell, caplog: pytest.LogCaptureFixture
+    server: Any, bell: DramatiqBell, caplog: pytest.LogCaptureFixture, rings: int
 ) -> None:
     """A connection that died while the bell was idle is replaced before the next ring, which is not lost."""
-    bell.ring([ring_of(1)])
+    for _ in range(rings):
+        bell.ring([ring_of(1)])
     server.kill()
     server.start()
     while server.take("default"):  # some brokers keep what was rung
