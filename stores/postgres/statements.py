@@ -95,10 +95,8 @@ _MACROS = {
 _COLUMN = r"%\(\w+\)s::\w+\[\]"
 _COLUMNS = re.compile(rf"\bunnest\(({_COLUMN}(?:,\s*{_COLUMN})+)\)\s*(\w+) \(([^)]*)\)")
 
-# Another statement as a part of this one, its parameters with a prefix of their own. The parts of a statement do not see the
-# rows that the others write: where one needs the runs that another keeps, it is told where to have them from.
-_INCLUDE = re.compile(r"\bINCLUDE\((\w+), (\w+)(?:, (\w+))?\)")
-_RUNS = "cnstra.run r"
+# Another statement as a part of this one, its parameters with a prefix of their own.
+_INCLUDE = re.compile(r"\bINCLUDE\((\w+), (\w+)\)")
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _MARK = re.compile(r"%%|" + _PARAMETER.pattern)
 
@@ -121,7 +119,7 @@ def statements(clock: str = "clock_timestamp()") -> Mapping[str, str]:
         for macro, sql in _MACROS.items():
             text = macro.sub(sql, text)
         found[name] = _COLUMNS.sub(_in_step, text.replace("CLOCK()", clock))
-    return {name: _INCLUDE.sub(lambda part: _included(found, *part.groups()), text) for name, text in found.items()}
+    return {name: _INCLUDE.sub(lambda part: _included(found, part[1], part[2]), text) for name, text in found.items()}
 
 
 def _in_step(columns: re.Match[str]) -> str:
@@ -130,9 +128,8 @@ def _in_step(columns: re.Match[str]) -> str:
     return f"(select {listed}) {columns[2]}"
 
 
-def _included(found: Mapping[str, str], name: str, prefix: str, runs: str | None) -> str:
-    text = _PARAMETER.sub(rf"%({prefix}_\1)s", found[name])
-    return text if runs is None else text.replace(_RUNS, f"{runs} r")
+def _included(found: Mapping[str, str], name: str, prefix: str) -> str:
+    return _PARAMETER.sub(rf"%({prefix}_\1)s", found[name])
 
 
 class Numbered(NamedTuple):

@@ -18,7 +18,6 @@ from cnstra.orchestrator.machine.states import ActivationStatus
 from cnstra.orchestrator.ports import Ring, door
 from cnstra.orchestrator.store import Accepted, Submission
 from cnstra.stores.postgres.rows import insert_activations
-from cnstra.stores.postgres.statements import included
 from cnstra.stores.postgres.transactions import Ask, InterferenceError, PostgresOperation, Rows, Steps
 
 Taken = dict[UUID, Accepted]
@@ -116,13 +115,11 @@ def _keep(submissions: Sequence[Submission]) -> Steps[tuple[Taken, Created]]:
     if any(submission.timed for submission in submissions):
         [(now,)] = yield Ask("clock", {})
     begun = [(submission, *_begun(submission, now)) for submission in submissions]
-    runs = _insert_runs(submissions, [run for _, run, _ in begun], now)
     created = [(submission, activation) for submission, _, of_run in begun for activation in of_run]
-    if len(submissions) == 1:
-        together = included("run", runs.parameters) | included("new", _insert_activations(created, now).parameters)
-        got = yield Ask("insert_run", together)
+    if len(begun) == 1:
+        got = yield _insert_run(*begun[0], now)
     else:
-        got = yield runs
+        got = yield _insert_runs(submissions, [run for _, run, _ in begun], now)
     new = {run_id for (run_id,) in got}
     known = _others(submissions, new) if len(new) < len(submissions) else []
     if known:
@@ -159,6 +156,45 @@ def _begun(submission: Submission, now: datetime | None) -> tuple[Run, list[NewA
     )
 
 
+def _insert_run(submission: Submission, run: Run, created: Sequence[NewActivation], now: datetime | None) -> Ask:
+    """One run with its first activations, which begin all at the same time."""
+    first, targets = created[0], [activation.target for activation in created]
+    parameters: dict[str, Any] = {
+        "now": now,
+        "run_id": submission.run_id,
+        "graph": submission.graph,
+        "version": submission.graph_version,
+        "pinned": submission.pinned,
+        "collateral": submission.collateral,
+        "payload": submission.payload,
+        "status": run.status.value,
+        "outstanding": run.outstanding,
+        "active": run.active,
+        "last_activation": run.last_activation,
+        "priority": submission.priority,
+        "policy": _policy_of(submission),
+        "tags": _tags_of(submission),
+        "idempotency_key": submission.idempotency_key,
+        "place": submission.place,
+        "deadline": run.deadline_at,
+        "deadline_after": submission.deadline_after,
+        "clone_of": submission.cloned_from,
+        "begun_as": first.status.value,
+        "available": first.available_at,
+        "activation_ids": [activation.activation_id for activation in created],
+        "ordinals": [target.ordinal for target in targets],
+        "neurons": [target.neuron for target in targets],
+        "dendrites": [target.dendrite for target in targets],
+        "collaterals": [target.collateral for target in targets],
+        "payloads": [target.payload for target in targets],
+        "queues": [target.queue for target in targets],
+        "blocked": [activation.blocked for activation in created],
+        "compensable": [target.compensable for target in targets],
+        "limited": [target.limited for target in targets],
+    }
+    return Ask("insert_run", parameters)
+
+
 def _insert_runs(submissions: Sequence[Submission], runs: Sequence[Run], now: datetime | None) -> Ask:
     parameters: dict[str, Any] = {
         "now": now,
@@ -173,10 +209,8 @@ def _insert_runs(submissions: Sequence[Submission], runs: Sequence[Run], now: da
         "active": [run.active for run in runs],
         "last_activations": [run.last_activation for run in runs],
         "priorities": [submission.priority for submission in submissions],
-        "policies": [
-            None if submission.policy is None else json.dumps(submission.policy) for submission in submissions
-        ],
-        "tags": [json.dumps(dict(submission.tags)) if submission.tags else "{}" for submission in submissions],
+        "policies": [_policy_of(submission) for submission in submissions],
+        "tags": [_tags_of(submission) for submission in submissions],
         "idempotency_keys": [submission.idempotency_key for submission in submissions],
         "places": [submission.place for submission in submissions],
         "deadlines": [run.deadline_at for run in runs],
@@ -184,6 +218,14 @@ def _insert_runs(submissions: Sequence[Submission], runs: Sequence[Run], now: da
         "clones_of": [submission.cloned_from for submission in submissions],
     }
     return Ask("insert_runs", parameters)
+
+
+def _policy_of(submission: Submission) -> str | None:
+    return None if submission.policy is None else json.dumps(submission.policy)
+
+
+def _tags_of(submission: Submission) -> str:
+    return json.dumps(dict(submission.tags)) if submission.tags else "{}"
 
 
 def _had_before(rows: Rows, asked: set[UUID]) -> Taken:

@@ -46,9 +46,32 @@ on conflict do nothing
 returning run_id
 
 -- name: insert_run
--- Keep one new run with its first activations; an id that is taken is left out of the answer, and nothing is kept.
-with kept as (INCLUDE(insert_runs, run), graph, graph_version, pinned, context_place, priority),
-     begun as (INCLUDE(insert_activations, new, kept))
+-- Keep one new run with its first activations; an id that is taken is left out of the answer, and nothing is kept. What is said of
+-- the run is single values, and so is what all of its first activations have in common: lists of one take longer to pass.
+with kept as (
+    insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
+                            last_activation, priority, policy, tags, idempotency_key, context_place, deadline_at, deadline_after,
+                            cloned_from, submitted_at)
+    values (%(run_id)s::uuid, %(graph)s::text, %(version)s::text, %(pinned)s::boolean, %(collateral)s::text,
+            %(payload)s::text::jsonb, %(status)s::text, %(outstanding)s::int, %(active)s::int, %(last_activation)s::int,
+            %(priority)s::int, %(policy)s::text::jsonb, %(tags)s::text::jsonb, %(idempotency_key)s::text, %(place)s::text,
+            %(deadline)s::timestamptz, %(deadline_after)s::interval, %(clone_of)s::uuid,
+            coalesce(%(now)s::timestamptz, CLOCK()))
+    on conflict do nothing
+    returning run_id, graph, graph_version, pinned, context_place, priority, submitted_at),
+begun as (
+    insert into cnstra.activation (run_id, activation_id, ordinal, graph, pin, place, neuron, dendrite, collateral, payload, queue,
+                                   priority, attempt, status, blocked, epoch, tries, created_at, available_at, compensable, origin,
+                                   limited)
+    select r.run_id, n.activation_id, n.ordinal, r.graph, case when r.pinned then r.graph_version else '' end,
+           coalesce(r.context_place, '') || NEEDS(n.payload), n.neuron, n.dendrite, n.collateral, n.payload::jsonb, n.queue,
+           r.priority, 1, %(begun_as)s::text, n.blocked, 0, 0, r.submitted_at, coalesce(%(available)s::timestamptz, r.submitted_at),
+           n.compensable, '', n.limited
+    from kept r
+    cross join unnest(%(activation_ids)s::int[], %(ordinals)s::int[], %(neurons)s::text[], %(dendrites)s::text[],
+                      %(collaterals)s::text[], %(payloads)s::text[], %(queues)s::text[], %(blocked)s::text[],
+                      %(compensable)s::text[], %(limited)s::boolean[])
+               n (activation_id, ordinal, neuron, dendrite, collateral, payload, queue, blocked, compensable, limited))
 select run_id from kept
 
 -- name: runs_of_ids
