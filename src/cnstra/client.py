@@ -547,7 +547,7 @@ class AsyncOrchestrator:
     async def close(self) -> None:
         """Let go of all connections. Idempotent."""
         await self._store.close()
-        self._bell.close()
+        await asyncio.to_thread(self._bell.close)  # a server that hangs is waited for, a moment
 
     async def __aenter__(self) -> Self:
         return self

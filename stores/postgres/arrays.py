@@ -29,6 +29,14 @@ def texts_by(names: Iterable[str], parameters: Mapping[str, Any]) -> list[Any]:
     return [array_of(value) if type(value) is list else value for value in values]
 
 
+def text_of(value: Any) -> str | None:
+    """A single value as the text that it is in an array. A statement that casts it needs no type for it, either. Raises as
+    ``array_of`` does."""
+    if value is None or isinstance(value, str):
+        return value and str(value)
+    return array_of([value])[1:-1].strip('"')
+
+
 def array_of(elements: list[Any]) -> str:
     """The text of an array. Its elements are of one kind; None is null.
 

@@ -17,6 +17,7 @@ from cnstra.orchestrator.machine.records import NewActivation, Run
 from cnstra.orchestrator.machine.states import ActivationStatus
 from cnstra.orchestrator.ports import Ring, door
 from cnstra.orchestrator.store import Accepted, Submission
+from cnstra.stores.postgres.arrays import text_of
 from cnstra.stores.postgres.rows import insert_activations
 from cnstra.stores.postgres.transactions import Ask, InterferenceError, PostgresOperation, Rows, Steps
 
@@ -159,7 +160,7 @@ def _begun(submission: Submission, now: datetime | None) -> tuple[Run, list[NewA
 def _insert_run(submission: Submission, run: Run, created: Sequence[NewActivation], now: datetime | None) -> Ask:
     """One run with its first activations, which begin all at the same time."""
     first, targets = created[0], [activation.target for activation in created]
-    parameters: dict[str, Any] = {
+    alone: dict[str, Any] = {
         "now": now,
         "run_id": submission.run_id,
         "graph": submission.graph,
@@ -181,6 +182,8 @@ def _insert_run(submission: Submission, run: Run, created: Sequence[NewActivatio
         "clone_of": submission.cloned_from,
         "begun_as": first.status.value,
         "available": first.available_at,
+    }
+    lists = {
         "activation_ids": [activation.activation_id for activation in created],
         "ordinals": [target.ordinal for target in targets],
         "neurons": [target.neuron for target in targets],
@@ -192,7 +195,7 @@ def _insert_run(submission: Submission, run: Run, created: Sequence[NewActivatio
         "compensable": [target.compensable for target in targets],
         "limited": [target.limited for target in targets],
     }
-    return Ask("insert_run", parameters)
+    return Ask("insert_run", {name: text_of(value) for name, value in alone.items()} | lists)
 
 
 def _insert_runs(submissions: Sequence[Submission], runs: Sequence[Run], now: datetime | None) -> Ask:

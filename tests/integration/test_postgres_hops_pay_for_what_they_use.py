@@ -116,6 +116,39 @@ def test_g14_a_submit_asks_the_time_and_takes_a_key_only_where_it_must(world: Co
     assert world.since() == ["insert_runs", "insert_activations"]
 
 
+def test_all_that_is_submitted_alone_is_one_prepared_statement(world: CountingWorld) -> None:
+    """Whatever is said of it: each other one would be planned anew in each session, and kept there."""
+    soon = timedelta(hours=749, microseconds=3)
+    said: list[dict[str, Any]] = [
+        {},
+        {"priority": 7, "tags": {"shop": "here"}},
+        {"priority": -70_000, "policy": {"kind": "never"}, "pinned": True},
+        {"deadline": soon, "idempotency_key": "key"},
+        {"deadline": world.clock.now() + soon, "delay": soon},
+        {"place": "elsewhere", "cloned_from": world.run_id()},
+    ]
+    with world.connect() as connection:
+        for changes in said:
+            world.postgres.run_in(connection, world.postgres.submit([world.submission("stock", "bank", **changes)]))
+        query = "select count(*) from pg_prepared_statements where statement like '%insert into cnstra.activation%'"
+        assert connection.execute(query).fetchone() == (1,)
+
+
+def test_a_run_that_is_submitted_alone_is_kept_as_in_a_batch(world: CountingWorld) -> None:
+    """To the last letter, as queries see it: also a time to take, which has more than one form."""
+    said: dict[str, Any] = {"deadline": timedelta(days=31, hours=5, microseconds=3), "priority": -3, "tags": {"a": "b"}}
+    alone, first, second = (world.submission("stock", "bank", **said) for _ in range(3))
+    world.accept(alone)
+    world.accept(first, second)
+    with world.connect() as connection:
+        rows = connection.execute(
+            "select distinct to_jsonb(r) - '{run_id, submitted_at, deadline_at}'::text[], r.deadline_after::text, "
+            "(select jsonb_agg(to_jsonb(a) - '{run_id, created_at, available_at}'::text[] order by activation_id) "
+            "from cnstra.activation a where a.run_id = r.run_id) from cnstra.run r"
+        ).fetchall()
+    assert len(rows) == 1
+
+
 def test_g14_what_ends_and_undoes_runs_is_paid_for_by_those_that_it_happens_to(world: CountingWorld) -> None:
     """A compensation costs a hop and the two statements that begin it; a cancel reads what is open, a pause sweeps once."""
     worker = world.worker()

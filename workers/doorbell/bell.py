@@ -67,13 +67,14 @@ class DramatiqBell:
             return
         started = self._clock()
         try:
-            self._broker.push(messages)
+            answered = self._broker.push(messages)
         except BrokerAway as error:
             failed = self._clock()
             self._silent_until = failed + (failed - started)
             self._outage.began(error)
         else:
-            self._outage.ended()
+            if answered:
+                self._outage.ended()
 
     def qsize(self, queue: str) -> int:
         """How many doorbells wait in a queue, not counting those in workers' hands.

@@ -61,8 +61,9 @@ class Doorbells(Broker, ABC):
         self.stopping = threading.Event()
 
     @abstractmethod
-    def push(self, messages: Mapping[str, Sequence[Message[Any]]]) -> None:
-        """Append messages, by queue; a queue keeps no more than ``outstanding``.
+    def push(self, messages: Mapping[str, Sequence[Message[Any]]]) -> bool:
+        """Append messages, by queue; a queue keeps no more than ``outstanding``. Whether the server has said that it did; where
+        nobody waits for that, a later call may raise for this one.
 
         Raises:
             BrokerAway: the server could not be reached, did not answer in time, or refused.

@@ -84,7 +84,7 @@ class QuorumDoorbells(Doorbells):
 
     # What the bell asks.
 
-    def push(self, messages: Mapping[str, Sequence[Message[Any]]]) -> None:
+    def push(self, messages: Mapping[str, Sequence[Message[Any]]]) -> bool:
         """Returns when the messages are sent. What makes a queue exceed its bound drives the oldest out."""
         bodies = {self.name_of(queue): [encode(one) for one in of_queue] for queue, of_queue in messages.items()}
 
@@ -102,6 +102,7 @@ class QuorumDoorbells(Doorbells):
                 _hear_refusal(channel)
 
         here.line.call(publish)
+        return True
 
     def qsize(self, queue: str) -> int:
         name = self.name_of(queue)

@@ -25,8 +25,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import Any, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn, cast
 from uuid import uuid4
 
 import redis
@@ -48,6 +47,14 @@ _ANSWER_WITHIN = 1.0
 
 _UNHEARD_QUEUE_EXPIRES = 24 * 3600
 _HUSH_EXPIRES = 60
+
+
+class _Here(NamedTuple):
+    """What a process has of the server. It goes over a fork as a whole, and is not the child's then."""
+
+    pid: int
+    client: redis.Redis
+    lines: RedisLines
 
 
 class RedisDoorbells(Doorbells):
@@ -80,12 +87,11 @@ class RedisDoorbells(Doorbells):
         self._client_name = client_name
         self._prefix = f"{namespace}:doorbells:"
         self._hush_key = f"{namespace}:hush:{uuid4()}"
-        self._client, self._pid = self._open(), os.getpid()
-        self._lines = RedisLines(self._client)
+        self._here = _Here(os.getpid(), self._open(), RedisLines(self._open()))
 
     # What the bell asks.
 
-    def push(self, messages: Mapping[str, Sequence[Message[Any]]]) -> None:
+    def push(self, messages: Mapping[str, Sequence[Message[Any]]]) -> bool:
         """In one packet; what would make a queue exceed its bound is dropped. What the server says to it is heard at the next
         call, which may so raise for this one.
         """
@@ -98,16 +104,15 @@ class RedisDoorbells(Doorbells):
                 ("EXPIRE", key, _UNHEARD_QUEUE_EXPIRES),
             ]
         try:
-            self._redis()
-            self._lines.say(commands)
+            return self._connected().lines.say(commands)
         except redis.RedisError as error:
             self._away(error)
 
     def qsize(self, queue: str) -> int:
+        here = self._connected()
         try:
-            client = self._redis()
-            self._lines.hear()
-            return client.llen(self._key(queue))
+            here.lines.hear()
+            return here.client.llen(self._key(queue))
         except redis.RedisError as error:
             self._away(error)
 
@@ -166,17 +171,19 @@ class RedisDoorbells(Doorbells):
 
     def close(self) -> None:
         """Close all connections. Idempotent; what is used afterwards connects again."""
-        if self._pid == os.getpid():
-            with suppress(redis.RedisError):
-                self._lines.hear()
-            self._lines.hang_up()
-            self._client.close()
+        here = self._here
+        if here.pid == os.getpid():
+            here.lines.close()
+            here.client.close()
 
     def _redis(self) -> redis.Redis:
-        if self._pid != os.getpid():  # forked: the parent's sockets and locks are not ours
-            self._client, self._pid = self._open(), os.getpid()
-            self._lines = RedisLines(self._client)
-        return self._client
+        return self._connected().client
+
+    def _connected(self) -> _Here:
+        here = self._here
+        if here.pid != os.getpid():  # forked: the parent's sockets and locks are not ours
+            here = self._here = _Here(os.getpid(), self._open(), RedisLines(self._open()))
+        return here
 
     def _open(self) -> redis.Redis:
         """A client whose calls end soon: redis-py's own retry for seconds, and cut blocking commands."""
@@ -196,8 +203,9 @@ class RedisDoorbells(Doorbells):
 
     def _away(self, error: redis.RedisError) -> NoReturn:
         # Idle connections go, too: after a failover they may lead to a server that can only be read.
-        self._lines.hang_up()
-        self._client.connection_pool.disconnect(inuse_connections=False)
+        here = self._connected()
+        here.lines.hang_up()
+        here.client.connection_pool.disconnect(inuse_connections=False)
         reason = str(error).partition(" : <")[0]  # then come the Sentinels that were asked, with all their settings
         raise BrokerAway(f"The broker {self._shown} does not serve ({type(error).__name__}: {reason}).") from error
 

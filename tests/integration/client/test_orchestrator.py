@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -174,6 +175,24 @@ def test_the_async_client_is_the_same(database_url: str, broker_url: str) -> Non
 
     with serving(cns, database_url, broker_url):
         asyncio.run(use())
+
+
+def test_an_async_client_leaves_its_event_loop_free_while_it_closes(
+    database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bell waits a moment for a broker that hangs: not on the loop's thread, where others would wait, too."""
+    closing: list[threading.Thread] = []
+
+    async def use() -> None:
+        client = AsyncOrchestrator(cns, database=database_url, broker=broker_url)
+        await client.submit(order(5))
+        close = client._bell.close
+        monkeypatch.setattr(client._bell, "close", lambda: (closing.append(threading.current_thread()), close()))
+        await client.close()
+
+    asyncio.run(use())
+    assert closing != [threading.current_thread()]
+    assert len(closing) == 1
 
 
 def test_the_same_idempotency_key_is_the_same_run(orchestrator: Orchestrator) -> None:

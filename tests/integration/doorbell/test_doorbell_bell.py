@@ -14,10 +14,13 @@ from uuid import UUID
 
 import dramatiq
 import pytest
+import redis
 
 from cnstra.orchestrator.ports import Ring
 from cnstra.workers.doorbell import DramatiqBell
 from cnstra.workers.doorbell.messages import unpack
+from cnstra.workers.doorbell.redis_line import RedisLines, _Line
+from cnstra.workers.doorbell.redis_servers import client_of
 from support.ringing import ring_of
 from support.waiting import eventually
 
@@ -92,6 +95,67 @@ def test_a_broker_that_begins_to_hang_is_told_of_once(server: Any, bell: Dramati
 
     assert len(told(caplog)) == 1
     eventually(lambda: bell.ring([ring_of(1, "b")]) is None and server.take("b"))
+
+
+@pytest.mark.parametrize("server", ["valkey"], indirect=True)
+def test_a_bell_that_is_closed_under_those_who_ring_leaves_nothing_behind(server: Any, valkey: Any) -> None:
+    """Neither an error in their threads nor a connection."""
+    errors: list[BaseException] = []
+
+    def ring(bell: DramatiqBell, closed: threading.Event) -> None:
+        try:
+            while not closed.is_set():
+                bell.ring([ring_of(50, "a"), ring_of(50, "b")])
+        except BaseException as error:
+            errors.append(error)
+
+    for _ in range(10):
+        bell, closed = DramatiqBell(server.url), threading.Event()
+        threads = [threading.Thread(target=ring, args=(bell, closed)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        assert eventually(lambda: bells_at(valkey) >= 2)
+        bell.close()
+        closed.set()
+        for thread in threads:
+            thread.join()
+        eventually(lambda: bells_at(valkey) == 0)
+    assert errors == []
+
+
+def bells_at(valkey: Any) -> int:
+    """How many connections of bells there are."""
+    with valkey.client() as client:
+        return sum(one["name"] == "cnstra-bell" for one in client.client_list())
+
+
+@pytest.mark.parametrize("server", ["valkey"], indirect=True)
+def test_lines_are_let_go_each_by_itself(server: Any, valkey: Any) -> None:
+    """One that has been refused takes no other along. One that is spoken on when all are let go ends after that."""
+    client = client_of(server.url, {"client_name": "cnstra-bell"})
+    lines = RedisLines(client)
+    valkey.ask("SET", "text", "x")
+    for key, line in [(key, _Line(client)) for key in ("list", "list", "text", "list")]:
+        line.say([("PING",)])
+        line.say([("RPUSH", key, "x")])
+        lines._put_back(line, lines._generation)
+    assert bells_at(valkey) == 4
+
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        lines.hear()
+    assert eventually(lambda: bells_at(valkey) == 3)
+    generation, line = lines._generation, lines._taken()
+    lines.hang_up()
+    assert eventually(lambda: bells_at(valkey) == 1)
+    assert line is not None
+    lines._put_back(line, generation)
+    assert eventually(lambda: bells_at(valkey) == 0)
+    lines.say([("PING",)])
+    assert bells_at(valkey) == 1
+    lines.close()
+    assert eventually(lambda: bells_at(valkey) == 0)
+    lines.say([("PING",)])
+    eventually(lambda: bells_at(valkey) == 0)
 
 
 def test_g14_a_queue_holds_no_more_doorbells_than_set_however_many_ring(server: Any) -> None:
