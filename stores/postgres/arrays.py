@@ -30,10 +30,14 @@ def texts_by(names: Iterable[str], parameters: Mapping[str, Any]) -> list[Any]:
 
 
 def text_of(value: Any) -> str | None:
-    """A single value as the text that it is in an array. A statement that casts it needs no type for it, either. Raises as
-    ``array_of`` does."""
-    if value is None or isinstance(value, str):
-        return value and str(value)
+    """A single value as the text that it is in an array. A statement that casts it needs no type for it, either.
+
+    Raises ``TypeError`` for a kind that is not known here.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return str(value)
     return array_of([value])[1:-1].strip('"')
 
 

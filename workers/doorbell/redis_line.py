@@ -50,14 +50,14 @@ class RedisLines:
         """Wait until all that was said is answered, but for what is said at the moment. Raises as ``say`` does."""
         generation, failed = self._generation, None
         for line in self._all_taken():
+            if isinstance(failed, redis.TimeoutError):  # one of them is enough to wait for
+                line.hang_up()
+                continue
             try:
-                if isinstance(failed, redis.TimeoutError):  # one of them is enough to wait for
-                    line.hang_up()
-                    continue
                 line.hear()
             except redis.RedisError as error:
                 line.hang_up()
-                failed = failed or error
+                failed = error
             else:
                 self._put_back(line, generation)
         if failed is not None:

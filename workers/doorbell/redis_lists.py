@@ -87,7 +87,7 @@ class RedisDoorbells(Doorbells):
         self._client_name = client_name
         self._prefix = f"{namespace}:doorbells:"
         self._hush_key = f"{namespace}:hush:{uuid4()}"
-        self._here = _Here(os.getpid(), self._open(), RedisLines(self._open()))
+        self._here = self._begun()
 
     # What the bell asks.
 
@@ -120,7 +120,7 @@ class RedisDoorbells(Doorbells):
 
     def facts(self) -> BrokerFacts:
         try:
-            info: dict[str, Any] = self._redis().info("everything")
+            info: dict[str, Any] = self._connected().client.info("everything")
         except redis.RedisError as error:
             self._away(error)
         valkey, append_only = info.get("valkey_version"), info.get("aof_enabled")
@@ -144,7 +144,7 @@ class RedisDoorbells(Doorbells):
         """The next message; None after ``wait`` seconds, or when hushed. Raises as ``push`` does."""
         keys = [self._key(queue), self._hush_key]
         try:
-            found = cast("list[bytes] | None", self._redis().blpop(keys, timeout=self.wait))
+            found = cast("list[bytes] | None", self._connected().client.blpop(keys, timeout=self.wait))
         except redis.RedisError as error:
             self._away(error)
         if found is None or found[0] == self._hush_key.encode():
@@ -154,7 +154,7 @@ class RedisDoorbells(Doorbells):
     def put_back(self, queue: str, bodies: Sequence[bytes]) -> None:
         """Return messages to the front of their queue, which the next ring trims."""
         try:
-            self._redis().lpush(self._key(queue), *bodies)
+            self._connected().client.lpush(self._key(queue), *bodies)
         except redis.RedisError as error:
             self._away(error)
 
@@ -162,7 +162,7 @@ class RedisDoorbells(Doorbells):
         """Those in ``pop`` give up at once, by a key that only they wait for."""
         self.stopping.set()
         try:
-            with self._redis().pipeline(transaction=True) as pipe:
+            with self._connected().client.pipeline(transaction=True) as pipe:
                 pipe.rpush(self._hush_key, *["hush"] * len(self.queues))
                 pipe.expire(self._hush_key, _HUSH_EXPIRES)
                 pipe.execute()
@@ -176,14 +176,15 @@ class RedisDoorbells(Doorbells):
             here.lines.close()
             here.client.close()
 
-    def _redis(self) -> redis.Redis:
-        return self._connected().client
-
     def _connected(self) -> _Here:
         here = self._here
         if here.pid != os.getpid():  # forked: the parent's sockets and locks are not ours
-            here = self._here = _Here(os.getpid(), self._open(), RedisLines(self._open()))
+            here = self._here = self._begun()
         return here
+
+    def _begun(self) -> _Here:
+        """Two clients: a line keeps its connection, which no limit of the other's is to count."""
+        return _Here(os.getpid(), self._open(), RedisLines(self._open()))
 
     def _open(self) -> redis.Redis:
         """A client whose calls end soon: redis-py's own retry for seconds, and cut blocking commands."""
