@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -40,6 +40,11 @@ class Bell(Protocol):
     def close(self) -> None:
         """Let go of all connections. Idempotent."""
         ...
+
+
+Foresee = Callable[[Sequence[Ring]], None]
+"""Is told of doorbells that are likely to be rung next, while who will ring them has to wait for something else. Soon done, and
+never raises."""
 
 
 class Entropy(Protocol):

@@ -20,7 +20,7 @@ from cnstra.orchestrator.driving import driven, driven_async
 from cnstra.orchestrator.errors import SealError, SubmitError
 from cnstra.orchestrator.machine.events import Sent
 from cnstra.orchestrator.machine.plans import Verdict
-from cnstra.orchestrator.ports import Ring
+from cnstra.orchestrator.ports import Foresee, Ring
 from cnstra.orchestrator.sealed import (
     opened_applied,
     opened_payload,
@@ -122,17 +122,19 @@ class _Sealed:
 
     # -- clients -----------------------------------------------------------------------------------------------
 
-    def submit(self, submissions: Sequence[Submission]) -> SealedOperation[Submitted]:
+    def submit(self, submissions: Sequence[Submission], foresee: Foresee | None = None) -> SealedOperation[Submitted]:
         sealed = [sealed_submission(self._vault, submission) for submission in submissions]
         for place, first in repeats(submissions).items():
             if same_signal(submissions[first], submissions[place]):
                 sealed[place] = replace(sealed[place], payload=sealed[first].payload)
-        return SealedOperation("submit", lambda: self._submit(submissions, sealed))
+        return SealedOperation("submit", lambda: self._submit(submissions, sealed, foresee))
 
-    def _submit(self, submissions: Sequence[Submission], sealed: list[Submission]) -> Asks[Submitted]:
+    def _submit(
+        self, submissions: Sequence[Submission], sealed: list[Submission], foresee: Foresee | None
+    ) -> Asks[Submitted]:
         """Sealed twice, one payload is two texts: where an id or a key is taken, what stands there is opened and compared."""
         try:
-            return cast("Submitted", (yield self._inner.submit(sealed)))
+            return cast("Submitted", (yield self._inner.submit(sealed, foresee)))
         except SubmitError:
             entries = yield self._inner.entries(sealed)
             again = list(map(self._as_kept, submissions, sealed, entries))

@@ -69,11 +69,10 @@ class Starting(Flowing):
         """Keep runs. In a transaction of the user's nobody would find them yet, so that the doorbells are for later."""
         if not submissions:
             return []
-        operation = self._operations.submit(submissions)
         if connection is not None:
-            accepted, rings = yield self._world.run_in(connection, operation)
+            accepted, rings = yield self._world.run_in(connection, self._operations.submit(submissions))
             return [Kept(answer.run_id, rings_within(rings, answer.run_id)) for answer in accepted]
-        accepted, rings = yield from self._run(operation)
+        accepted, rings = yield from self._run(self._operations.submit(submissions, self._foresee))
         if rings:
             yield self._world.ring(rings)
         return [Kept(answer.run_id) for answer in accepted]

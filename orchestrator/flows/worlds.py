@@ -10,7 +10,7 @@ from cnstra.orchestrator.blobs import Blobs
 from cnstra.orchestrator.driving import driven, driven_async
 from cnstra.orchestrator.errors import CnstraError, ConfigurationError, RunNotFound, SubmitError
 from cnstra.orchestrator.graph import CNS
-from cnstra.orchestrator.ports import Entropy, Ring
+from cnstra.orchestrator.ports import Entropy, Foresee, Ring
 from cnstra.orchestrator.store import Operations
 
 T = TypeVar("T")
@@ -45,11 +45,18 @@ async def drive_async(flow: Flow[T]) -> T:
 class Flowing:
     """What all flows stand on. ``cns`` is needed to submit, and decodes payloads and context where it is given.
 
-    ``blobs``, where given, is the store of the user's own in which new runs keep their contexts.
+    ``blobs``, where given, is the store of the user's own in which new runs keep their contexts. ``foresee`` is what makes the
+    world ready to ring.
     """
 
     def __init__(
-        self, cns: CNS | None, operations: Operations, world: World, entropy: Entropy, blobs: Blobs | None = None
+        self,
+        cns: CNS | None,
+        operations: Operations,
+        world: World,
+        entropy: Entropy,
+        blobs: Blobs | None = None,
+        foresee: Foresee | None = None,
     ) -> None:
         if cns is not None and not isinstance(cns, CNS):
             raise ConfigurationError(
@@ -60,6 +67,7 @@ class Flowing:
         self._world = world
         self._entropy = entropy
         self._blobs = blobs
+        self._foresee = foresee
         self._checked = False
 
     @property

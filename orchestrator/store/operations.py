@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from cnstra.orchestrator.ports import Ring
+from cnstra.orchestrator.ports import Foresee, Ring
 from cnstra.orchestrator.retention import Rules
 from cnstra.orchestrator.slots import Snapshot
 from cnstra.orchestrator.store.claims import ClaimRequest, Claims
@@ -59,8 +59,12 @@ class Operations(Protocol):
 
     # clients
 
-    def submit(self, submissions: Sequence[Submission]) -> Operation[tuple[list[Accepted], tuple[Ring, ...]]]:
+    def submit(
+        self, submissions: Sequence[Submission], foresee: Foresee | None = None
+    ) -> Operation[tuple[list[Accepted], tuple[Ring, ...]]]:
         """Keep all of these runs, or none. The same run id, or idempotency key, again is the same run.
+
+        ``foresee`` may be told, while the store is at work, of the doorbells that its answer will most likely have.
 
         Raises ``SubmitError``, and keeps none, where an id or a key stands for another signal.
         """

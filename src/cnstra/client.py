@@ -327,7 +327,8 @@ class Orchestrator:
         store = PostgresStore(settings.database_url(database), replicas=settings.replica_urls(replica))
         self._store = sealed_store(store, vault)
         self._bell = DramatiqBell(settings.broker_url(broker))
-        self._flows = Flows(cns, self._store, _BlockingWorld(self._store, self._bell), SystemEntropy(), blobs)
+        world = _BlockingWorld(self._store, self._bell)
+        self._flows = Flows(cns, self._store, world, SystemEntropy(), blobs, self._bell.prepare)
 
     def submit(self, signal: Signal[Any], **options: Unpack[SubmitOptions]) -> Run:
         """Start a run. When this returns the run is kept: it ends, whatever dies.

@@ -12,7 +12,7 @@ from cnstra.orchestrator.batches import Ready, refuse_others, rings_of, same_sig
 from cnstra.orchestrator.machine.fold import begin
 from cnstra.orchestrator.machine.records import NewActivation
 from cnstra.orchestrator.machine.states import ActivationStatus
-from cnstra.orchestrator.ports import Ring, door
+from cnstra.orchestrator.ports import Foresee, Ring, door
 from cnstra.orchestrator.store import Accepted, Submission
 from cnstra.stores.memory.applying import row_of_new
 from cnstra.stores.memory.operations import operation
@@ -29,7 +29,12 @@ class Submitting:
     """The operations of clients that start runs."""
 
     @operation
-    def submit(self, state: State, submissions: Sequence[Submission]) -> tuple[list[Accepted], tuple[Ring, ...]]:
+    def submit(
+        self,
+        state: State,
+        submissions: Sequence[Submission],
+        foresee: Foresee | None = None,  # noqa: ARG002  # nobody waits for this store
+    ) -> tuple[list[Accepted], tuple[Ring, ...]]:
         now = state.now()
         begun: dict[UUID, _Begun] = {}
         keys: dict[tuple[str, str], UUID] = {}

@@ -29,18 +29,6 @@ def texts_by(names: Iterable[str], parameters: Mapping[str, Any]) -> list[Any]:
     return [array_of(value) if type(value) is list else value for value in values]
 
 
-def text_of(value: Any) -> str | None:
-    """A single value as the text that it is in an array. A statement that casts it needs no type for it, either.
-
-    Raises ``TypeError`` for a kind that is not known here.
-    """
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return str(value)
-    return array_of([value])[1:-1].strip('"')
-
-
 def array_of(elements: list[Any]) -> str:
     """The text of an array. Its elements are of one kind; None is null.
 
@@ -119,8 +107,13 @@ def _moments(moments: Sequence[datetime | None]) -> str:
 
 
 def _interval(length: timedelta) -> str:
+    return f'"{interval_of(length)}"'
+
+
+def interval_of(length: timedelta) -> str:
+    """A length of time as the text of an interval, which has no days: one of those may have 23 hours, or 25."""
     seconds = length.days * _DAY + length.seconds
-    return f'"{seconds * _MICROSECONDS + length.microseconds} microseconds"'
+    return f"{seconds * _MICROSECONDS + length.microseconds} microseconds"
 
 
 _WRITERS: Mapping[type[Any], Callable[[Any], str]] = {

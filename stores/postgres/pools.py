@@ -22,6 +22,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from cnstra.stores.postgres.addresses import Address
+from cnstra.stores.postgres.overlapping import OverlappingConnection
 
 POOL: dict[str, Any] = {"timeout": 5.0, "reconnect_timeout": 10.0, "name": "cnstra"}
 """Seconds to wait for a connection, and to go on trying to make one."""
@@ -93,7 +94,7 @@ async def _configure_async(connection: psycopg.AsyncConnection[Any]) -> None:
 
 @contextmanager
 def lent(
-    pool: ConnectionPool[psycopg.Connection[TupleRow]], patience: float | None = None
+    pool: ConnectionPool[OverlappingConnection], patience: float | None = None
 ) -> Iterator[psycopg.Connection[TupleRow]]:
     """A connection of the pool; ``patience`` is in seconds, by default that of the pool. One on which nothing could be written is
     closed: the next one may lead to a primary, where the name in the URL has gone over to another host, or there are several."""
@@ -126,9 +127,9 @@ class LazyPool:
         self._connecting = dict(connecting)
         self._connections = connections
         self._lock = threading.Lock()
-        self._opened: tuple[int, ConnectionPool[psycopg.Connection[TupleRow]]] | None = None
+        self._opened: tuple[int, ConnectionPool[OverlappingConnection]] | None = None
 
-    def opened(self) -> ConnectionPool[psycopg.Connection[TupleRow]]:
+    def opened(self) -> ConnectionPool[OverlappingConnection]:
         """This process's pool."""
         opened = self._opened
         if opened is None or opened[0] != os.getpid():
@@ -137,6 +138,7 @@ class LazyPool:
                 if opened is None or opened[0] != os.getpid():
                     pool = ConnectionPool(
                         self._url,
+                        connection_class=OverlappingConnection,
                         min_size=0,
                         max_size=self._connections,
                         kwargs=self._connecting,

@@ -8,40 +8,44 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from cnstra.orchestrator.batches import Entry, refuse_others, repeats, rings_of, same_signal
 from cnstra.orchestrator.machine.fold import begin
 from cnstra.orchestrator.machine.records import NewActivation, Run
 from cnstra.orchestrator.machine.states import ActivationStatus
-from cnstra.orchestrator.ports import Ring, door
+from cnstra.orchestrator.ports import Foresee, Ring, door
 from cnstra.orchestrator.store import Accepted, Submission
-from cnstra.stores.postgres.arrays import text_of
+from cnstra.stores.postgres.arrays import interval_of
 from cnstra.stores.postgres.rows import insert_activations
 from cnstra.stores.postgres.transactions import Ask, InterferenceError, PostgresOperation, Rows, Steps
 
 Taken = dict[UUID, Accepted]
 Created = list[tuple[Submission, NewActivation]]
-Submitted = tuple[list[Accepted], tuple[Ring, ...]]
+Rings = tuple[Ring, ...]
+Submitted = tuple[list[Accepted], Rings]
 
 
 class Submitting:
     """The operations of clients that start runs."""
 
-    def submit(self, submissions: Sequence[Submission]) -> PostgresOperation[Submitted]:
+    def submit(self, submissions: Sequence[Submission], foresee: Foresee | None = None) -> PostgresOperation[Submitted]:
         alone = len(submissions) == 1 and submissions[0].idempotency_key is None and not submissions[0].timed
-        return PostgresOperation("submit", lambda _repeated: _submit(submissions), at_once=alone)
+        return PostgresOperation("submit", lambda _repeated: _submit(submissions, foresee), at_once=alone)
 
     def entries(self, submissions: Sequence[Submission]) -> PostgresOperation[list[Entry | None]]:
         return PostgresOperation("entries", lambda _repeated: _entries(submissions))
 
 
-def _submit(submissions: Sequence[Submission]) -> Steps[Submitted]:
+def _submit(submissions: Sequence[Submission], foresee: Foresee | None) -> Steps[Submitted]:
     again = repeats(submissions)
     firsts = [submission for place, submission in enumerate(submissions) if place not in again]
     taken = yield from _take_keys(firsts)
-    had, created = yield from _keep(_others(firsts, taken))
+    had, rings = yield from _keep(_others(firsts, taken), foresee)
     taken |= had
     accepted = [
         _first(submission, taken) if place not in again else _again(submission, submissions[again[place]], taken)
@@ -49,11 +53,7 @@ def _submit(submissions: Sequence[Submission]) -> Steps[Submitted]:
     ]
     if not all(one.same for one in accepted):
         refuse_others(submissions, accepted, (yield from _entries(submissions)))
-    return accepted, rings_of(
-        (door(submission.graph, activation.target.queue), submission.run_id, activation.activation_id)
-        for submission, activation in created
-        if activation.status is ActivationStatus.READY
-    )
+    return accepted, rings
 
 
 def _entries(submissions: Sequence[Submission]) -> Steps[list[Entry | None]]:
@@ -108,27 +108,30 @@ def _take_keys(submissions: Sequence[Submission]) -> Steps[Taken]:
     return _had_before(rows, {submission.run_id for submission in keyed} - won)
 
 
-def _keep(submissions: Sequence[Submission]) -> Steps[tuple[Taken, Created]]:
-    """Keep those whose ids nobody has; and the answers to the others."""
+def _keep(submissions: Sequence[Submission], foresee: Foresee | None) -> Steps[tuple[Taken, Rings]]:
+    """Keep those whose ids nobody has; the answers to the others, and the doorbells of what begins."""
     if not submissions:
-        return {}, []
+        return {}, ()
     now: datetime | None = None
     if any(submission.timed for submission in submissions):
         [(now,)] = yield Ask("clock", {})
     begun = [(submission, *_begun(submission, now)) for submission in submissions]
     created = [(submission, activation) for submission, _, of_run in begun for activation in of_run]
+    rings = _rings(created)
     if len(begun) == 1:
-        got = yield _insert_run(*begun[0], now)
+        insert = _insert_run(*begun[0], now)
+        got = yield insert if foresee is None else insert._replace(meanwhile=partial(foresee, rings))
     else:
         got = yield _insert_runs(submissions, [run for _, run, _ in begun], now)
     new = {run_id for (run_id,) in got}
     known = _others(submissions, new) if len(new) < len(submissions) else []
     if known:
         created = [(submission, activation) for submission, activation in created if submission.run_id in new]
+        rings = _rings(created)
     if created and len(submissions) > 1:
         yield _insert_activations(created, now)
     if not known:
-        return {}, created
+        return {}, rings
     rows = yield Ask(
         "runs_of_ids",
         {
@@ -138,7 +141,15 @@ def _keep(submissions: Sequence[Submission]) -> Steps[tuple[Taken, Created]]:
             "payloads": [submission.payload for submission in known],
         },
     )
-    return _had_before(rows, {submission.run_id for submission in known}), created
+    return _had_before(rows, {submission.run_id for submission in known}), rings
+
+
+def _rings(created: Created) -> Rings:
+    return rings_of(
+        (door(submission.graph, activation.target.queue), submission.run_id, activation.activation_id)
+        for submission, activation in created
+        if activation.status is ActivationStatus.READY
+    )
 
 
 def _insert_activations(created: Created, now: datetime | None) -> Ask:
@@ -159,8 +170,8 @@ def _begun(submission: Submission, now: datetime | None) -> tuple[Run, list[NewA
 
 def _insert_run(submission: Submission, run: Run, created: Sequence[NewActivation], now: datetime | None) -> Ask:
     """One run with its first activations, which begin all at the same time."""
-    first, targets = created[0], [activation.target for activation in created]
-    alone: dict[str, Any] = {
+    targets = [(activation, activation.target) for activation in created]
+    document = {
         "now": now,
         "run_id": submission.run_id,
         "graph": submission.graph,
@@ -168,7 +179,7 @@ def _insert_run(submission: Submission, run: Run, created: Sequence[NewActivatio
         "pinned": submission.pinned,
         "collateral": submission.collateral,
         "payload": submission.payload,
-        "status": run.status.value,
+        "status": run.status,
         "outstanding": run.outstanding,
         "active": run.active,
         "last_activation": run.last_activation,
@@ -178,24 +189,27 @@ def _insert_run(submission: Submission, run: Run, created: Sequence[NewActivatio
         "idempotency_key": submission.idempotency_key,
         "place": submission.place,
         "deadline": run.deadline_at,
-        "deadline_after": submission.deadline_after,
+        "deadline_after": None if submission.deadline_after is None else interval_of(submission.deadline_after),
         "clone_of": submission.cloned_from,
-        "begun_as": first.status.value,
-        "available": first.available_at,
+        "begun_as": created[0].status,
+        "available": created[0].available_at,
+        "activations": [
+            {
+                "activation_id": activation.activation_id,
+                "ordinal": target.ordinal,
+                "neuron": target.neuron,
+                "dendrite": target.dendrite,
+                "collateral": target.collateral,
+                "payload": target.payload,
+                "queue": target.queue,
+                "blocked": activation.blocked,
+                "compensable": target.compensable,
+                "limited": target.limited,
+            }
+            for activation, target in targets
+        ],
     }
-    lists = {
-        "activation_ids": [activation.activation_id for activation in created],
-        "ordinals": [target.ordinal for target in targets],
-        "neurons": [target.neuron for target in targets],
-        "dendrites": [target.dendrite for target in targets],
-        "collaterals": [target.collateral for target in targets],
-        "payloads": [target.payload for target in targets],
-        "queues": [target.queue for target in targets],
-        "blocked": [activation.blocked for activation in created],
-        "compensable": [target.compensable for target in targets],
-        "limited": [target.limited for target in targets],
-    }
-    return Ask("insert_run", {name: text_of(value) for name, value in alone.items()} | lists)
+    return Ask("insert_run", {"run": msgspec.json.encode(document).decode()})
 
 
 def _insert_runs(submissions: Sequence[Submission], runs: Sequence[Run], now: datetime | None) -> Ask:

@@ -31,6 +31,7 @@ from psycopg_pool import PoolTimeout
 from cnstra.orchestrator.errors import AccessRefused, CnstraError, DataRefused, SchemaError, StoreUnavailable
 from cnstra.stores.postgres.addresses import DECLARE
 from cnstra.stores.postgres.arrays import texts_by, texts_of
+from cnstra.stores.postgres.overlapping import OverlappingConnection
 from cnstra.stores.postgres.statements import numbered
 
 T = TypeVar("T")
@@ -49,7 +50,8 @@ _PASSING = frozenset({"08", "40", "53", "55", "57"})
 
 
 class Ask(NamedTuple):
-    """One statement that an operation wants carried out: its name, its parameters; rows as dicts or tuples.
+    """One statement that an operation wants carried out: its name, its parameters; rows as dicts or tuples. ``meanwhile`` may be
+    called while the server is at it.
 
     The hot statements are planned once, without a look at their parameters. What people read comes as dicts, and is sent with
     its parameters in its text: so it is planned for what they ask.
@@ -58,6 +60,7 @@ class Ask(NamedTuple):
     statement: str
     parameters: Mapping[str, Any]
     as_dicts: bool = False
+    meanwhile: Callable[[], None] | None = None
 
 
 class InterferenceError(Exception):
@@ -262,6 +265,8 @@ class TransactionRunner:
                         connection.execute(self._statements["take_along"], self._settings)
                         cursor.execute(text, parameters)
                 else:
+                    if ask.meanwhile is not None and isinstance(connection, OverlappingConnection):
+                        connection.do_meanwhile(ask.meanwhile)
                     cursor.execute(text, parameters, prepare=_prepared(ask))
                 rows = cursor.fetchall() if _has_rows(cursor) else []
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cnstra.servers import HeldServers
-from cnstra.stores.postgres.arrays import array_of, text_of, texts_of
+from cnstra.stores.postgres.arrays import array_of, texts_of
 
 
 class Colour(StrEnum):
@@ -60,17 +60,6 @@ def there_and_back(connection: psycopg.Connection[Any], kind: str, elements: lis
 def test_elements_come_back_as_they_went(connection: psycopg.Connection[Any], kind: str, elements: list[Any]) -> None:
     """Of each kind that a statement takes."""
     assert there_and_back(connection, kind, elements) == elements
-
-
-@pytest.mark.parametrize(("kind", "elements"), SAMPLES.values(), ids=SAMPLES)
-def test_a_single_value_comes_back_as_it_does_in_an_array(
-    connection: psycopg.Connection[Any], kind: str, elements: list[Any]
-) -> None:
-    """And it has no type of its own, which would be another statement to prepare."""
-    for element in elements:
-        text = text_of(element)
-        assert text is None or type(text) is str
-        assert connection.execute(f"select %s::{kind}".encode(), [text]).fetchone() == (element,)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

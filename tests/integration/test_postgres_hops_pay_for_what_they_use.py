@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterator
 from datetime import timedelta
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from cnstra.orchestrator.machine.records import Compensable
 from cnstra.stores.postgres.transactions import Ask, PostgresOperation
@@ -135,9 +137,17 @@ def test_all_that_is_submitted_alone_is_one_prepared_statement(world: CountingWo
 
 
 def test_a_run_that_is_submitted_alone_is_kept_as_in_a_batch(world: CountingWorld) -> None:
-    """To the last letter, as queries see it: also a time to take, which has more than one form."""
-    said: dict[str, Any] = {"deadline": timedelta(days=31, hours=5, microseconds=3), "priority": -3, "tags": {"a": "b"}}
-    alone, first, second = (world.submission("stock", "bank", **said) for _ in range(3))
+    """To the last letter, as queries see it: also a time to take, which has several forms, and what JSON and arrays quote."""
+    quoted = '"\\ {,} NULL \u2028 é \U0001f600 \x7f'
+    said: dict[str, Any] = {
+        "deadline": timedelta(days=31, hours=5, microseconds=3),
+        "priority": -3,
+        "tags": {"a": quoted},
+        "payload": json.dumps({"text": quoted, "number": 12345678901234567890.5}, ensure_ascii=False),
+        "policy": {"kind": "never", "seconds": 1e-07},
+    }
+    quoting = replace(target("bank", compensable=Compensable.DONE), payload=json.dumps(quoted), limited=True)
+    alone, first, second = (world.submission("stock", quoting, **said) for _ in range(3))
     world.accept(alone)
     world.accept(first, second)
     with world.connect() as connection:

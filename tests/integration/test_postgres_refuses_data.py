@@ -71,11 +71,13 @@ def test_what_postgres_quotes_of_a_row_is_left_out(world: PostgresWorld) -> None
     ],
 )
 def test_g15_one_bad_submit_stores_nothing_of_its_batch(world: PostgresWorld, spoiled: dict[str, Any]) -> None:
-    """The error names the operation; neither the bad run nor the good ones beside it are kept."""
+    """The error names the operation; neither the bad run nor the good ones beside it are kept. Alone it is refused likewise."""
     good: list[Submission] = [world.submission("stock", idempotency_key=f"good {place}") for place in range(2)]
     bad = replace(world.submission("stock"), **spoiled)
     with pytest.raises(DataRefused, match="submit"):
         world.accept(good[0], bad, good[1])
+    with pytest.raises(DataRefused, match="submit"):
+        world.accept(bad)
     assert counts(world) == [0] * 6
     assert [one.new for one in world.accept(*good)] == [True, True]
 

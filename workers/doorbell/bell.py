@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from cnstra.orchestrator.errors import BrokerAway, ConfigurationError
 from cnstra.orchestrator.ports import Ring
@@ -18,6 +19,13 @@ from cnstra.workers.doorbell.messages import pack
 from cnstra.workers.doorbell.outage import Outage
 
 _log = logging.getLogger("cnstra.bell")
+
+
+class _Prepared(NamedTuple):
+    """Messages that were made before it was time to ring."""
+
+    rings: Sequence[Ring]
+    messages: dict[str, list[bytes]]
 
 
 class DramatiqBell:
@@ -50,9 +58,19 @@ class DramatiqBell:
         self._clock = clock
         self._silent_until = clock()
         self._closed = False
+        self._prepared: _Prepared | None = None
         self._outage = Outage(
             _log, who="The bell", meanwhile="Until it does, no doorbell rings; a sweep makes up for it."
         )
+
+    def prepare(self, rings: Sequence[Ring]) -> None:
+        """Make ready to ring these next, in a moment in which the caller would only wait. Soon done; never raises.
+
+        What another thread makes ready meanwhile takes its place: then these are made ready when they are rung.
+        """
+        if not self._is_silent():
+            self._prepared = _Prepared(rings, self._messages(rings))
+            self._broker.prepare()
 
     def ring(self, rings: Sequence[Ring]) -> None:
         """Tell idle workers what became ready. Returns soon, and never raises for a broker that is away.
@@ -60,9 +78,10 @@ class DramatiqBell:
         A failure silences the bell for as long as it took to be noticed: a broker that refuses connections is
         tried again at once; one that hangs takes half of a caller's time at most. A closed bell is silent.
         """
-        if self._closed or self._clock() < self._silent_until:
+        if self._is_silent():
             return
-        messages = pack(rings, ids_per_message=self._ids_per_message, messages_per_queue=self._broker.outstanding)
+        prepared, self._prepared = self._prepared, None
+        messages = prepared.messages if prepared is not None and prepared.rings == rings else self._messages(rings)
         if not messages:
             return
         started = self._clock()
@@ -88,3 +107,9 @@ class DramatiqBell:
         """Let go of all connections. Idempotent."""
         self._closed = True
         self._broker.close()
+
+    def _is_silent(self) -> bool:
+        return self._closed or self._clock() < self._silent_until
+
+    def _messages(self, rings: Sequence[Ring]) -> dict[str, list[bytes]]:
+        return pack(rings, ids_per_message=self._ids_per_message, messages_per_queue=self._broker.outstanding)

@@ -10,9 +10,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from dramatiq import Broker, Consumer, Message, Middleware
+from dramatiq import Broker, Consumer, Middleware
 
 from cnstra.workers.doorbell.consumer import DoorbellConsumer, Source
 
@@ -60,8 +59,11 @@ class Doorbells(Broker, ABC):
         self.outstanding = outstanding
         self.stopping = threading.Event()
 
+    def prepare(self) -> None:
+        """Something is to be pushed soon: do of it what can be done before. Never raises."""
+
     @abstractmethod
-    def push(self, messages: Mapping[str, Sequence[Message[Any]]]) -> bool:
+    def push(self, messages: Mapping[str, Sequence[bytes]]) -> bool:
         """Append messages, by queue; a queue keeps no more than ``outstanding``. Whether the server has said that it did; where
         nobody waits for that, a later call may raise for this one.
 

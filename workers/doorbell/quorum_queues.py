@@ -23,9 +23,9 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from dramatiq import Message, Middleware
+from dramatiq import Middleware
 from pika import BasicProperties, BlockingConnection, URLParameters
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
@@ -33,7 +33,6 @@ from pika.spec import Basic
 
 from cnstra.workers.doorbell.consumer import Delivery
 from cnstra.workers.doorbell.doorbells import BrokerFacts, Doorbells
-from cnstra.workers.doorbell.messages import encode
 from cnstra.workers.doorbell.rabbit_line import Line
 
 T = TypeVar("T")
@@ -84,9 +83,9 @@ class QuorumDoorbells(Doorbells):
 
     # What the bell asks.
 
-    def push(self, messages: Mapping[str, Sequence[Message[Any]]]) -> bool:
+    def push(self, messages: Mapping[str, Sequence[bytes]]) -> bool:
         """Returns when the messages are sent. What makes a queue exceed its bound drives the oldest out."""
-        bodies = {self.name_of(queue): [encode(one) for one in of_queue] for queue, of_queue in messages.items()}
+        bodies = {self.name_of(queue): of_queue for queue, of_queue in messages.items()}
 
         here = self._here()
 

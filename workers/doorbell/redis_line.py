@@ -6,14 +6,20 @@ Owns what has not been heard yet, and which connection may be trusted so far. Re
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import redis
 
-Command = Sequence[Any]
+_LOOKED = 0.02
+"""Seconds for which a connection that was looked at is taken to be there."""
+
+
+def command(*words: bytes) -> bytes:
+    """A command as Redis reads it: an array of strings of its serialization protocol, RESP."""
+    return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
 
 
 class RedisLines:
@@ -29,7 +35,7 @@ class RedisLines:
         self._generation = 0
         self._closed = False
 
-    def say(self, commands: Sequence[Command]) -> bool:
+    def say(self, commands: Sequence[bytes]) -> bool:
         """Send commands, in one packet if they are short. Whether they are answered; if not, that comes later.
 
         Raises:
@@ -45,6 +51,22 @@ class RedisLines:
             raise
         self._put_back(line, generation)
         return answered
+
+    def prepare(self) -> None:
+        """Something is to be said soon: hear what has come meanwhile, and look whether the connection is there.
+
+        Waits for nothing, and raises nothing: what is wrong is told to who says something next.
+        """
+        generation = self._generation
+        line = self._taken()
+        if line is None:
+            return
+        try:
+            line.prepare()
+        except BaseException:
+            line.hang_up()
+            raise
+        self._put_back(line, generation)
 
     def hear(self) -> None:
         """Wait until all that was said is answered, but for what is said at the moment. Raises as ``say`` does."""
@@ -104,19 +126,31 @@ class _Line:
         self._connection = self._pool.get_connection()
         self._unheard = 0
         self._trusted = False
+        self._failed: redis.RedisError | None = None  # what nobody has been told yet
+        self._looked_at = 0.0
 
-    def say(self, commands: Sequence[Command]) -> bool:
+    def prepare(self) -> None:
+        if self._failed is not None:
+            return
+        try:
+            if self._unheard and self._connection.can_read():  # they come together, as they were said
+                self.hear()
+            if self._trusted and not self._unheard and not self._connection.can_read():
+                self._looked_at = time.monotonic()
+        except redis.RedisError as error:
+            self._failed = error
+
+    def say(self, commands: Sequence[bytes]) -> bool:
         refused = None
         try:
             self.hear()
-            if self._trusted and self._connection.can_read():  # nothing is to come: it is the end
-                self._connect()
+            self._look()
         except redis.ConnectionError:  # it was cut meanwhile, as idle ones are; what was not answered then is lost
             self._connect()
         except redis.ResponseError as error:  # the server has been demoted, say: there may be another one by now
             refused = error
             self._connect()
-        self._connection.send_packed_command(self._connection.pack_commands(commands))  # type: ignore[no-untyped-call]
+        self._connection.send_packed_command([b"".join(commands)])  # type: ignore[no-untyped-call]
         self._unheard = len(commands)
         answered = not self._trusted
         if answered:
@@ -127,9 +161,18 @@ class _Line:
         return answered
 
     def hear(self) -> None:
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
         while self._unheard:
             self._connection.read_response()
             self._unheard -= 1
+
+    def _look(self) -> None:
+        """Connect anew where nobody is there any more, unless somebody was just now. Nothing is to come: it would be the end."""
+        looked_at, self._looked_at = self._looked_at, 0.0
+        if self._trusted and time.monotonic() - looked_at > _LOOKED and self._connection.can_read():
+            self._connect()
 
     def hang_up(self) -> None:
         self._connection.disconnect()  # type: ignore[no-untyped-call]

@@ -29,15 +29,14 @@ from typing import Any, NamedTuple, NoReturn, cast
 from uuid import uuid4
 
 import redis
-from dramatiq import Message, Middleware
+from dramatiq import Middleware
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from cnstra.orchestrator.errors import BrokerAway
 from cnstra.workers.doorbell.consumer import Delivery
 from cnstra.workers.doorbell.doorbells import BrokerFacts, Doorbells, Keeping
-from cnstra.workers.doorbell.messages import encode
-from cnstra.workers.doorbell.redis_line import Command, RedisLines
+from cnstra.workers.doorbell.redis_line import RedisLines, command
 from cnstra.workers.doorbell.redis_servers import client_of
 
 _log = logging.getLogger("cnstra.listener")
@@ -91,17 +90,21 @@ class RedisDoorbells(Doorbells):
 
     # What the bell asks.
 
-    def push(self, messages: Mapping[str, Sequence[Message[Any]]]) -> bool:
+    def prepare(self) -> None:
+        """Hear what the server says to the last push."""
+        self._connected().lines.prepare()
+
+    def push(self, messages: Mapping[str, Sequence[bytes]]) -> bool:
         """In one packet; what would make a queue exceed its bound is dropped. What the server says to it is heard at the next
         call, which may so raise for this one.
         """
-        commands: list[Command] = []
+        commands: list[bytes] = []
         for queue, of_queue in messages.items():
-            key = self._key(queue)
+            key = self._key(queue).encode()
             commands += [
-                ("RPUSH", key, *map(encode, of_queue)),
-                ("LTRIM", key, 0, self.outstanding - 1),
-                ("EXPIRE", key, _UNHEARD_QUEUE_EXPIRES),
+                command(b"RPUSH", key, *of_queue),
+                command(b"LTRIM", key, b"0", b"%d" % (self.outstanding - 1)),
+                command(b"EXPIRE", key, b"%d" % _UNHEARD_QUEUE_EXPIRES),
             ]
         try:
             return self._connected().lines.say(commands)

@@ -2,6 +2,7 @@
 
 One inserts a row, commits, and pushes its id into a list of the broker; the other waits for the list, takes the row by an
 update, and commits. No graph, no types, no claims that others could have made: three ways there and back, and the disk twice.
+What the first one does is the least that a submit takes: a thousand times in a row, nobody takes them.
 """
 
 from __future__ import annotations
@@ -39,12 +40,29 @@ class Relay:
     def _to_start(self) -> float:
         time.sleep(IDLE)
         began = time.time_ns()
-        [row] = self._connection.execute(_INSERT, ['{"n": 1}'], prepare=True).fetchone()
-        self._broker.rpush(_PUSHED, row)
+        row = _hand_on(self._connection, self._broker)
         taken: Any = self._broker.blpop([_TAKEN], timeout=PATIENCE)
         if taken is None:
             raise WrongResult(f"row {row} was pushed, and nobody took it within {PATIENCE:.0f} s")
         return (int(taken[1]) - began) / 1e6
+
+
+def handed_on_per_second(place: Place, rows: int) -> float:
+    """Rows that one client inserts, commits, and pushes in a second, one by one; nobody takes them."""
+    with fresh(place) as here, here.connect() as connection, _redis(here) as broker:
+        connection.execute(_TABLE)
+        _hand_on(connection, broker)  # connects
+        began = time.perf_counter()
+        for _ in range(rows):
+            _hand_on(connection, broker)
+        return rows / (time.perf_counter() - began)
+
+
+def _hand_on(connection: Any, broker: redis.Redis) -> int:
+    """Keep one row, and push its id."""
+    [row] = connection.execute(_INSERT, ['{"n": 1}'], prepare=True).fetchone()
+    broker.rpush(_PUSHED, row)
+    return int(row)
 
 
 @contextmanager

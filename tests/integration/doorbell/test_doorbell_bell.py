@@ -19,7 +19,7 @@ import redis
 from cnstra.orchestrator.ports import Ring
 from cnstra.workers.doorbell import DramatiqBell
 from cnstra.workers.doorbell.messages import unpack
-from cnstra.workers.doorbell.redis_line import RedisLines, _Line
+from cnstra.workers.doorbell.redis_line import RedisLines, _Line, command
 from cnstra.workers.doorbell.redis_servers import client_of
 from support.ringing import ring_of
 from support.waiting import eventually
@@ -58,17 +58,21 @@ def test_who_rings_does_not_wait_for_the_server(
     assert [bell.qsize(queue) for queue in "abc"] == [2, 3, 1]
 
 
+@pytest.mark.parametrize("prepared", [False, True])
 @pytest.mark.parametrize("server", ["valkey"], indirect=True)
 def test_what_the_server_has_refused_is_told_by_the_next_ring_which_arrives(
-    server: Any, valkey: Any, bell: DramatiqBell, caplog: pytest.LogCaptureFixture
+    server: Any, valkey: Any, bell: DramatiqBell, caplog: pytest.LogCaptureFixture, *, prepared: bool
 ) -> None:
     """That one pays for nothing: it goes over a connection of its own. With the one after it all is well again. On a connection
-    that is new it is told at once.
+    that is new it is told at once. Who makes ready for a ring, and hears of it then, is told of nothing yet.
     """
     caplog.set_level(logging.INFO)
     bell.ring([ring_of(1, "fine")])
     valkey.ask("SET", "cnstra:doorbells:spoiled", "surprise")
     bell.ring([ring_of(1, "spoiled")])
+    if prepared:
+        assert eventually(lambda: bell.prepare([]) is None and the_line_of(bell)._failed)
+        bell.prepare([ring_of(1, "fine")])
     assert told(caplog) == []
 
     bell.ring([ring_of(1, "fine")])
@@ -83,6 +87,40 @@ def test_what_the_server_has_refused_is_told_by_the_next_ring_which_arrives(
     server.cut()
     bell.ring([ring_of(1, "spoiled")])
     assert "WRONGTYPE" in told(caplog)[2]
+
+
+def the_line_of(bell: DramatiqBell) -> _Line:
+    """The one on which it rings."""
+    [line] = bell._broker._connected().lines._free  # type: ignore[attr-defined]
+    assert isinstance(line, _Line)
+    return line
+
+
+@pytest.mark.parametrize("server", ["valkey"], indirect=True)
+def test_what_was_prepared_is_heard_and_made_and_not_rung(
+    server: Any, valkey: Any, bell: DramatiqBell, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until it is rung; and who rings others instead rings those. While the server is stopped nobody waits for it."""
+    bell.ring([ring_of(1)])
+    bell.ring([ring_of(1)])
+    rings, others = [ring_of(2)], [ring_of(3)]
+    assert eventually(lambda: bell.prepare(rings) is None and the_line_of(bell)._unheard == 0)
+    assert bell.qsize("default") == 2
+    bell.ring(others)
+    bell.prepare(others)
+    bell.prepare(rings)
+    bell.ring(rings)
+    assert bell.qsize("default") == 4
+    rung = [unpack(body, "default").kwargs["activations"] for body in taken(server, "default", 4)[2:]]
+    assert rung == [others[0].activations, rings[0].activations]
+
+    bell.ring(rings)
+    server.signal(signal.SIGSTOP)
+    bell.ring(rings)
+    bell.prepare(others)
+    assert the_line_of(bell)._unheard > 0
+    server.signal(signal.SIGCONT)
+    assert caplog.messages == []
 
 
 def test_a_broker_that_begins_to_hang_is_told_of_once(server: Any, bell: DramatiqBell, caplog: Any) -> None:
@@ -135,9 +173,9 @@ def test_lines_are_let_go_each_by_itself(server: Any, valkey: Any) -> None:
     client = client_of(server.url, {"client_name": "cnstra-bell"})
     lines = RedisLines(client)
     valkey.ask("SET", "text", "x")
-    for key, line in [(key, _Line(client)) for key in ("list", "list", "text", "list")]:
-        line.say([("PING",)])
-        line.say([("RPUSH", key, "x")])
+    for key, line in [(key, _Line(client)) for key in (b"list", b"list", b"text", b"list")]:
+        line.say([command(b"PING")])
+        line.say([command(b"RPUSH", key, b"x")])
         lines._put_back(line, lines._generation)
     assert bells_at(valkey) == 4
 
@@ -150,11 +188,11 @@ def test_lines_are_let_go_each_by_itself(server: Any, valkey: Any) -> None:
     assert line is not None
     lines._put_back(line, generation)
     assert eventually(lambda: bells_at(valkey) == 0)
-    lines.say([("PING",)])
+    lines.say([command(b"PING")])
     assert bells_at(valkey) == 1
     lines.close()
     assert eventually(lambda: bells_at(valkey) == 0)
-    lines.say([("PING",)])
+    lines.say([command(b"PING")])
     eventually(lambda: bells_at(valkey) == 0)
 
 
@@ -205,9 +243,10 @@ def test_a_ring_without_ids_asks_the_broker_nothing(server: Any, bell: DramatiqB
     assert len(told(caplog)) == 1
 
 
+@pytest.mark.parametrize("prepared", [False, True])
 @pytest.mark.parametrize("rings", [1, 2])
 def test_a_bell_outlives_a_restart_of_the_broker_without_a_word(
-    server: Any, bell: DramatiqBell, caplog: pytest.LogCaptureFixture, rings: int
+    server: Any, bell: DramatiqBell, caplog: pytest.LogCaptureFixture, rings: int, *, prepared: bool
 ) -> None:
     """A connection that died while the bell was idle is replaced before the next ring, which is not lost."""
     for _ in range(rings):
@@ -217,7 +256,10 @@ def test_a_bell_outlives_a_restart_of_the_broker_without_a_word(
     while server.take("default"):  # some brokers keep what was rung
         pass
 
-    bell.ring([ring_of(1)])
+    ring = ring_of(1)
+    if prepared:
+        bell.prepare([ring])
+    bell.ring([ring])
 
     eventually(lambda: bell.qsize("default") == 1)
     assert caplog.messages == []
