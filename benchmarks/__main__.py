@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measured(suites: Sequence[str], effort: Effort, name: str, command: str) -> reporting.Report:
-    began, load_before = machine.now(), machine.load()
+    began, load_before, pace_before = machine.now(), machine.load(), machine.pace()
     clock, cpu = perf_counter(), process_time()
     outcomes: dict[str, list[Outcome]] = {}
     for suite in suites:
@@ -65,6 +65,8 @@ def _measured(suites: Sequence[str], effort: Effort, name: str, command: str) ->
         ended=machine.now(),
         load_before=load_before,
         load_after=machine.load(),
+        pace_before=pace_before,
+        pace_after=machine.pace(),
         share_of_a_core=(process_time() - cpu) / (perf_counter() - clock),
         outcomes=outcomes,
     )

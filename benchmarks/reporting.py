@@ -29,6 +29,9 @@ class Report:
     ended: str
     load_before: Load
     load_after: Load
+    pace_before: float
+    """Of the machine: millions of rounds of a plain loop of Python in a second."""
+    pace_after: float
     share_of_a_core: float
     """CPU seconds of this process for each second of the clock: below 1, it waited, or others had the core."""
     outcomes: Mapping[str, Sequence[Outcome]]
@@ -60,6 +63,8 @@ def as_json(report: Report) -> str:
             **asdict(report.machine),
             "load_before": report.load_before,
             "load_after": report.load_after,
+            "pace_before": report.pace_before,
+            "pace_after": report.pace_after,
             "share_of_a_core": report.share_of_a_core,
         },
         "suites": [
@@ -114,6 +119,7 @@ def as_text(report: Report) -> str:
         f"{machine.processor}, {machine.cores} cores, {machine.system}",
         f"{report.began} to {report.ended}, load average {_load(report.load_before)} before, {_load(report.load_after)} after;",
         f"this process had {report.share_of_a_core:.2f} of a core.",
+        f"A plain loop of Python did {report.pace_before:.1f} million rounds a second before, {report.pace_after:.1f} after.",
         "Each figure is the median of its rounds (least..most). A ratio is taken within each round.",
     ]
     for suite, outcomes in report.outcomes.items():

@@ -39,6 +39,8 @@ def report() -> Report:
         ended="2026-01-01T00:01:00+00:00",
         load_before=(0.1, 0.2, 0.3),
         load_after=None,
+        pace_before=14.23,
+        pace_after=6.18,
         share_of_a_core=0.98,
         outcomes={"in-process": [Outcome(race=race, figures=figures)]},
     )
@@ -65,6 +67,7 @@ def test_the_document_has_figures_spreads_ratios_and_verdicts() -> None:
     assert ratio["goal"]["met"] is False
     assert document["machine"]["load_before"] == [0.1, 0.2, 0.3]
     assert document["machine"]["load_after"] is None
+    assert (document["machine"]["pace_before"], document["machine"]["pace_after"]) == (14.23, 6.18)
 
 
 def test_the_table_has_the_same_in_one_line_each() -> None:
@@ -75,6 +78,7 @@ def test_the_table_has_the_same_in_one_line_each() -> None:
     for cell in ("500,000", "400,000..600,000", ">= 400,000: met", "0.35", "0.30..0.40", "limit (<= 0.25: NOT MET)"):
         assert cell in line
     assert "0.10 0.20 0.30 before, unknown after" in text
+    assert "14.2 million rounds a second before, 6.2 after" in text
 
 
 def test_both_files_are_written_over_those_before(tmp_path: Path) -> None:
