@@ -28,11 +28,18 @@ class Rows:
         """A row of ``cnstra.runs``."""
         run_id = row["run_id"]
         return {
-            **row,
+            **self.outcome(row),
             "entry_payload": self._payload(row["entry_payload"], run_id, row["entry_collateral"]),
+            "compensation_error": self._note(row["compensation_error"], sealing.message(run_id)),
+        }
+
+    def outcome(self, row: Row) -> Row:
+        """The part of such a row that says what the run came to."""
+        run_id = row["run_id"]
+        return {
+            **row,
             "outputs": self._signals(row["outputs"], run_id),
             "error": self._note(row["error"], sealing.message(run_id)),
-            "compensation_error": self._note(row["compensation_error"], sealing.message(run_id)),
         }
 
     def activation(self, row: Row) -> Row:

@@ -168,6 +168,9 @@ class _Sealed:
     def run_row(self, run_id: UUID) -> SealedOperation[Mapping[str, Any] | None]:
         return self._then(self._inner.run_row(run_id), lambda row: None if row is None else self._rows.run(row))
 
+    def run_outcome(self, run_id: UUID) -> SealedOperation[Mapping[str, Any] | None]:
+        return self._then(self._inner.run_outcome(run_id), lambda row: None if row is None else self._rows.outcome(row))
+
     def run_rows(self, which: RunFilter) -> SealedOperation[list[Mapping[str, Any]]]:
         return self._then(self._inner.run_rows(which), lambda rows: list(map(self._rows.run, rows)))
 

@@ -78,7 +78,9 @@ class Looking(Contexts):
             pause = min(pause * 1.5, LONGEST_PAUSE)
 
     def result(self, run_id: uuid.UUID) -> Flow[RunResult]:
-        row = yield from self.row(run_id)
+        row = yield from self._run(self._operations.run_outcome(run_id))
+        if row is None:
+            raise not_found(run_id)
         try:
             context = yield from self._stored_context(run_id, None)
             if context is not None and self._declared is not None:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from cnstra.orchestrator.store.claims import ClaimRequest, Claims, Foothold, Work
 from cnstra.orchestrator.store.operations import AsyncRunner, AsyncStore, Operation, Operations, Runner, Store
-from cnstra.orchestrator.store.reading import Look, Reference, RunChoice, RunFilter, Search, Sighting, Sightings, Tag
+from cnstra.orchestrator.store.reading import (
+    OUTCOME,
+    Look,
+    Reference,
+    RunChoice,
+    RunFilter,
+    Search,
+    Sighting,
+    Sightings,
+    Tag,
+)
 from cnstra.orchestrator.store.retention import Expired, Portion, Pruned
 from cnstra.orchestrator.store.settling import Applied, AppliedBatch, Posted, Posting, RunEvent
 from cnstra.orchestrator.store.submissions import Accepted, Original, Submission
@@ -12,6 +22,7 @@ from cnstra.orchestrator.store.supervision import READMITTED_AT_ONCE, Findings, 
 from cnstra.orchestrator.store.transactions import Step, Transactional, Transactions
 
 __all__ = [
+    "OUTCOME",
     "READMITTED_AT_ONCE",
     "Accepted",
     "Applied",

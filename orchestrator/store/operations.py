@@ -74,6 +74,10 @@ class Operations(Protocol):
         """The run's row of the view ``cnstra.runs``."""
         ...
 
+    def run_outcome(self, run_id: UUID) -> Operation[Mapping[str, Any] | None]:
+        """The columns ``OUTCOME`` of the run's row, for who waits for it."""
+        ...
+
     def run_status(self, run_id: UUID) -> Operation[str | None]: ...
 
     def current_status(self, run_id: UUID) -> Operation[str | None]:

@@ -12,6 +12,10 @@ Tag = tuple[str, str | None]
 """A tag to look for: its key, and its value, or None for any."""
 
 
+OUTCOME = ("run_id", "status", "outputs", "error", "error_type")
+"""The columns of ``cnstra.runs`` that say what a run came to."""
+
+
 class Reference(Struct, frozen=True, kw_only=True, gc=False):
     """A slot as one version of a context wrote it, where contexts are kept elsewhere; a text of None removed it."""
 

@@ -13,7 +13,7 @@ from cnstra.orchestrator.machine.folding import BLOCKED_LIMITED, BLOCKED_SUSPECT
 from cnstra.orchestrator.machine.records import Failure, Run
 from cnstra.orchestrator.machine.states import ENDED, ActivationStatus
 from cnstra.orchestrator.slots import Slot, Snapshot, shared_key, written_by
-from cnstra.orchestrator.store import Original, Reference, RunChoice, RunFilter, Tag, WorkerInfo
+from cnstra.orchestrator.store import OUTCOME, Original, Reference, RunChoice, RunFilter, Tag, WorkerInfo
 from cnstra.stores.memory.claiming import UNKNOWN, knows, reaches, serves
 from cnstra.stores.memory.limits import in_use, is_limited, limit_of, neuron_of
 from cnstra.stores.memory.operations import operation
@@ -47,11 +47,12 @@ class Reading:
         return state.runs[run_id].run.status.value if run_id in state.runs else None
 
     @operation
+    def run_outcome(self, state: State, run_id: UUID) -> Row | None:
+        return _part_of_row(state, run_id, OUTCOME)
+
+    @operation
     def run_standing(self, state: State, run_id: UUID) -> Row | None:
-        if run_id not in state.runs:
-            return None
-        row = _run_row(state, state.runs[run_id])
-        return {name: row[name] for name in ("run_id", "status", "context_version", "context_place")}
+        return _part_of_row(state, run_id, ("run_id", "status", "context_version", "context_place"))
 
     @operation
     def run_rows(self, state: State, which: RunFilter) -> list[Row]:
@@ -148,6 +149,13 @@ def _is_tagged(row: RunRow, tag: Tag | None) -> bool:
     tags = json.loads(row.tags)
     key, value = tag or (None, None)
     return key is None or (key in tags and value in (None, tags[key]))
+
+
+def _part_of_row(state: State, run_id: UUID, columns: Iterable[str]) -> Row | None:
+    if run_id not in state.runs:
+        return None
+    row = _run_row(state, state.runs[run_id])
+    return {name: row[name] for name in columns}
 
 
 def _run_row(state: State, row: RunRow) -> Row:

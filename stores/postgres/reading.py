@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from cnstra.orchestrator.slots import Slot, Snapshot
-from cnstra.orchestrator.store import Original, Reference, RunChoice, RunFilter, Tag
+from cnstra.orchestrator.store import OUTCOME, Original, Reference, RunChoice, RunFilter, Tag
 from cnstra.stores.postgres.migrating import fitting
 from cnstra.stores.postgres.transactions import Ask, Replica, Steps, operation, reading
 
@@ -28,6 +28,11 @@ class Reading:
     def run_row(self, _repeated: bool, run_id: UUID) -> Steps[Mapping[str, Any] | None]:
         rows = yield Ask("run_row", {"run_id": run_id}, as_dicts=True)
         return rows[0] if rows else None
+
+    @reading(Replica.IF_FOUND)
+    def run_outcome(self, _repeated: bool, run_id: UUID) -> Steps[Mapping[str, Any] | None]:
+        rows = yield Ask("run_outcome", {"run_id": run_id})
+        return dict(zip(OUTCOME, rows[0], strict=True)) if rows else None
 
     @reading(Replica.IF_FOUND)
     def run_standing(self, _repeated: bool, run_id: UUID) -> Steps[Mapping[str, Any] | None]:

@@ -6,9 +6,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
+from cnstra.orchestrator.machine.records import Output
 from cnstra.orchestrator.slots import Slot
-from cnstra.orchestrator.store import RunFilter
+from cnstra.orchestrator.store import OUTCOME, RunFilter
 from support.views import VIEWS
 from support.worlds import World, failed, hop, succeeded, target
 
@@ -44,6 +46,25 @@ def test_who_follows_a_run_is_told_how_it_stands_and_portions_of_what_was_writte
     assert (standing["status"], standing["context_version"]) == ("completed", 2)
     portions = [world.store.run(world.store.history(run_id, *which)) for which in ((0,), (0, 1), (1, 1), (2, 1))]
     assert [[one["version"] for one in portion] for portion in portions] == [[1, 2], [1], [2], []]
+
+
+def test_who_waits_for_a_run_is_told_what_it_came_to(world: World) -> None:
+    """As in its row, whose other columns nobody needs for that: of one that completed, one that failed, and none."""
+    done, undone = world.submit("stock"), world.submit("stock")
+    first, second = sorted(world.worker().claim(), key=lambda work: work.run_id)
+    told = [
+        Output(ordinal=place, collateral="told", payload=text) for place, text in enumerate(('{"a": [1, null]}', "0"))
+    ]
+    world.apply(replace(succeeded(first), event=replace(succeeded(first).event, outputs=tuple(told))), failed(second))
+    outcomes = [world.store.run(world.store.run_outcome(run_id)) for run_id in (done, undone)]
+    for run_id, outcome in zip((done, undone), outcomes, strict=True):
+        assert outcome == {name: world.row(run_id)[name] for name in OUTCOME}
+    assert [outcome["status"] for outcome in outcomes if outcome] == ["completed", "failed"]
+    assert outcomes[0] is not None
+    assert [one["payload"] for one in outcomes[0]["outputs"]] == [{"a": [1, None]}, 0]
+    assert outcomes[1] is not None
+    assert outcomes[1]["error_type"] is not None
+    assert world.store.run(world.store.run_outcome(UUID(int=0))) is None
 
 
 def test_a_fresh_runs_row(world: World) -> None:

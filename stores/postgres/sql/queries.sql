@@ -1091,6 +1091,10 @@ select coalesce(max(number), 0) from cnstra.migration
 -- One run, as users see it.
 select * from cnstra.runs where run_id = %(run_id)s
 
+-- name: run_outcome
+-- What one run came to, for who waits for it: to plan the view with all its columns takes longer than all else.
+select run_id, status, outputs, error, error_type from cnstra.runs where run_id = %(run_id)s
+
 -- name: run_status
 -- One run's status.
 select status from cnstra.runs where run_id = %(run_id)s
