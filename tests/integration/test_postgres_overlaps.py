@@ -103,9 +103,11 @@ def test_a_submit_makes_its_doorbell_ready_while_the_run_is_kept(
         client.submit(start.create_signal(1))
         holder.execute("lock table cnstra.run in exclusive mode")
         submitted = threads.submit(client.submit, start.create_signal(2))
-        prepared = eventually(lambda: client._bell._prepared)
-        assert not submitted.done()
-        holder.rollback()
+        try:
+            prepared = eventually(lambda: client._bell._prepared)
+            assert not submitted.done()
+        finally:
+            holder.rollback()
         run_id = submitted.result(20).id
         assert prepared is not None
         assert list(prepared.rings) == [Ring(door="default@overlaps", activations=((run_id, 1),))]
