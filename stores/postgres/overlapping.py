@@ -5,7 +5,6 @@ A thread that waits for the server has a few hundred microseconds to itself. Wha
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -15,8 +14,6 @@ from psycopg.rows import TupleRow
 
 T = TypeVar("T")
 
-_log = logging.getLogger("cnstra.postgres")
-
 
 class OverlappingConnection(psycopg.Connection[TupleRow]):
     """One for blocking callers. psycopg's own way of waiting, with a look aside."""
@@ -24,7 +21,11 @@ class OverlappingConnection(psycopg.Connection[TupleRow]):
     _meanwhile: Callable[[], None] | None = None
 
     def do_meanwhile(self, something: Callable[[], None]) -> None:
-        """Call this as soon as the next statement is sent, or is sent to be prepared. What it raises is logged, and no more."""
+        """Call this as soon as the next statement is sent, or is sent to be prepared.
+
+        It should raise nothing. What somebody else raises in it, a signal's handler above all, reaches the caller. The statement's
+        answer is not read then, so that a pool lets go of the connection.
+        """
         self._meanwhile = something
 
     def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
@@ -37,10 +38,7 @@ def _overlapped(gen: PQGen[T], something: Callable[[], None]) -> PQGen[T]:
     """The same generator, which has its caller do something when it waits for the first time: then all is sent."""
     try:
         awaited = next(gen)
-        try:
-            something()
-        except Exception:
-            _log.exception("What was to be done while Postgres is at work failed.")
+        something()
         while True:
             ready = yield awaited
             awaited = gen.send(ready)

@@ -170,15 +170,14 @@ def _begun(submission: Submission, now: datetime | None) -> tuple[Run, list[NewA
 
 def _insert_run(submission: Submission, run: Run, created: Sequence[NewActivation], now: datetime | None) -> Ask:
     """One run with its first activations, which begin all at the same time."""
-    targets = [(activation, activation.target) for activation in created]
+    payload = submission.payload
     document = {
-        "now": now,
+        "now": _moment(now),
         "run_id": submission.run_id,
         "graph": submission.graph,
         "version": submission.graph_version,
         "pinned": submission.pinned,
         "collateral": submission.collateral,
-        "payload": submission.payload,
         "status": run.status,
         "outstanding": run.outstanding,
         "active": run.active,
@@ -188,11 +187,11 @@ def _insert_run(submission: Submission, run: Run, created: Sequence[NewActivatio
         "tags": _tags_of(submission),
         "idempotency_key": submission.idempotency_key,
         "place": submission.place,
-        "deadline": run.deadline_at,
+        "deadline": _moment(run.deadline_at),
         "deadline_after": None if submission.deadline_after is None else interval_of(submission.deadline_after),
         "clone_of": submission.cloned_from,
         "begun_as": created[0].status,
-        "available": created[0].available_at,
+        "available": _moment(created[0].available_at),
         "activations": [
             {
                 "activation_id": activation.activation_id,
@@ -200,16 +199,31 @@ def _insert_run(submission: Submission, run: Run, created: Sequence[NewActivatio
                 "neuron": target.neuron,
                 "dendrite": target.dendrite,
                 "collateral": target.collateral,
-                "payload": target.payload,
+                "payload": None if target.payload == payload else target.payload,
                 "queue": target.queue,
                 "blocked": activation.blocked,
                 "compensable": target.compensable,
                 "limited": target.limited,
             }
-            for activation, target in targets
+            for activation, target in ((one, one.target) for one in created)
         ],
     }
-    return Ask("insert_run", {"run": msgspec.json.encode(document).decode()})
+    return Ask("insert_run", {"run": _DOCUMENTS.encode(document).decode(), "payload": payload})
+
+
+def _moment(moment: datetime | None) -> str | None:
+    """As in an array: msgspec would leave the seconds of its offset out."""
+    return None if moment is None else moment.isoformat()
+
+
+def _plain(text: Any) -> str:
+    """The text of what is more than that, such as a string that a library has marked: msgspec writes plain ones alone."""
+    if isinstance(text, str):
+        return str.__str__(text)
+    raise NotImplementedError
+
+
+_DOCUMENTS = msgspec.json.Encoder(enc_hook=_plain)
 
 
 def _insert_runs(submissions: Sequence[Submission], runs: Sequence[Run], now: datetime | None) -> Ask:

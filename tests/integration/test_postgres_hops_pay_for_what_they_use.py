@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 import pytest
@@ -136,11 +136,36 @@ def test_all_that_is_submitted_alone_is_one_prepared_statement(world: CountingWo
         assert connection.execute(query).fetchone() == (1,)
 
 
-def test_a_run_that_is_submitted_alone_is_kept_as_in_a_batch(world: CountingWorld) -> None:
-    """To the last letter, as queries see it: also a time to take, which has several forms, and what JSON and arrays quote."""
+class Marked(str):
+    """As libraries mark text: one of their own is no plain one."""
+
+    __slots__ = ()
+
+
+class Moment(datetime):
+    """As libraries make times."""
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+@pytest.mark.parametrize(
+    "deadline",
+    [
+        timedelta(days=31, hours=5, microseconds=3),
+        Moment(2090, 1, 1, microsecond=3, tzinfo=timezone(timedelta(hours=1, seconds=31))),
+        datetime(2090, 1, 1, tzinfo=timezone(-timedelta(hours=1, seconds=31))),
+    ],
+)
+def test_a_run_that_is_submitted_alone_is_kept_as_in_a_batch(
+    world: CountingWorld, deadline: timedelta | datetime, *, keyed: bool
+) -> None:
+    """To the last letter, as queries see it: a time, which has several forms, what JSON and arrays quote, and what is more than a
+    plain text or time.
+    """
     quoted = '"\\ {,} NULL \u2028 é \U0001f600 \x7f'
     said: dict[str, Any] = {
-        "deadline": timedelta(days=31, hours=5, microseconds=3),
+        "deadline": deadline,
+        "idempotency_key": Marked("key") if keyed else None,
+        "place": Marked("elsewhere"),
         "priority": -3,
         "tags": {"a": quoted},
         "payload": json.dumps({"text": quoted, "number": 12345678901234567890.5}, ensure_ascii=False),
@@ -148,11 +173,16 @@ def test_a_run_that_is_submitted_alone_is_kept_as_in_a_batch(world: CountingWorl
     }
     quoting = replace(target("bank", compensable=Compensable.DONE), payload=json.dumps(quoted), limited=True)
     alone, first, second = (world.submission("stock", quoting, **said) for _ in range(3))
+    if keyed:
+        first, second = (
+            replace(one, idempotency_key=Marked(f"key {place}")) for place, one in enumerate((first, second))
+        )
     world.accept(alone)
     world.accept(first, second)
     with world.connect() as connection:
         rows = connection.execute(
-            "select distinct to_jsonb(r) - '{run_id, submitted_at, deadline_at}'::text[], r.deadline_after::text, "
+            "select distinct to_jsonb(r) - '{run_id, submitted_at, deadline_at, idempotency_key}'::text[], "
+            "r.deadline_after::text, case when r.deadline_after is null then r.deadline_at end, left(r.idempotency_key, 3), "
             "(select jsonb_agg(to_jsonb(a) - '{run_id, created_at, available_at}'::text[] order by activation_id) "
             "from cnstra.activation a where a.run_id = r.run_id) from cnstra.run r"
         ).fetchall()

@@ -13,7 +13,9 @@ import pytest
 from cnstra import CNS, Orchestrator, collateral, neuron
 from cnstra.orchestrator.ports import Ring
 from cnstra.servers import HeldServers
+from cnstra.stores.postgres.addresses import address_of
 from cnstra.stores.postgres.overlapping import OverlappingConnection
+from cnstra.stores.postgres.pools import LazyPool
 from support.waiting import eventually
 
 _LOCK = 4_711
@@ -63,17 +65,23 @@ def test_it_is_done_while_the_statement_waits_and_once(
     assert done == [True]
 
 
-def test_what_it_raises_is_logged_and_spoils_nothing(
-    connection: OverlappingConnection, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("raised", [LookupError, KeyboardInterrupt])
+def test_what_is_raised_in_it_reaches_the_caller_and_the_connection_nobody(
+    database_url: str, holder: psycopg.Connection[Any], raised: type[BaseException]
 ) -> None:
-    def fail() -> None:
-        raise LookupError("made up")
+    """It may be a signal's, which nobody here is to swallow. What the server answers is left unread, with the connection."""
 
-    connection.do_meanwhile(fail)
-    assert connection.execute("select 1").fetchone() == (1,)
-    [record] = caplog.records
-    assert (record.levelno, record.name) == (logging.ERROR, "cnstra.postgres")
-    assert "made up" in caplog.text
+    def interrupt() -> None:
+        raise raised("made up")
+
+    pool = LazyPool(address_of(database_url), {"autocommit": True}, 1)
+    with pytest.raises(raised, match="made up"), pool.opened().connection() as connection:
+        connection.do_meanwhile(interrupt)
+        connection.execute("select 1")
+    with pool.opened().connection() as another:
+        assert another.execute("select 2").fetchone() == (2,)
+    assert another is not connection
+    pool.close()
 
 
 def test_an_error_of_the_statement_is_raised_as_ever(connection: OverlappingConnection) -> None:

@@ -13,8 +13,8 @@ from contextlib import suppress
 
 import redis
 
-_LOOKED = 0.02
-"""Seconds for which a connection that was looked at is taken to be there."""
+_LOOKED = 0.005
+"""Seconds for which a connection that was looked at is taken to be there. One that ends in them takes along what is said then."""
 
 
 def command(*words: bytes) -> bytes:
@@ -53,9 +53,10 @@ class RedisLines:
         return answered
 
     def prepare(self) -> None:
-        """Something is to be said soon: hear what has come meanwhile, and look whether the connection is there.
+        """Something is to be said soon: hear the answers that have come meanwhile, and look whether the connection is there.
 
-        Waits for nothing, and raises nothing: what is wrong is told to who says something next.
+        Waits for no answer that has not begun to come, and raises nothing of the broker's: what is wrong is told to who says
+        something next.
         """
         generation = self._generation
         line = self._taken()
@@ -133,10 +134,12 @@ class _Line:
         if self._failed is not None:
             return
         try:
-            if self._unheard and self._connection.can_read():  # they come together, as they were said
-                self.hear()
+            while self._unheard and self._connection.can_read():
+                self._hear_one()
             if self._trusted and not self._unheard and not self._connection.can_read():
                 self._looked_at = time.monotonic()
+        except redis.ConnectionError:
+            self._begin_anew()
         except redis.RedisError as error:
             self._failed = error
 
@@ -146,10 +149,10 @@ class _Line:
             self.hear()
             self._look()
         except redis.ConnectionError:  # it was cut meanwhile, as idle ones are; what was not answered then is lost
-            self._connect()
+            self._begin_anew()
         except redis.ResponseError as error:  # the server has been demoted, say: there may be another one by now
             refused = error
-            self._connect()
+            self._begin_anew()
         self._connection.send_packed_command([b"".join(commands)])  # type: ignore[no-untyped-call]
         self._unheard = len(commands)
         answered = not self._trusted
@@ -165,20 +168,23 @@ class _Line:
             failed, self._failed = self._failed, None
             raise failed
         while self._unheard:
-            self._connection.read_response()
-            self._unheard -= 1
+            self._hear_one()
+
+    def _hear_one(self) -> None:
+        self._connection.read_response()
+        self._unheard -= 1
 
     def _look(self) -> None:
-        """Connect anew where nobody is there any more, unless somebody was just now. Nothing is to come: it would be the end."""
+        """Begin anew where nobody is there any more, unless somebody was just now. Nothing is to come: it would be the end."""
         looked_at, self._looked_at = self._looked_at, 0.0
         if self._trusted and time.monotonic() - looked_at > _LOOKED and self._connection.can_read():
-            self._connect()
+            self._begin_anew()
 
     def hang_up(self) -> None:
         self._connection.disconnect()  # type: ignore[no-untyped-call]
         self._pool.release(self._connection)
 
-    def _connect(self) -> None:
+    def _begin_anew(self) -> None:
+        """What is said next is said over a new connection."""
         self._connection.disconnect()  # type: ignore[no-untyped-call]
-        self._connection.connect()  # type: ignore[no-untyped-call]
         self._unheard, self._trusted = 0, False

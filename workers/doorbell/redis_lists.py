@@ -194,6 +194,7 @@ class RedisDoorbells(Doorbells):
         ours: dict[str, Any] = {
             "client_name": self._client_name,
             "decode_responses": False,
+            "encoding": "utf-8",
             "protocol": 2,
             "retry": Retry(NoBackoff(), 0),
             "socket_connect_timeout": _ANSWER_WITHIN,

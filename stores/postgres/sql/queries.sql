@@ -47,14 +47,14 @@ returning run_id
 
 -- name: insert_run
 -- Keep one new run with its first activations; an id that is taken is left out of the answer, and nothing is kept. All of it comes as
--- one document: as thirty parameters, each written, sent and read by itself, it takes an eighth longer.
+-- one document, but for the payload, which may be large: as thirty parameters, each written, sent and read by itself, it takes an
+-- eighth longer. An activation without a payload has the run's.
 with given as (
-    select *
+    select *, %(payload)s::text as payload
     from json_to_record(%(run)s::json)
-         as g (run_id uuid, graph text, version text, pinned boolean, collateral text, payload text, status text, outstanding int,
-               active int, last_activation int, priority int, policy text, tags text, idempotency_key text, place text,
-               deadline timestamptz, deadline_after interval, clone_of uuid, now timestamptz, begun_as text, available timestamptz,
-               activations json)),
+         as g (run_id uuid, graph text, version text, pinned boolean, collateral text, status text, outstanding int, active int,
+               last_activation int, priority int, policy text, tags text, idempotency_key text, place text, deadline timestamptz,
+               deadline_after interval, clone_of uuid, now timestamptz, begun_as text, available timestamptz, activations json)),
 kept as (
     insert into cnstra.run (run_id, graph, graph_version, pinned, entry_collateral, entry_payload, status, outstanding, active,
                             last_activation, priority, policy, tags, idempotency_key, context_place, deadline_at, deadline_after,
@@ -70,13 +70,14 @@ begun as (
                                    priority, attempt, status, blocked, epoch, tries, created_at, available_at, compensable, origin,
                                    limited)
     select r.run_id, n.activation_id, n.ordinal, g.graph, case when g.pinned then g.version else '' end,
-           coalesce(g.place, '') || NEEDS(n.payload), n.neuron, n.dendrite, n.collateral, n.payload::jsonb, n.queue, g.priority, 1,
+           coalesce(g.place, '') || NEEDS(p.payload), n.neuron, n.dendrite, n.collateral, p.payload::jsonb, n.queue, g.priority, 1,
            g.begun_as, n.blocked, 0, 0, r.submitted_at, coalesce(g.available, r.submitted_at), n.compensable, '', n.limited
     from kept r
     cross join given g
     cross join json_to_recordset(g.activations)
                as n (activation_id int, ordinal int, neuron text, dendrite text, collateral text, payload text, queue text,
-                     blocked text, compensable text, limited boolean))
+                     blocked text, compensable text, limited boolean)
+    cross join lateral (select coalesce(n.payload, g.payload)) as p (payload))
 select run_id from kept
 
 -- name: runs_of_ids

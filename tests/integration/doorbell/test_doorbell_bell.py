@@ -19,7 +19,7 @@ import redis
 from cnstra.orchestrator.ports import Ring
 from cnstra.workers.doorbell import DramatiqBell
 from cnstra.workers.doorbell.messages import unpack
-from cnstra.workers.doorbell.redis_line import RedisLines, _Line, command
+from cnstra.workers.doorbell.redis_line import _LOOKED, RedisLines, _Line, command
 from cnstra.workers.doorbell.redis_servers import client_of
 from support.ringing import ring_of
 from support.waiting import eventually
@@ -127,6 +127,34 @@ def test_what_was_prepared_is_heard_and_made_and_not_rung(
     assert the_line_of(bell)._unheard > 0
     assert the_line_of(bell)._failed is None  # nor was an answer waited for in vain
     server.signal(signal.SIGCONT)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("server", ["valkey"], indirect=True)
+def test_a_look_spares_the_next_ring_one_and_is_soon_too_old(
+    server: Any, bell: DramatiqBell, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is fresh nobody looks again. Once it is not, a connection that was cut after it is replaced, and no ring is lost."""
+    bell.ring([ring_of(1)])
+    line = the_line_of(bell)
+    monkeypatch.setattr("cnstra.workers.doorbell.redis_line._LOOKED", 60.0)
+    bell.prepare([ring_of(1)])
+    with monkeypatch.context() as looking:
+        looking.setattr(line._connection, "can_read", lambda: pytest.fail("somebody looked"))
+        bell.ring([ring_of(1)])
+    assert bell.qsize("default") == 2
+
+    bell.prepare([ring_of(1)])
+    assert line._looked_at > 0
+    server.cut()
+    monkeypatch.undo()
+    line._looked_at -= _LOOKED
+    bell.ring([ring_of(1)])
+    assert bell.qsize("default") == 3
+    bell.prepare([])
+    server.cut()
+    assert eventually(lambda: bell.prepare([]) is None and not line._trusted)
+    assert bell.qsize("default") == 3  # that it was cut is nobody's failure
     assert caplog.messages == []
 
 
