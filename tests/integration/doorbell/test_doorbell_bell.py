@@ -134,7 +134,7 @@ def test_what_was_prepared_is_heard_and_made_and_not_rung(
 def test_a_look_spares_the_next_ring_one_and_is_soon_too_old(
     server: Any, bell: DramatiqBell, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While it is fresh nobody looks again. Once it is not, a connection that was cut after it is replaced, and no ring is lost."""
+    """While it is fresh nobody looks again. Once it is not, a connection that was cut after it is replaced: no ring is lost."""
     bell.ring([ring_of(1)])
     line = the_line_of(bell)
     monkeypatch.setattr("cnstra.workers.doorbell.redis_line._LOOKED", 60.0)
