@@ -23,8 +23,8 @@ class OverlappingConnection(psycopg.Connection[TupleRow]):
     def do_meanwhile(self, something: Callable[[], None]) -> None:
         """Call this as soon as the next statement is sent, or is sent to be prepared.
 
-        It should raise nothing. What somebody else raises in it, a signal's handler above all, reaches the caller. What the server
-        answers is not read then, so that a pool lets go of the connection.
+        It should raise nothing. What somebody else raises in it, a signal's handler above all, reaches the caller. The server's
+        answer is not read then, so that a pool lets go of the connection.
         """
         self._meanwhile = something
 
