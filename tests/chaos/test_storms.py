@@ -11,7 +11,7 @@ import os
 import pytest
 
 from cnstra.servers import HeldServers
-from support import graphs
+from support.graphs import contexts
 from support.soundness import assert_sound
 from support.stage import Stage
 from support.storm import Storm
@@ -52,11 +52,11 @@ def test_g1_to_g7_hold_in_a_long_storm(
 def test_g5_g6_g7_hold_over_many_thousands_of_writes(stormy_stage: Stage) -> None:
     """Eight lanes on two workers, thousands of hops that write the same keys of one run: no lost update, no gap."""
     lanes, hops = 8, 1_000
-    stormy_stage.start(graphs.relay, queues=("fork",))
+    stormy_stage.start(contexts.relay, queues=("fork",))
     for queue in ("left", "right"):
-        stormy_stage.start(graphs.relay, queues=(queue,), threads=8)
-    client = stormy_stage.client(graphs.relay)
-    run = client.submit(graphs.start_relay.create_signal({"lanes": lanes, "hops": hops}))
+        stormy_stage.start(contexts.relay, queues=(queue,), threads=8)
+    client = stormy_stage.client(contexts.relay)
+    run = client.submit(contexts.start_relay.create_signal({"lanes": lanes, "hops": hops}))
 
     while run.status() == "running":
         try:
@@ -67,5 +67,5 @@ def test_g5_g6_g7_hold_over_many_thousands_of_writes(stormy_stage: Stage) -> Non
 
     result = stormy_stage.completed(run)
     assert result.context["updates"] == lanes * hops
-    assert result.context["writes"] == lanes * hops // graphs.EVERY
+    assert result.context["writes"] == lanes * hops // contexts.EVERY
     assert_sound(stormy_stage, run.id)

@@ -10,7 +10,7 @@ from tenacity import Retrying, stop_after_attempt, wait_fixed
 
 from cnstra import Run, RunStateError
 from cnstra.servers import HeldServers
-from support import graphs
+from support.graphs import backoffs
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage, WorkerProcess
@@ -50,12 +50,12 @@ def test_g12_a_backoff_spans_the_end_of_everything(
     that the third try is the last one, whoever makes it.
     """
     stage = doomed_stage
-    worker = stage.start(graphs.moody)
-    run = stage.client(graphs.moody).submit(graphs.ask_stubbornly.create_signal({"fails": fails}))
+    worker = stage.start(backoffs.moody)
+    run = stage.client(backoffs.moody).submit(backoffs.ask_stubbornly.create_signal({"fails": fails}))
     for times in (1, 2):
         _tried(stage, run, times)
         _everything_dies(stage, doomed_servers, worker)
-        worker = stage.start(graphs.moody)
+        worker = stage.start(backoffs.moody)
 
     result = stage.ended(run)
 
@@ -72,16 +72,16 @@ def test_g12_a_runs_next_attempt_spans_the_end_of_everything(
 ) -> None:
     """The same for the policy of the run: its time is in ``next_retry_at``, its count is the attempt."""
     stage = doomed_stage
-    worker = stage.start(graphs.moody)
+    worker = stage.start(backoffs.moody)
     policy = Retrying(stop=stop_after_attempt(3), wait=wait_fixed(1))
-    run = stage.client(graphs.moody).submit(graphs.ask.create_signal({"fails": fails}), retry=policy)
+    run = stage.client(backoffs.moody).submit(backoffs.ask.create_signal({"fails": fails}), retry=policy)
     promised = {}
     for attempt in (1, 2):
         _tried(stage, run, attempt)
         row = stage.row("select next_retry_at from cnstra.runs where run_id = %s", run.id)
         promised[attempt + 1] = row["next_retry_at"]
         _everything_dies(stage, doomed_servers, worker)
-        worker = stage.start(graphs.moody)
+        worker = stage.start(backoffs.moody)
 
     result = stage.ended(run)
 
@@ -99,11 +99,11 @@ def test_g12_a_runs_next_attempt_spans_the_end_of_everything(
 
 def test_g12_a_backoff_of_a_day_is_left_alone_until_its_time_has_come(stage: Stage) -> None:
     """Supervisors come and go and look around; it fires when the database's clock says so, and not before."""
-    worker = stage.start(graphs.moody)
-    run = stage.client(graphs.moody).submit(graphs.ask_tomorrow.create_signal({"fails": 1}))
+    worker = stage.start(backoffs.moody)
+    run = stage.client(backoffs.moody).submit(backoffs.ask_tomorrow.create_signal({"fails": 1}))
     _tried(stage, run, 1)
     assert worker.drain()
-    worker = stage.start(graphs.moody)
+    worker = stage.start(backoffs.moody)
     worker.arm(Fault(point="look.begin", action="block", after=5))
     worker.reached("look.begin")
     assert stage.activation(run, 1)["status"] == "scheduled"
@@ -119,13 +119,13 @@ def test_g12_a_backoff_of_a_day_is_left_alone_until_its_time_has_come(stage: Sta
 
 def test_g12_a_backoff_holds_no_thread(stage: Stage) -> None:
     """More activations wait than there are threads; the worker goes on with others, as if they were not there."""
-    stage.start(graphs.moody, threads=1, coroutines=1)
-    client = stage.client(graphs.moody)
-    waiting = client.submit_many([graphs.ask_tomorrow.create_signal({"fails": 1}) for _ in range(20)])
+    stage.start(backoffs.moody, threads=1, coroutines=1)
+    client = stage.client(backoffs.moody)
+    waiting = client.submit_many([backoffs.ask_tomorrow.create_signal({"fails": 1}) for _ in range(20)])
     scheduled = "select count(*) as number from cnstra.activation where status = 'scheduled'"
     eventually(lambda: stage.row(scheduled)["number"] == len(waiting), PATIENCE, what="all of them wait")
 
-    stage.completed(client.submit(graphs.ask.create_signal({})))
+    stage.completed(client.submit(backoffs.ask.create_signal({})))
 
     held = stage.row("select sum(running)::int as running from cnstra.workers")
     assert held == {"running": 0}
@@ -134,12 +134,12 @@ def test_g12_a_backoff_holds_no_thread(stage: Stage) -> None:
 def test_g9_of_many_retries_at_once_one_begins_the_next_attempt(stage: Stage) -> None:
     """Who asked while it was failed is told that it has begun, who came later is refused; it is called once."""
     gate = Fault(point="call.inside", action="block", activation=1)
-    worker = stage.start(graphs.moody)
-    run = stage.client(graphs.moody).submit(graphs.ask.create_signal({"fails": 1}))
+    worker = stage.start(backoffs.moody)
+    run = stage.client(backoffs.moody).submit(backoffs.ask.create_signal({"fails": 1}))
     assert stage.ended(run).status == "failed"
     worker.arm(gate)
     refused: list[RunStateError] = []
-    handles = [stage.client(graphs.moody).get_run(run.id) for _ in range(8)]
+    handles = [stage.client(backoffs.moody).get_run(run.id) for _ in range(8)]
     ready = threading.Barrier(len(handles))
 
     def retry(handle: Run) -> None:
@@ -168,12 +168,12 @@ def test_g9_of_many_retries_at_once_one_begins_the_next_attempt(stage: Stage) ->
 
 def test_g9_what_is_final_stays_so(stage: Stage) -> None:
     """A run that has completed cannot be retried, nor one that waits for the attempt that its policy has promised."""
-    stage.start(graphs.moody)
-    client = stage.client(graphs.moody)
-    completed = client.submit(graphs.ask.create_signal({}))
+    stage.start(backoffs.moody)
+    client = stage.client(backoffs.moody)
+    completed = client.submit(backoffs.ask.create_signal({}))
     stage.completed(completed)
     policy = Retrying(stop=stop_after_attempt(2), wait=wait_fixed(3600))
-    waiting = client.submit(graphs.ask.create_signal({"fails": 1}), retry=policy)
+    waiting = client.submit(backoffs.ask.create_signal({"fails": 1}), retry=policy)
     eventually(lambda: _status(stage, waiting) == "waiting", PATIENCE, what="the run waits for its next attempt")
 
     for run in (completed, waiting):
@@ -187,11 +187,11 @@ def test_g9_what_is_final_stays_so(stage: Stage) -> None:
 def test_g8_a_timer_spans_the_end_of_everything(doomed_stage: Stage, doomed_servers: HeldServers) -> None:
     """While a saga waits, worker, broker and database die. The next step comes, once, and not early, and sees the context."""
     stage = doomed_stage
-    worker = stage.start(graphs.patient)
-    run = stage.client(graphs.patient).submit(graphs.wait_a_second.create_signal(20))
+    worker = stage.start(backoffs.patient)
+    run = stage.client(backoffs.patient).submit(backoffs.wait_a_second.create_signal(20))
     eventually(lambda: _status(stage, run) == "waiting", PATIENCE, what="the run waits")
     _everything_dies(stage, doomed_servers, worker)
-    stage.start(graphs.patient)
+    stage.start(backoffs.patient)
 
     result = stage.ended(run)
 
@@ -207,8 +207,8 @@ def test_g8_a_timer_spans_the_end_of_everything(doomed_stage: Stage, doomed_serv
 
 def test_g8_a_delayed_run_is_not_early(stage: Stage) -> None:
     """By the database's clock, its first call begins after the delay."""
-    stage.start(graphs.moody)
-    run = stage.client(graphs.moody).submit(graphs.ask.create_signal({}), delay=timedelta(seconds=1))
+    stage.start(backoffs.moody)
+    run = stage.client(backoffs.moody).submit(backoffs.ask.create_signal({}), delay=timedelta(seconds=1))
 
     stage.completed(run)
 

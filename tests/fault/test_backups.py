@@ -18,8 +18,8 @@ import pytest
 from cnstra.servers import HeldServers
 from cnstra.stores.postgres import migrate
 from cnstra.stores.postgres.granting import groups
-from support import graphs
 from support.databases import fresh_database
+from support.graphs import routes
 from support.least_privilege import forget_roles
 from support.pages import ROOT
 from support.points import Fault
@@ -57,11 +57,11 @@ def test_a_restored_dump_goes_on_where_it_was(
     done, the second is tried again under the same key, and its context is that of then. A second run had ended: it has.
     """
     dump = tmp_path / "cnstra.dump"
-    worker = stage.start(graphs.chain, lease=timedelta(seconds=2))
-    ended = stage.client(graphs.chain).submit(graphs.set_out.create_signal(1))
+    worker = stage.start(routes.chain, lease=timedelta(seconds=2))
+    ended = stage.client(routes.chain).submit(routes.set_out.create_signal(1))
     stage.completed(ended)
     worker.arm(Fault(point="call.inside", action="block", activation=2))
-    run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    run = stage.client(routes.chain).submit(routes.set_out.create_signal(10))
     worker.reached("call.inside")
 
     postgres("pg_dump", "--format=custom", "--schema=cnstra", f"--file={dump}", stage.database_url)
@@ -69,8 +69,8 @@ def test_a_restored_dump_goes_on_where_it_was(
     with fresh_database(servers.database_url) as restored:
         postgres("pg_restore", *options_of_a_restore(), f"--dbname={restored}", str(dump))
         migrate(restored)
-        stage.start(graphs.chain, database_url=restored)
-        client = stage.client(graphs.chain, database_url=restored)
+        stage.start(routes.chain, database_url=restored)
+        client = stage.client(routes.chain, database_url=restored)
 
         result = client.get_run(run.id).wait(timeout=60)
 

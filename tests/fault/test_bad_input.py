@@ -7,25 +7,25 @@ from typing import Any
 import pytest
 
 from cnstra import PayloadError, Run
-from support import graphs
+from support.graphs import bad_values
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage
 from support.waiting import eventually
 
-_UNFIT = list(graphs.SPOILED)
+_UNFIT = list(bad_values.SPOILED)
 _MANY = 199
 
 
 @pytest.mark.parametrize("how", _UNFIT)
 def test_g15_a_payload_that_cannot_be_kept_is_refused_at_submit(stage: Stage, how: str) -> None:
     """The error names the collateral; neither it nor what came with it in one submit is stored."""
-    client = stage.client(graphs.spoiled)
-    signals: list[Any] = [graphs.typed.create_signal(1)]
+    client = stage.client(bad_values.spoiled)
+    signals: list[Any] = [bad_values.typed.create_signal(1)]
 
     with pytest.raises(PayloadError, match=r"spoiled\.(un)?typed") as refused:
-        spoiled: Any = graphs.typed if how == "of the wrong type" else graphs.untyped
-        client.submit_many([*signals, spoiled.create_signal(graphs.SPOILED[how])])
+        spoiled: Any = bad_values.typed if how == "of the wrong type" else bad_values.untyped
+        client.submit_many([*signals, spoiled.create_signal(bad_values.SPOILED[how])])
 
     assert len(str(refused.value)) < 2_000
     for table in ("run", "activation", "submission_key"):
@@ -36,10 +36,10 @@ def test_g15_a_payload_that_cannot_be_kept_is_refused_at_submit(stage: Stage, ho
 def cases() -> dict[str, dict[str, Any]]:
     """What handlers do wrong, by collateral."""
     return {
-        "emit_spoiled": dict.fromkeys(graphs.SPOILED),
-        "keep_spoiled": dict.fromkeys(how for how in graphs.SPOILED if how != "of the wrong type"),
-        "keep_own_spoiled": dict.fromkeys(how for how in graphs.SPOILED if how != "of the wrong type"),
-        "fail_spoiled": dict.fromkeys(graphs.ERRORS),
+        "emit_spoiled": dict.fromkeys(bad_values.SPOILED),
+        "keep_spoiled": dict.fromkeys(how for how in bad_values.SPOILED if how != "of the wrong type"),
+        "keep_own_spoiled": dict.fromkeys(how for how in bad_values.SPOILED if how != "of the wrong type"),
+        "fail_spoiled": dict.fromkeys(bad_values.ERRORS),
         "change_in_place": {"": None},
     }
 
@@ -50,10 +50,10 @@ def test_g15_what_a_handler_gives_that_cannot_be_kept_is_its_own_failed_try(
     """Payloads, values of the context and of its own, and errors: each try is on record with a clear error, nothing of
     the hop is kept, and the worker goes on.
     """
-    worker = stage.start(graphs.spoiled)
-    client = stage.client(graphs.spoiled)
+    worker = stage.start(bad_values.spoiled)
+    client = stage.client(bad_values.spoiled)
     submitted: dict[tuple[str, str], Run] = {
-        (collateral, how): client.submit(getattr(graphs, collateral).create_signal(how))
+        (collateral, how): client.submit(getattr(bad_values, collateral).create_signal(how))
         for collateral, hows in cases.items()
         for how in hows
     }
@@ -79,7 +79,7 @@ def test_g15_what_a_handler_gives_that_cannot_be_kept_is_its_own_failed_try(
             )
         assert_sound(stage, run.id)
     assert worker.alive
-    assert stage.completed(client.submit(graphs.typed.create_signal(1))).status == "completed"
+    assert stage.completed(client.submit(bad_values.typed.create_signal(1))).status == "completed"
 
 
 @pytest.mark.beneath_the_seal
@@ -90,13 +90,13 @@ def test_g15_one_bad_row_among_two_hundred_is_found_and_the_others_commit(stage:
         pytest.skip("a store of contexts takes text that Postgres refuses")
     settling = Fault(point="settle.begin", action="block")
     tricks = ["support.tricks:open_the_door", "support.tricks:one_commit_at_a_time"]
-    worker = stage.start(graphs.spoiled, settling, coroutines=500, tricks=tricks)
-    client = stage.client(graphs.spoiled)
-    client.submit(graphs.slip_through.create_signal("first"))
+    worker = stage.start(bad_values.spoiled, settling, coroutines=500, tricks=tricks)
+    client = stage.client(bad_values.spoiled)
+    client.submit(bad_values.slip_through.create_signal("first"))
     worker.reached("settle.begin")  # while it waits, the others gather for one batch
     texts = [str(number) for number in range(_MANY)]
     texts.insert(77, how)
-    runs = client.submit_many([graphs.slip_through.create_signal(text) for text in texts])
+    runs = client.submit_many([bad_values.slip_through.create_signal(text) for text in texts])
     eventually(lambda: len(stage.ledger.entries()) == 1 + len(texts), PATIENCE, what="all handlers were called")
     worker.arm(settling)
     worker.release("settle.begin")

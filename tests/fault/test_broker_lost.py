@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from support import graphs
 from support.brokers import Kind
+from support.graphs import routes
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage
@@ -26,12 +26,12 @@ def broker_kind(request: pytest.FixtureRequest) -> Kind:
 def test_g1_runs_in_flight_survive_that_the_broker_forgets_everything_all_the_time(doomed_stage: Stage) -> None:
     """Every hop goes through the broker, which forgets everything again and again."""
     stage = doomed_stage
-    client = stage.client(graphs.chain)
-    gate = stage.start(graphs.chain, Fault(point="call.inside", action="block", activation=2), streak=0)
-    first = client.submit(graphs.set_out.create_signal(0))
+    client = stage.client(routes.chain)
+    gate = stage.start(routes.chain, Fault(point="call.inside", action="block", activation=2), streak=0)
+    first = client.submit(routes.set_out.create_signal(0))
     gate.reached("call.inside")  # from here on at least this run is in flight
-    workers = [stage.start(graphs.chain, streak=0) for _ in range(2)]
-    runs = [first, *client.submit_many([graphs.set_out.create_signal(number) for number in range(1, _DOZENS)])]
+    workers = [stage.start(routes.chain, streak=0) for _ in range(2)]
+    runs = [first, *client.submit_many([routes.set_out.create_signal(number) for number in range(1, _DOZENS)])]
 
     def nearly_all_done() -> bool:
         stage.lose_doorbells()
@@ -55,8 +55,8 @@ def test_g1_workers_finish_runs_though_the_broker_is_away_all_the_time(doomed_st
     stage.broker.stop()
     try:
         inside = Fault(point="call.inside", action="block")
-        workers = [stage.start(graphs.chain, inside, streak=0, threads=1) for _ in range(2)]
-        runs = stage.client(graphs.chain).submit_many([graphs.set_out.create_signal(n) for n in range(_DOZENS)])
+        workers = [stage.start(routes.chain, inside, streak=0, threads=1) for _ in range(2)]
+        runs = stage.client(routes.chain).submit_many([routes.set_out.create_signal(n) for n in range(_DOZENS)])
         for worker in workers:  # each has found some of it
             worker.reached("call.inside")
         for worker in workers:
@@ -76,12 +76,12 @@ def test_g1_workers_finish_runs_though_the_broker_is_away_all_the_time(doomed_st
 def test_g1_a_broker_that_was_killed_is_heard_again(doomed_stage: Stage) -> None:
     """Runs in flight go on without it; once it is back, doorbells wake the worker again."""
     stage = doomed_stage
-    client = stage.client(graphs.chain)
-    worker = stage.start(graphs.chain, Fault(point="call.inside", action="block", activation=2), streak=0)
-    in_flight = client.submit(graphs.set_out.create_signal(1))
+    client = stage.client(routes.chain)
+    worker = stage.start(routes.chain, Fault(point="call.inside", action="block", activation=2), streak=0)
+    in_flight = client.submit(routes.set_out.create_signal(1))
     worker.reached("call.inside")
     stage.broker.stop()
-    unheard = client.submit(graphs.set_out.create_signal(2))
+    unheard = client.submit(routes.set_out.create_signal(2))
     worker.release("call.inside")
     assert [stage.completed(run).context["steps"] for run in (in_flight, unheard)] == [3, 3]
 
@@ -89,7 +89,7 @@ def test_g1_a_broker_that_was_killed_is_heard_again(doomed_stage: Stage) -> None
 
     worker.arm(Fault(point="doorbell.heard", action="block"))
     eventually(
-        lambda: client.submit(graphs.set_out.create_signal(3)) and worker.has_reached("doorbell.heard"),
+        lambda: client.submit(routes.set_out.create_signal(3)) and worker.has_reached("doorbell.heard"),
         PATIENCE,
         what="a doorbell is heard again",
     )
@@ -100,8 +100,8 @@ def test_g1_a_worker_without_sweeps_of_its_own_soon_wakes_by_doorbells(stage: St
     """The broker is what makes it quick: with sweeps an hour apart, doorbells alone carry runs from hop to hop."""
     hour = timedelta(hours=1)
     for queue in ("fork", "left", "right"):
-        stage.start(graphs.fork, queues=(queue,), look_every=hour)
-    runs = stage.client(graphs.fork).submit_many([graphs.split.create_signal(number) for number in range(_DOZENS)])
+        stage.start(routes.fork, queues=(queue,), look_every=hour)
+    runs = stage.client(routes.fork).submit_many([routes.split.create_signal(number) for number in range(_DOZENS)])
 
     stage.all_completed(runs)
     for number, run in list(enumerate(runs))[::8]:

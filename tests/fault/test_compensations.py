@@ -11,13 +11,13 @@ import pytest
 
 from cnstra import Run
 from cnstra.servers import HeldServers
-from support import graphs
+from support.graphs import journeys
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage, WorkerProcess
 from support.waiting import eventually
 
-GIVEN_BACK = dict.fromkeys(graphs.BOOKINGS, "given back")
+GIVEN_BACK = dict.fromkeys(journeys.BOOKINGS, "given back")
 _REFUSED = "its claim was taken away, so its result was refused; nothing was committed"
 _BEFORE_THE_CALL = ["claim.commit", "claim.done", "call.begin"]
 _IN_THE_CALL = ["call.inside", "call.end", "settle.begin", "settle.commit"]
@@ -28,9 +28,9 @@ _LAST = 4
 
 def _about_to_fail(stage: Stage, *, worker: WorkerProcess | None = None, **trip: Any) -> tuple[WorkerProcess, Run]:
     """A run that has booked everything, at the beginning of its last step; ``release`` lets that fail."""
-    worker = worker or stage.start(graphs.trip, streak=0)
+    worker = worker or stage.start(journeys.trip, streak=0)
     worker.arm(Fault(point="call.inside", action="block", activation=_LAST))
-    run = stage.client(graphs.trip).submit(graphs.plan_trip.create_signal({"goes_wrong": True, **trip}))
+    run = stage.client(journeys.trip).submit(journeys.plan_trip.create_signal({"goes_wrong": True, **trip}))
     worker.reached("call.inside")
     return worker, run
 
@@ -75,7 +75,7 @@ def test_g4_g10_a_compensation_survives_its_worker(stage: Stage, point: str) -> 
     assert doomed.died() == -signal.SIGKILL
     stage.lose(doomed)
 
-    stage.start(graphs.trip, streak=0)
+    stage.start(journeys.trip, streak=0)
 
     _assert_undone(stage, run)
     expected = [[3, 2, 2, 1]] if point in _IN_THE_CALL else [[3, 2, 1]]
@@ -95,7 +95,7 @@ def test_g1_g10_what_a_worker_has_not_claimed_does_not_die_with_it(stage: Stage,
     assert doomed.died() == -signal.SIGKILL
     stage.lose(doomed)
 
-    stage.start(graphs.trip, streak=0)
+    stage.start(journeys.trip, streak=0)
 
     _assert_undone(stage, run)
 
@@ -103,14 +103,14 @@ def test_g1_g10_what_a_worker_has_not_claimed_does_not_die_with_it(stage: Stage,
 @pytest.mark.parametrize("point", ["call.begin", "call.inside", "call.end", "settle.begin", "settle.commit"])
 def test_g3_g10_a_worker_that_stalls_in_a_compensation_commits_nothing_of_it(stage: Stage, point: str) -> None:
     """Another one takes it back in its place; what the first then says is refused, and changes nothing."""
-    zombie = stage.start(graphs.trip, streak=0, lease=timedelta(seconds=6))
+    zombie = stage.start(journeys.trip, streak=0, lease=timedelta(seconds=6))
     zombie, run = _about_to_fail(stage, worker=zombie)
     zombie.arm(Fault(point=point, action="stop", activation=2))
     zombie.release("call.inside")
     zombie.reached(point)
     zombie.frozen()
     stage.lose(zombie)
-    stage.start(graphs.trip, streak=0)
+    stage.start(journeys.trip, streak=0)
     _assert_undone(stage, run)
     before = _everything(stage, run)
 
@@ -149,9 +149,9 @@ def test_g1_g10_undoing_goes_on_though_the_broker_forgets_everything(doomed_stag
     """Many runs are undone at once, by two workers; every compensation goes through a broker that is flushed all the time."""
     stage = doomed_stage
     for _ in range(2):
-        stage.start(graphs.trip, streak=0)
-    many = [graphs.plan_trip.create_signal({"number": number, "goes_wrong": True}) for number in range(20)]
-    runs = stage.client(graphs.trip).submit_many(many)
+        stage.start(journeys.trip, streak=0)
+    many = [journeys.plan_trip.create_signal({"number": number, "goes_wrong": True}) for number in range(20)]
+    runs = stage.client(journeys.trip).submit_many(many)
 
     def all_undone() -> bool:
         stage.lose_doorbells()
@@ -165,14 +165,14 @@ def test_g1_g10_undoing_goes_on_though_the_broker_forgets_everything(doomed_stag
 
 def test_g10_what_a_lost_worker_may_have_done_is_undone_where_the_compensation_says_so(stage: Stage) -> None:
     """The car was being booked when the worker died, and the run is cancelled before anybody knows of that."""
-    doomed = stage.start(graphs.trip, Fault(point="call.inside", action="kill", activation=3), streak=0)
-    run = stage.client(graphs.trip).submit(graphs.plan_trip.create_signal({}))
+    doomed = stage.start(journeys.trip, Fault(point="call.inside", action="kill", activation=3), streak=0)
+    run = stage.client(journeys.trip).submit(journeys.plan_trip.create_signal({}))
     doomed.died()
     run.cancel(compensate=True)
     assert run.status() == "compensating"
     stage.lose(doomed)
 
-    stage.start(graphs.trip, streak=0)
+    stage.start(journeys.trip, streak=0)
 
     result = stage.ended(run)
     assert (result.status, result.context) == ("compensated", GIVEN_BACK)
@@ -187,8 +187,8 @@ def test_g9_g10_a_compensation_that_fails_is_taken_up_by_a_retry(stage: Stage) -
     assert stage.ended(run).status == "failed"
     row = stage.row("select error_type, compensation_error_type from cnstra.runs where run_id = %s", run.id)
     assert (row["error_type"], row["compensation_error_type"]) == (
-        "support.graphs.LostAtSeaError",
-        "support.graphs.StuckError",
+        "support.graphs.journeys.LostAtSeaError",
+        "support.graphs.journeys.StuckError",
     )
     assert _undo_calls(stage, run) == [3, 2, 2, 2]
     assert_sound(stage, run.id)
@@ -204,7 +204,7 @@ def test_g13_a_compensation_that_no_worker_has_waits_for_one_that_has_it(stage: 
     doomed, run = _about_to_fail(stage)
     doomed.kill()
     stage.lose(doomed)
-    old = stage.start(graphs.trip_as_it_was, streak=0)
+    old = stage.start(journeys.trip_as_it_was, streak=0)
 
     shown = "select status, blocked from cnstra.runs where run_id = %s"
     eventually(
@@ -216,7 +216,7 @@ def test_g13_a_compensation_that_no_worker_has_waits_for_one_that_has_it(stage: 
     eventually(lambda: stage.row(aside, run.id)["blocked"] == "unknown", PATIENCE, what="it is set aside")
     assert _undo_calls(stage, run) == []
 
-    new = stage.start(graphs.trip, streak=0)
+    new = stage.start(journeys.trip, streak=0)
 
     _assert_undone(stage, run)
     assert {entry.pid for entry in stage.ledger.entries(run.id) if entry.what == "undo"} == {new.pid}

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from cnstra.stores import PostgresContextStore
-from support import graphs
+from support.graphs import contexts
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage
 from support.waiting import eventually
@@ -23,9 +23,9 @@ def test_g6_g7_updates_from_outside_among_the_hops_of_two_workers(stage: Stage, 
 
     Every hop's writes and every count are in the end, each has its own version, and the history tells them apart.
     """
-    stage.start(graphs.relay, queues=("fork",))
-    left, _ = [stage.start(graphs.relay, queues=(queue,)) for queue in ("left", "right")]
-    run = stage.client(graphs.relay).submit(graphs.start_relay.create_signal({"lanes": _LANES, "hops": _HOPS}))
+    stage.start(contexts.relay, queues=("fork",))
+    left, _ = [stage.start(contexts.relay, queues=(queue,)) for queue in ("left", "right")]
+    run = stage.client(contexts.relay).submit(contexts.start_relay.create_signal({"lanes": _LANES, "hops": _HOPS}))
 
     with psycopg.connect(stage.database_url, autocommit=True) as connection:
         store = PostgresContextStore(connection, run.id)
@@ -40,12 +40,12 @@ def test_g6_g7_updates_from_outside_among_the_hops_of_two_workers(stage: Stage, 
             if die and turn == 2:
                 left.kill()
                 stage.lose(left)
-                stage.start(graphs.relay, queues=("left",))
+                stage.start(contexts.relay, queues=("left",))
     result = stage.completed(run)
 
     hops = _LANES * _HOPS
     lanes = {f"lane {lane}": 0 for lane in range(_LANES)}
-    assert result.context == {"updates": hops, "writes": hops // graphs.EVERY, "outside": _TIMES, **lanes}
+    assert result.context == {"updates": hops, "writes": hops // contexts.EVERY, "outside": _TIMES, **lanes}
     history = run.history()
     assert [written.version for written in history] == list(range(1, hops + _TIMES + 1))
     outside = [written for written in history if written.activation_id is None]

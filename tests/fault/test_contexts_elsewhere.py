@@ -14,8 +14,8 @@ import redis
 from cnstra import CNS, Run
 from cnstra.orchestrator.blobs import key_of
 from cnstra.stores.blobs import RedisBlobStore
-from support import graphs
 from support.blob_stores import Severed
+from support.graphs import contexts, routes
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage, WorkerProcess
@@ -56,7 +56,7 @@ def _referred(stage: Stage) -> set[str]:
 
 
 def _chain(stage: Stage) -> Run:
-    return stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    return stage.client(routes.chain).submit(routes.set_out.create_signal(10))
 
 
 def _inside(activation: int) -> Fault:
@@ -71,7 +71,7 @@ def test_values_are_in_the_store_and_versions_in_postgres(elsewhere: Stage, stre
     """One blob a hop that wrote; Postgres knows which ones make up which version, and none of the values."""
     stage = elsewhere
     for _ in range(2):
-        stage.start(graphs.chain, streak=streak)
+        stage.start(routes.chain, streak=streak)
     run = _chain(stage)
 
     assert stage.completed(run).context == _DONE
@@ -90,7 +90,7 @@ def test_values_are_in_the_store_and_versions_in_postgres(elsewhere: Stage, stre
 def test_blobs_have_no_time_to_live(elsewhere: Stage) -> None:
     """A run may wait for months before anybody reads them again."""
     stage = elsewhere
-    stage.start(graphs.chain)
+    stage.start(routes.chain)
     stage.completed(_chain(stage))
 
     with redis.Redis.from_url(stage.redis_url) as client:
@@ -110,12 +110,12 @@ def test_g1_g2_a_worker_that_dies_around_its_blob_leaves_the_run_sound(
 ) -> None:
     """Before the commit the step is called again, and its blob is nobody's; after the commit never."""
     stage = elsewhere
-    doomed = stage.start(graphs.chain, Fault(point=point, action="kill", activation=2), streak=streak)
+    doomed = stage.start(routes.chain, Fault(point=point, action="kill", activation=2), streak=streak)
     run = _chain(stage)
     doomed.reached(point)
     assert doomed.died() == -signal.SIGKILL
     stage.lose(doomed)
-    stage.start(graphs.chain, streak=streak)
+    stage.start(routes.chain, streak=streak)
 
     assert stage.completed(run).context == _DONE
     assert [(one.version, one.activation_id) for one in run.history()] == [(1, 1), (2, 2), (3, 3)]
@@ -140,12 +140,12 @@ def _everything(stage: Stage, run: Run) -> list[dict[str, Any]]:
 def test_g3_a_zombie_that_writes_after_its_lease_changes_nothing(elsewhere: Stage, point: str) -> None:
     """Its blob is one that nobody refers to, and is deleted; what the heir wrote stands, byte for byte."""
     stage = elsewhere
-    zombie = stage.start(graphs.chain, Fault(point=point, action="stop", activation=2))
+    zombie = stage.start(routes.chain, Fault(point=point, action="stop", activation=2))
     run = _chain(stage)
     zombie.reached(point)
     zombie.frozen()
     stage.lose(zombie)
-    stage.start(graphs.chain)
+    stage.start(routes.chain)
     stage.completed(run)
     before = _everything(stage, run)
 
@@ -162,7 +162,7 @@ def test_g3_a_zombie_that_writes_after_its_lease_changes_nothing(elsewhere: Stag
 
 def _is_tidied(stage: Stage) -> None:
     """A worker deletes what nobody refers to, and nothing else."""
-    stage.start(graphs.chain, lease=_SHORT)
+    stage.start(routes.chain, lease=_SHORT)
     eventually(lambda: _kept(stage) == _referred(stage), PATIENCE, what="the litter is deleted")
     eventually(lambda: not stage.rows("select from cnstra.context_litter"), PATIENCE, what="and forgotten")
 
@@ -173,10 +173,10 @@ def _is_tidied(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("cns", "prize", "wasted"),
     [
-        (graphs.contest_retry, [0, 1, -1], 1),
-        (graphs.contest_overwrite, [0, -1], 0),
-        (graphs.contest_merge, [-1, 0, 1], 1),
-        (graphs.contest_fail, [0, 1], 1),
+        (contexts.contest_retry, [0, 1, -1], 1),
+        (contexts.contest_overwrite, [0, -1], 0),
+        (contexts.contest_merge, [-1, 0, 1], 1),
+        (contexts.contest_fail, [0, 1], 1),
     ],
     ids=["retry", "overwrite", "merge", "fail"],
 )
@@ -188,7 +188,7 @@ def test_g6_two_hops_that_race_for_one_key_lose_no_update(
     stage.start(cns, queues=("fork",))
     contender = stage.start(cns, _inside(2), queues=("left",))
     rival = stage.start(cns, _inside(3), queues=("right",))
-    run = stage.client(cns).submit(graphs.begin_contest.create_signal(1))
+    run = stage.client(cns).submit(contexts.begin_contest.create_signal(1))
     contender.reached("call.inside")
     rival.reached("call.inside")
     rival.release("call.inside")
@@ -206,15 +206,15 @@ def test_g6_two_hops_that_race_for_one_key_lose_no_update(
 def test_g5_g6_g7_many_writes_from_two_workers_at_once(elsewhere: Stage) -> None:
     """Updates, writes that conflict, and keys of each lane's own: nothing is lost, and each version is one more."""
     stage = elsewhere
-    stage.start(graphs.relay, queues=("fork",))
+    stage.start(contexts.relay, queues=("fork",))
     for queue in ("left", "right"):
-        stage.start(graphs.relay, queues=(queue,))
-    run = stage.client(graphs.relay).submit(graphs.start_relay.create_signal({"lanes": 4, "hops": 25}))
+        stage.start(contexts.relay, queues=(queue,))
+    run = stage.client(contexts.relay).submit(contexts.start_relay.create_signal({"lanes": 4, "hops": 25}))
 
     result = stage.completed(run)
 
     lanes = {f"lane {lane}": 0 for lane in range(4)}
-    assert result.context == {"updates": 100, "writes": 100 // graphs.EVERY, **lanes}
+    assert result.context == {"updates": 100, "writes": 100 // contexts.EVERY, **lanes}
     assert [one.written["updates"] for one in run.history()] == list(range(1, 101))
     assert_sound(stage, run.id)
     noted = {row["key"] for row in stage.rows("select key from cnstra.context_litter")}
@@ -226,7 +226,7 @@ def test_g5_g6_g7_many_writes_from_two_workers_at_once(elsewhere: Stage) -> None
 
 def test_g4_what_a_handler_has_done_waits_for_a_store_that_is_away(stage: Stage, wire: Severed) -> None:
     """It is not called again; runs that do not live there go on meanwhile, in the same process."""
-    worker = stage.start(graphs.chain, _inside(2), threads=1)
+    worker = stage.start(routes.chain, _inside(2), threads=1)
     run = _chain(stage)
     worker.reached("call.inside")
     wire.sever()
@@ -234,13 +234,13 @@ def test_g4_what_a_handler_has_done_waits_for_a_store_that_is_away(stage: Stage,
     wire.was_tried()
 
     stage.contexts_url = None
-    for other in stage.client(graphs.chain).submit_many([graphs.set_out.create_signal(n) for n in range(5)]):
+    for other in stage.client(routes.chain).submit_many([routes.set_out.create_signal(n) for n in range(5)]):
         stage.completed(other)
     assert stage.activation(run, 2)["status"] == "running"
 
     wire.mend()
     stage.contexts_url = stage.redis_url
-    found = stage.client(graphs.chain).get_run(run.id)
+    found = stage.client(routes.chain).get_run(run.id)
     assert stage.completed(found).context == _DONE
     assert stage.ledger.calls(run.id) == {1: 1, 2: 1, 3: 1}
     assert_sound(stage, run.id)
@@ -249,7 +249,7 @@ def test_g4_what_a_handler_has_done_waits_for_a_store_that_is_away(stage: Stage,
 
 def test_what_waits_for_a_store_takes_no_room_from_others(stage: Stage, wire: Severed) -> None:
     """A worker whose hands are full of results that it cannot put serves runs that live elsewhere all the same."""
-    worker = stage.start(graphs.chain, _inside(1), threads=1)
+    worker = stage.start(routes.chain, _inside(1), threads=1)
     runs = [_chain(stage)]
     worker.reached("call.inside")
     runs.append(_chain(stage))  # there is room for one that is called, and for one that waits
@@ -269,13 +269,13 @@ def test_what_waits_for_a_store_takes_no_room_from_others(stage: Stage, wire: Se
 
 def test_g13_work_whose_values_cannot_be_read_goes_back_and_is_no_failed_try(stage: Stage, wire: Severed) -> None:
     """A worker that has read nothing yet gives it back, again and again, and waits longer between; then it is done."""
-    first = stage.start(graphs.chain, Fault(point="settle.done", action="kill", activation=1), streak=0)
+    first = stage.start(routes.chain, Fault(point="settle.done", action="kill", activation=1), streak=0)
     run = _chain(stage)
     first.reached("settle.done")
     first.died()
     stage.lose(first)
     wire.sever()
-    second = stage.start(graphs.chain)
+    second = stage.start(routes.chain)
     for _ in range(3):
         wire.was_tried()
     row = stage.activation(run, 2)
@@ -299,7 +299,7 @@ def _told_once(worker: WorkerProcess) -> None:
 
 def test_a_worker_drains_though_the_store_is_away(stage: Stage, wire: Severed) -> None:
     """It gives up what waits for the store, says so, and another worker does it again."""
-    worker = stage.start(graphs.chain, _inside(2), drain=_SHORT)
+    worker = stage.start(routes.chain, _inside(2), drain=_SHORT)
     run = _chain(stage)
     worker.reached("call.inside")
     wire.sever()
@@ -310,7 +310,7 @@ def test_a_worker_drains_though_the_store_is_away(stage: Stage, wire: Severed) -
 
     assert "its result is abandoned: the worker stops, and the store 'context' is away" in worker.log()
     wire.mend()
-    stage.start(graphs.chain)
+    stage.start(routes.chain)
     assert stage.completed(run).context == _DONE
     assert_sound(stage, run.id)
 
@@ -320,7 +320,7 @@ def test_a_worker_drains_though_the_store_is_away(stage: Stage, wire: Severed) -
 
 def _first_step_done(stage: Stage) -> tuple[Run, str]:
     """A run whose second step has not begun, and the key of the blob that its first one wrote."""
-    first = stage.start(graphs.chain, Fault(point="settle.done", action="kill", activation=1), streak=0)
+    first = stage.start(routes.chain, Fault(point="settle.done", action="kill", activation=1), streak=0)
     run = _chain(stage)
     first.reached("settle.done")
     first.died()
@@ -343,7 +343,7 @@ def test_a_blob_that_is_gone_or_spoilt_fails_the_run_until_it_is_restored(
     blobs.delete([key])
     if spoilt is not None:
         blobs.put(key, spoilt)
-    stage.start(graphs.chain)
+    stage.start(routes.chain)
 
     eventually(lambda: run.status() == "failed", PATIENCE, what="the run has failed")
     row = stage.row("select error_type, error, attempt from cnstra.runs")
@@ -366,7 +366,7 @@ def test_a_blob_that_is_gone_or_spoilt_fails_the_run_until_it_is_restored(
 def test_g13_a_worker_without_the_store_leaves_the_run_to_one_that_has_it(elsewhere: Stage) -> None:
     """It claims nothing of it, fails nothing, and serves other runs; the run shows as blocked, and then goes on."""
     stage = elsewhere
-    without = stage.start(graphs.chain, contexts=())
+    without = stage.start(routes.chain, contexts=())
     run = _chain(stage)
     blocked = "select blocked from cnstra.runs where run_id = %s"
     eventually(lambda: stage.row(blocked, run.id)["blocked"] == "unknown", PATIENCE, what="the run shows as unknown")
@@ -376,13 +376,13 @@ def test_g13_a_worker_without_the_store_leaves_the_run_to_one_that_has_it(elsewh
         "context_place": "context",
     }
     stage.contexts_url = None
-    stage.completed(stage.client(graphs.chain).submit(graphs.set_out.create_signal(0)))
+    stage.completed(stage.client(routes.chain).submit(routes.set_out.create_signal(0)))
     assert stage.ledger.calls(run.id) == {}
 
-    with_it = stage.start(graphs.chain, contexts=[stage.redis_url])
+    with_it = stage.start(routes.chain, contexts=[stage.redis_url])
 
     stage.contexts_url = stage.redis_url
-    assert stage.completed(stage.client(graphs.chain).get_run(run.id)).context == _DONE
+    assert stage.completed(stage.client(routes.chain).get_run(run.id)).context == _DONE
     assert {entry.pid for entry in stage.ledger.entries(run.id)} == {with_it.pid}
     assert without.alive
     assert_sound(stage, run.id)
@@ -391,12 +391,12 @@ def test_g13_a_worker_without_the_store_leaves_the_run_to_one_that_has_it(elsewh
 def test_g13_a_store_of_another_name_is_another_store(elsewhere: Stage) -> None:
     """Where a run keeps its context is a fact of the run, by name: the same server under another one is not it."""
     stage = elsewhere
-    stage.start(graphs.chain, contexts=[f"archive={stage.redis_url}"])
+    stage.start(routes.chain, contexts=[f"archive={stage.redis_url}"])
     run = _chain(stage)
     blocked = "select blocked from cnstra.runs where run_id = %s"
     eventually(lambda: stage.row(blocked, run.id)["blocked"] == "unknown", PATIENCE, what="the run shows as unknown")
     assert stage.ledger.calls(run.id) == {}
 
-    stage.start(graphs.chain, contexts=[f"archive={stage.redis_url}", stage.redis_url])
+    stage.start(routes.chain, contexts=[f"archive={stage.redis_url}", stage.redis_url])
 
     assert stage.completed(run).context == _DONE

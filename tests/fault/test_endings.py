@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cnstra import Run, RunStateError
-from support import graphs
+from support.graphs import journeys
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage, WorkerProcess
@@ -20,8 +20,8 @@ _STEPS = pytest.mark.parametrize("number", [1, 2], ids=["a sync handler", "an as
 
 def _in_a_step(stage: Stage, number: int, *, streak: int = 0, **options: Any) -> tuple[WorkerProcess, Run]:
     """A run that is inside a step's handler, which ``release`` lets go on."""
-    worker = stage.start(graphs.trip, Fault(point="call.inside", action="block", activation=number), streak=streak)
-    run = stage.client(graphs.trip).submit(graphs.plan_trip.create_signal({}), **options)
+    worker = stage.start(journeys.trip, Fault(point="call.inside", action="block", activation=number), streak=streak)
+    run = stage.client(journeys.trip).submit(journeys.plan_trip.create_signal({}), **options)
     worker.reached("call.inside")
     return worker, run
 
@@ -51,7 +51,7 @@ def test_a_cancel_lets_what_runs_come_to_its_end_and_begins_nothing_more(
     worker.release("call.inside")
     result = stage.ended(run)
     done = [(step, "do") for step in range(1, number + 1)]
-    assert (result.status, result.context) == ("cancelled", dict.fromkeys(graphs.BOOKINGS[:number], "booked"))
+    assert (result.status, result.context) == ("cancelled", dict.fromkeys(journeys.BOOKINGS[:number], "booked"))
     assert (_called(stage, run), _statuses(stage, run)) == (done, ["done"] * number + ["cancelled"])
     assert_sound(stage, run.id)
 
@@ -65,7 +65,7 @@ def test_g10_a_cancel_with_compensation_undoes_what_runs_first(stage: Stage, num
     worker.release("call.inside")
     result = stage.ended(run)
     steps = range(1, number + 1)
-    assert (result.status, result.context) == ("compensated", dict.fromkeys(graphs.BOOKINGS[:number], "given back"))
+    assert (result.status, result.context) == ("compensated", dict.fromkeys(journeys.BOOKINGS[:number], "given back"))
     assert _called(stage, run) == [(step, "do") for step in steps] + [(step, "undo") for step in reversed(steps)]
     assert_sound(stage, run.id)
 
@@ -77,7 +77,7 @@ def test_the_worker_of_a_run_that_is_cancelled_may_die(stage: Stage, number: int
     run.cancel()
     worker.kill()
     stage.lose(worker)
-    stage.start(graphs.trip)
+    stage.start(journeys.trip)
     assert stage.ended(run).status == "cancelled"
     assert _called(stage, run) == [(step, "do") for step in range(1, number + 1)]
     assert _statuses(stage, run) == ["done"] * (number - 1) + ["cancelled"]
@@ -88,11 +88,11 @@ def test_cancels_under_load_end_every_run_once(stage: Stage) -> None:
     """Many runs on three workers, most of them cancelled somewhere on their way, one way or the other."""
     choose = random.Random(7)
     for streak in (0, 0, 100):
-        stage.start(graphs.trip, streak=streak)
-    client = stage.client(graphs.trip)
+        stage.start(journeys.trip, streak=streak)
+    client = stage.client(journeys.trip)
     runs = []
     for place in range(60):
-        runs.append(client.submit(graphs.plan_trip.create_signal({"number": place, "goes_wrong": place % 5 == 0})))
+        runs.append(client.submit(journeys.plan_trip.create_signal({"number": place, "goes_wrong": place % 5 == 0})))
         if place % 3:
             _cancel(stage, choose.choice(runs), compensate=choose.random() < 0.6)
     ended = {run.id: stage.ended(run) for run in runs}
@@ -115,7 +115,7 @@ def _assert_plain(stage: Stage, run: Run, result: Any) -> None:
     """Each booking stands, or was given back, as the run's end says; no call was made twice."""
     called = _called(stage, run)
     assert len(called) == len(set(called)), called
-    done = [name for place, name in enumerate(graphs.BOOKINGS, start=1) if (place, "do") in called]
+    done = [name for place, name in enumerate(journeys.BOOKINGS, start=1) if (place, "do") in called]
     end = "given back" if result.status == "compensated" else "booked"
     assert (result.context or {}) == dict.fromkeys(done, end), (result, called)
     undone = [number for number, what in called if what == "undo"]
@@ -134,7 +134,7 @@ def test_g10_a_deadline_that_passes_while_a_handler_runs_undoes_the_run(stage: S
     assert _called(stage, run) == [(step, "do") for step in range(1, number + 1)]
     worker.release("call.inside")
     result = stage.ended(run)
-    assert (result.status, result.context) == ("compensated", dict.fromkeys(graphs.BOOKINGS[:number], "given back"))
+    assert (result.status, result.context) == ("compensated", dict.fromkeys(journeys.BOOKINGS[:number], "given back"))
     row = stage.row("select error_type from cnstra.runs where run_id = %s", run.id)
     assert row["error_type"] == "cnstra.DeadlineExceeded"
     assert_sound(stage, run.id)
@@ -146,14 +146,14 @@ def test_g10_a_deadline_that_passes_while_a_handler_runs_undoes_the_run(stage: S
 def test_nothing_of_paused_runs_is_called_while_others_go_on(stage: Stage) -> None:
     """Some are paused before any worker comes, some in the middle; the others end, and the ledger has not one more call of
     the first, until these are resumed."""
-    client = stage.client(graphs.trip)
-    early = client.submit_many([graphs.plan_trip.create_signal({"number": number}) for number in range(5)])
+    client = stage.client(journeys.trip)
+    early = client.submit_many([journeys.plan_trip.create_signal({"number": number}) for number in range(5)])
     for run in early:
         run.pause()
     for streak in (0, 100):
-        stage.start(graphs.trip, streak=streak)
+        stage.start(journeys.trip, streak=streak)
     paused, others = (
-        client.submit_many([graphs.plan_trip.create_signal({"number": number}) for number in range(20)])
+        client.submit_many([journeys.plan_trip.create_signal({"number": number}) for number in range(20)])
         for _ in range(2)
     )
     for run in paused:
@@ -165,7 +165,7 @@ def test_nothing_of_paused_runs_is_called_while_others_go_on(stage: Stage) -> No
     assert [_called(stage, run) for run in early] == [[]] * len(early)
     before = {run.id: _called(stage, run) for run in held}
 
-    others += client.submit_many([graphs.plan_trip.create_signal({"number": number}) for number in range(20)])
+    others += client.submit_many([journeys.plan_trip.create_signal({"number": number}) for number in range(20)])
     stage.all_completed(others)
 
     assert {run.id: _called(stage, run) for run in held} == before
@@ -177,9 +177,9 @@ def test_nothing_of_paused_runs_is_called_while_others_go_on(stage: Stage) -> No
 def test_pauses_and_resumes_under_load_lose_and_double_nothing(stage: Stage) -> None:
     """Many runs are paused and resumed again and again, wherever they are; one of the workers dies in the middle."""
     choose = random.Random(11)
-    workers = [stage.start(graphs.trip, streak=streak) for streak in (0, 0, 100)]
-    client = stage.client(graphs.trip)
-    runs = client.submit_many([graphs.plan_trip.create_signal({"number": number}) for number in range(40)])
+    workers = [stage.start(journeys.trip, streak=streak) for streak in (0, 0, 100)]
+    client = stage.client(journeys.trip)
+    runs = client.submit_many([journeys.plan_trip.create_signal({"number": number}) for number in range(40)])
     turns = 0
 
     def all_ended() -> bool:
@@ -190,7 +190,7 @@ def test_pauses_and_resumes_under_load_lose_and_double_nothing(stage: Stage) -> 
         if turns == 2:
             workers[0].kill()
             stage.lose(workers[0])
-            stage.start(graphs.trip, streak=0)
+            stage.start(journeys.trip, streak=0)
         for row in stage.rows("select run_id from cnstra.run where status = 'paused'"):
             client.get_run(row["run_id"]).resume()
         return not stage.rows("select 1 from cnstra.run where finished_at is null limit 1")
@@ -211,7 +211,7 @@ def _pause(run: Run) -> None:
 def _assert_all_arrived(stage: Stage, runs: list[Run], *, deaths: int = 0) -> None:
     """Every step of every run was committed once, and called once, but for what a worker that died had in its hands."""
     for run in runs:
-        assert stage.completed(run).context == dict.fromkeys(graphs.BOOKINGS, "booked")
+        assert stage.completed(run).context == dict.fromkeys(journeys.BOOKINGS, "booked")
         assert_sound(stage, run.id)
     assert len(stage.ledger.effects()) == 4 * len(runs)
     if not deaths:

@@ -13,7 +13,7 @@ import pytest
 from cnstra import Run
 from cnstra.stores import PostgresContextStore
 from cnstra.stores.blobs import RedisBlobStore
-from support import bank, graphs
+from support import bank
 from support.points import Fault
 from support.proxy import LosesCommitReplies
 from support.soundness import assert_sound
@@ -34,7 +34,7 @@ def _tables(stage: Stage) -> None:
 
 
 def _submit(stage: Stage, colour: str, **order: Any) -> Run:
-    return stage.client(graphs.bank).submit(bank.asked.create_signal({"amount": 5, "colour": colour, **order}))
+    return stage.client(bank.bank).submit(bank.asked.create_signal({"amount": 5, "colour": colour, **order}))
 
 
 def _balance(stage: Stage) -> int:
@@ -80,14 +80,14 @@ def test_g2_g4_a_worker_that_is_killed_leaves_the_effect_once(
 ) -> None:
     """Before the commit nothing of it is there, and the step is done again; after it, never."""
     fault = Fault(point=point, action="kill", activation=TELLER)
-    doomed = stage.launch(graphs.bank, fault, streak=streak)
+    doomed = stage.launch(bank.bank, fault, streak=streak)
     run = _submit(stage, colour)
     doomed.reached(point)
     assert doomed.died() == -signal.SIGKILL
     assert _balance(stage) == (5 if point == "settle.done" else 0)
     stage.lose(doomed)
 
-    stage.start(graphs.bank, streak=streak)
+    stage.start(bank.bank, streak=streak)
 
     _assert_booked_once(stage, run)
     again = 0 if point == "settle.done" else 1
@@ -99,13 +99,13 @@ def test_g2_g4_a_worker_that_is_killed_leaves_the_effect_once(
 def test_g2_g4_a_worker_that_is_killed_while_contexts_are_kept_elsewhere(stage: Stage, point: str, colour: str) -> None:
     """The blob is put before the settlement, with the handler's transaction open; all three are there once."""
     stage.contexts_url = stage.redis_url
-    doomed = stage.launch(graphs.bank, Fault(point=point, action="kill", activation=TELLER))
+    doomed = stage.launch(bank.bank, Fault(point=point, action="kill", activation=TELLER))
     run = _submit(stage, colour, wrong="conflict")
     doomed.reached(point)
     assert doomed.died() == -signal.SIGKILL
     stage.lose(doomed)
 
-    stage.start(graphs.bank)
+    stage.start(bank.bank)
 
     _assert_booked_once(stage, run)
     assert run.context() == {"turn": 1}
@@ -117,12 +117,12 @@ def test_g3_a_worker_that_stalls_past_its_lease_commits_nothing_and_holds_up_nob
     stage: Stage, point: str, colour: str
 ) -> None:
     """It is stopped with locks in its hands, which the next one to do the step needs; what it does then is refused."""
-    zombie = stage.start(graphs.bank, Fault(point=point, action="stop", activation=TELLER), lease=_LEASE)
+    zombie = stage.start(bank.bank, Fault(point=point, action="stop", activation=TELLER), lease=_LEASE)
     run = _submit(stage, colour)
     zombie.reached(point)
     zombie.frozen()
     stage.lose(zombie)
-    stage.start(graphs.bank)
+    stage.start(bank.bank)
     _assert_booked_once(stage, run)
 
     zombie.thaw()
@@ -148,7 +148,7 @@ def test_g4_a_commit_whose_reply_was_lost_is_not_done_again(
 ) -> None:
     """The worker asks with its fence, learns that it was committed, and goes on with the successor that it had kept."""
     fault = Fault(point="settle.commit", action="block", activation=TELLER)
-    worker = stage.start(graphs.bank, fault, database_url=proxy.url, **_BY_ITSELF)
+    worker = stage.start(bank.bank, fault, database_url=proxy.url, **_BY_ITSELF)
     run = _submit(stage, colour)
     worker.reached(fault.point)
     proxy.arm()
@@ -164,7 +164,7 @@ def test_g4_a_commit_whose_reply_was_lost_is_not_done_again(
 def test_g2_a_connection_that_is_cut_before_the_commit_takes_all_of_it_back(stage: Stage, colour: str) -> None:
     """The handler did nothing wrong: it runs again, and that is no failed try."""
     fault = Fault(point="settle.commit", action="block", activation=TELLER)
-    worker = stage.start(graphs.bank, fault)
+    worker = stage.start(bank.bank, fault)
     run = _submit(stage, colour)
     worker.reached(fault.point)
     cut = (
@@ -188,7 +188,7 @@ def _write_meanwhile(stage: Stage, colour: str, wrong: str, *, elsewhere: bool) 
     """Another branch of the run writes, while the handler is inside, the key that it reads and writes."""
     if elsewhere:
         stage.contexts_url = stage.redis_url
-    worker = stage.start(graphs.bank, Fault(point="call.inside", action="block", activation=TELLER))
+    worker = stage.start(bank.bank, Fault(point="call.inside", action="block", activation=TELLER))
     run = _submit(stage, colour, wrong=wrong, rival=10)
     worker.reached("call.inside")
     eventually(lambda: stage.activation(run, 3)["status"] == "done", PATIENCE, what="the other branch has written")
@@ -230,7 +230,7 @@ def test_g6_a_step_that_is_in_conflict_over_and_over_runs_alone(stage: Stage) ->
     """After three times, as any other activation."""
     stage.contexts_url = None  # it is written from outside
     blocks = [Fault(point="call.inside", action="block", activation=TELLER) for _ in range(3)]
-    worker = stage.start(graphs.bank, *blocks)
+    worker = stage.start(bank.bank, *blocks)
     run = _submit(stage, "sync", wrong="conflict")
     with psycopg.connect(stage.database_url, autocommit=True) as connection:
         store = PostgresContextStore(connection, run.id)

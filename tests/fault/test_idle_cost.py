@@ -11,7 +11,7 @@ import redis
 from psycopg.rows import dict_row
 
 from cnstra.workers.settings import WorkerSettings
-from support import graphs
+from support.graphs import routes, versions
 from support.stage import PATIENCE, Stage
 from support.waiting import eventually
 
@@ -43,8 +43,8 @@ def test_g14_idle_workers_ask_postgres_and_redis_a_few_times_a_second(doomed_sta
             "RabbitMQ counts no commands: nothing is asked of it while nothing is to be done, but for heartbeats"
         )
     for _ in range(_WORKERS):
-        stage.start(graphs.chain, **_DEFAULTS)
-    run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(1))
+        stage.start(routes.chain, **_DEFAULTS)
+    run = stage.client(routes.chain).submit(routes.set_out.create_signal(1))
     stage.completed(run)
     with (
         psycopg.connect(stage.database_url, autocommit=True, row_factory=dict_row) as postgres,
@@ -82,10 +82,10 @@ def test_g14_idle_workers_ask_postgres_and_redis_a_few_times_a_second(doomed_sta
 def test_g14_a_backlog_that_nobody_can_take_costs_no_more(doomed_stage: Stage) -> None:
     """Hundreds of timers, and hundreds of activations that no worker knows: looks cost statements, not rows."""
     stage = doomed_stage
-    client = stage.client(graphs.new_shop)
-    stage.start(graphs.old_shop, **_DEFAULTS | {"unclaimed_after": timedelta(milliseconds=1)})
-    client.submit_many([graphs.wrap_it.create_signal(n) for n in range(300)])
-    client.submit_many([graphs.sell_it.create_signal(n) for n in range(300)], delay=timedelta(days=1))
+    client = stage.client(versions.new_shop)
+    stage.start(versions.old_shop, **_DEFAULTS | {"unclaimed_after": timedelta(milliseconds=1)})
+    client.submit_many([versions.wrap_it.create_signal(n) for n in range(300)])
+    client.submit_many([versions.sell_it.create_signal(n) for n in range(300)], delay=timedelta(days=1))
     aside = "select count(*) as number from cnstra.activation where blocked = 'unknown'"
     eventually(lambda: stage.row(aside)["number"] == 300, PATIENCE, what="the unknown is out of the way")
     with psycopg.connect(stage.database_url, autocommit=True, row_factory=dict_row) as postgres:

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from support import graphs
+from support.graphs import routes
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import Stage
@@ -20,15 +20,15 @@ _AFTER_THE_COMMIT = ["settle.done", "ring.begin", "ring.done"]
 
 def _die_and_resume(stage: Stage, fault: Fault, *, streak: int) -> dict[int, int]:
     """Let a worker die of the fault during a run, another take over; how often each step was called."""
-    client = stage.client(graphs.chain)
-    doomed = stage.start(graphs.chain, streak=streak)
+    client = stage.client(routes.chain)
+    doomed = stage.start(routes.chain, streak=streak)
     doomed.arm(fault)
-    run = client.submit(graphs.set_out.create_signal(10))
+    run = client.submit(routes.set_out.create_signal(10))
 
     doomed.reached(fault.point)
     assert doomed.died() == -signal.SIGKILL
     stage.lose(doomed)
-    stage.start(graphs.chain, streak=streak)
+    stage.start(routes.chain, streak=streak)
 
     result = stage.completed(run)
     assert [signal.payload for signal in result.outputs] == [13]

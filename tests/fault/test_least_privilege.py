@@ -16,7 +16,8 @@ from psycopg_pool import ConnectionPool
 
 from cnstra import AccessRefused, RunStateError
 from cnstra.stores import PostgresContextStore
-from support import bank, graphs, saga_graphs
+from support import bank, saga_graphs
+from support.graphs import backoffs, journeys, routes
 from support.least_privilege import Users, users_of
 from support.points import Fault
 from support.soundness import assert_sound
@@ -42,25 +43,25 @@ def stage(users: Users, stage: Stage) -> Stage:
 
 def test_g1_g4_a_worker_that_dies_is_followed_by_another_of_its_role(stage: Stage, users: Users) -> None:
     """The lease, the supervision of the lost one, and what it held, are all within the role's rights."""
-    client = stage.client(graphs.chain)
-    doomed = stage.start(graphs.chain, Fault(point="settle.begin", action="kill", activation=2), streak=0)
-    runs = [client.submit(graphs.set_out.create_signal(number), idempotency_key=str(number)) for number in range(20)]
+    client = stage.client(routes.chain)
+    doomed = stage.start(routes.chain, Fault(point="settle.begin", action="kill", activation=2), streak=0)
+    runs = [client.submit(routes.set_out.create_signal(number), idempotency_key=str(number)) for number in range(20)]
     assert doomed.died() == -signal.SIGKILL
     stage.lose(doomed)
 
-    stage.start(graphs.chain)
+    stage.start(routes.chain)
 
     stage.all_completed(runs)
     for run in runs:
         assert_sound(stage, run.id)
-    assert client.submit(graphs.set_out.create_signal(0), idempotency_key="0").id == runs[0].id
+    assert client.submit(routes.set_out.create_signal(0), idempotency_key="0").id == runs[0].id
 
 
 def test_what_a_client_does_to_runs_is_within_its_role(stage: Stage, users: Users) -> None:
     """Submits, retries, pauses, cancels, clones, sends; reads what became of it."""
-    stage.start(graphs.moody)
-    moody = stage.client(graphs.moody)
-    run = moody.submit(graphs.ask.create_signal({"fails": 1}), tags={"who": "client"})
+    stage.start(backoffs.moody)
+    moody = stage.client(backoffs.moody)
+    run = moody.submit(backoffs.ask.create_signal({"fails": 1}), tags={"who": "client"})
     assert stage.ended(run).status == "failed"
     run.retry()
     stage.completed(run)
@@ -69,7 +70,7 @@ def test_what_a_client_does_to_runs_is_within_its_role(stage: Stage, users: User
     assert [found.id for found in moody.list_runs(tag="who=client")] == [run.id]
     assert stage.ended(run.clone()).status == "failed"
 
-    tomorrow = moody.submit(graphs.ask_tomorrow.create_signal({}), delay=timedelta(days=1))
+    tomorrow = moody.submit(backoffs.ask_tomorrow.create_signal({}), delay=timedelta(days=1))
     tomorrow.pause()
     tomorrow.resume()
     tomorrow.cancel()
@@ -98,12 +99,12 @@ def test_what_a_client_does_to_runs_is_within_its_role(stage: Stage, users: User
 
 def test_g10_compensations_and_timers_are_within_the_workers_role(stage: Stage, users: Users) -> None:
     """What a worker does by itself."""
-    stage.start(graphs.patient)
-    waits = stage.client(graphs.patient).submit(graphs.wait_a_second.create_signal(3))
+    stage.start(backoffs.patient)
+    waits = stage.client(backoffs.patient).submit(backoffs.wait_a_second.create_signal(3))
     assert [output.payload for output in stage.completed(waits).outputs] == [6]
 
-    stage.start(graphs.trip)
-    travels = stage.client(graphs.trip).submit(graphs.plan_trip.create_signal({"goes_wrong": True}))
+    stage.start(journeys.trip)
+    travels = stage.client(journeys.trip).submit(journeys.plan_trip.create_signal({"goes_wrong": True}))
     assert stage.ended(travels).status == "compensated"
 
 
@@ -113,9 +114,9 @@ def test_g2_a_step_in_the_users_own_tables_needs_the_users_own_grants(stage: Sta
     with psycopg.connect(stage.database_url) as connection:
         connection.execute(f"grant select, update on public.account to {users.prefix}_worker".encode())
         connection.execute(f"grant select, insert on public.booking to {users.prefix}_worker".encode())
-    stage.start(graphs.bank)
+    stage.start(bank.bank)
 
-    run = stage.client(graphs.bank).submit(bank.asked.create_signal({"amount": 5, "colour": "sync"}))
+    run = stage.client(bank.bank).submit(bank.asked.create_signal({"amount": 5, "colour": "sync"}))
 
     stage.completed(run)
     assert stage.row("select balance from public.account") == {"balance": 5}
@@ -123,9 +124,9 @@ def test_g2_a_step_in_the_users_own_tables_needs_the_users_own_grants(stage: Sta
 
 def test_what_is_no_longer_kept_is_deleted_by_workers_and_by_no_client(stage: Stage, users: Users) -> None:
     """The rules are the owner's."""
-    before = stage.start(graphs.chain)
-    client = stage.client(graphs.chain)
-    run = client.submit(graphs.set_out.create_signal(1))
+    before = stage.start(routes.chain)
+    client = stage.client(routes.chain)
+    run = client.submit(routes.set_out.create_signal(1))
     stage.completed(run)
 
     assert "completed" in client.retention()
@@ -134,16 +135,16 @@ def test_what_is_no_longer_kept_is_deleted_by_workers_and_by_no_client(stage: St
     with pytest.raises(AccessRefused, match="permission denied for table"):
         client.prune(older_than=timedelta(0))
     with pytest.raises(AccessRefused, match="permission denied for table retention"):
-        stage.client(graphs.chain, database_url=users.worker).set_retention(completed=timedelta(hours=1))
+        stage.client(routes.chain, database_url=users.worker).set_retention(completed=timedelta(hours=1))
 
-    second = client.submit(graphs.set_out.create_signal(2))
+    second = client.submit(routes.set_out.create_signal(2))
     stage.completed(second)
-    by_hand = stage.client(graphs.chain, database_url=users.worker).prune(older_than=timedelta(0))
+    by_hand = stage.client(routes.chain, database_url=users.worker).prune(older_than=timedelta(0))
     assert by_hand["completed"] == 2
 
-    third = client.submit(graphs.set_out.create_signal(3))
+    third = client.submit(routes.set_out.create_signal(3))
     stage.completed(third)
     before.drain()
     stage.rows("update cnstra.run set finished_at = finished_at - interval '1 year'")
-    stage.start(graphs.chain, expire_every=timedelta(milliseconds=50))
+    stage.start(routes.chain, expire_every=timedelta(milliseconds=50))
     eventually(lambda: not stage.rows("select from cnstra.run"), PATIENCE, what="a worker deletes what is a year old")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from uuid import UUID
 
-from support import graphs
+from support.graphs import concurrency
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage
@@ -41,8 +41,8 @@ def _at_once(stage: Stage, run_id: UUID, deaths: list[tuple[int, int]]) -> int:
 def test_a_limit_holds_over_processes_and_a_killed_one_leaves_its_slots(stage: Stage) -> None:
     """Three are inside their handlers, whatever else there is room for, until one process dies; then others take its place."""
     faults = [_INSIDE] * 4
-    workers = [stage.start(graphs.counter, *faults) for _ in range(2)]
-    run = stage.client(graphs.counter).submit(graphs.open_up.create_signal(8))
+    workers = [stage.start(concurrency.counter, *faults) for _ in range(2)]
+    run = stage.client(concurrency.counter).submit(concurrency.open_up.create_signal(8))
     inside = {worker.pid: 0 for worker in workers}
 
     def count() -> int:
@@ -50,8 +50,8 @@ def test_a_limit_holds_over_processes_and_a_killed_one_leaves_its_slots(stage: S
             inside[worker.pid] += worker.has_reached("call.inside")
         return sum(inside.values())
 
-    eventually(lambda: count() == graphs.AT_ONCE, PATIENCE, what="as many as may are inside")
-    third = stage.start(graphs.counter, *faults, Fault(point="look.begin", action="block", after=5))
+    eventually(lambda: count() == concurrency.AT_ONCE, PATIENCE, what="as many as may are inside")
+    third = stage.start(concurrency.counter, *faults, Fault(point="look.begin", action="block", after=5))
     inside[third.pid] = 0
     workers.append(third)
     third.reached("look.begin")  # each time before it has looked for work
@@ -60,21 +60,21 @@ def test_a_limit_holds_over_processes_and_a_killed_one_leaves_its_slots(stage: S
         "blocked": "limited",
         "status": "running",
     }
-    assert (count(), _held(stage)) == (graphs.AT_ONCE, graphs.AT_ONCE)
+    assert (count(), _held(stage)) == (concurrency.AT_ONCE, concurrency.AT_ONCE)
 
     doomed = max(workers, key=lambda worker: inside[worker.pid])
     lost = inside.pop(doomed.pid)
     workers.remove(doomed)
     doomed.kill()
-    assert count() == graphs.AT_ONCE - lost  # its slots are taken until it is known to be lost
+    assert count() == concurrency.AT_ONCE - lost  # its slots are taken until it is known to be lost
     stage.lose(doomed)
-    eventually(lambda: count() == graphs.AT_ONCE, PATIENCE, what="others are inside in the place of the lost ones")
-    assert _held(stage) == graphs.AT_ONCE
+    eventually(lambda: count() == concurrency.AT_ONCE, PATIENCE, what="others are inside in the place of the lost ones")
+    assert _held(stage) == concurrency.AT_ONCE
 
     for worker in workers:
         worker.kill()
         stage.lose(worker)
-    stage.start(graphs.counter)
+    stage.start(concurrency.counter)
     assert [one.payload for one in stage.completed(run).outputs] == [8]
     assert_sound(stage, run.id, same_try_twice=True)  # both ends of a call stand in the ledger
 
@@ -83,10 +83,10 @@ def test_a_limit_holds_while_workers_are_killed_one_after_the_other(stage: Stage
     """SIGKILL in the middle of handlers, claims and settlements: never more at once, and each member done."""
     size = 60
     kills = [("call.inside", 6), ("claim.commit", 4), ("settle.commit", 5), ("settle.done", 4)]
-    run = stage.client(graphs.counter).submit(graphs.open_up.create_signal(size))
+    run = stage.client(concurrency.counter).submit(concurrency.open_up.create_signal(size))
     deaths: list[tuple[int, int]] = []
     for point, after in kills:
-        doomed = stage.launch(graphs.counter, Fault(point=point, action="kill", after=after))
+        doomed = stage.launch(concurrency.counter, Fault(point=point, action="kill", after=after))
         ended = "select finished_at from cnstra.run where run_id = %s"
         eventually(
             lambda: not doomed.alive or stage.row(ended, run.id)["finished_at"],  # noqa: B023 - called at once
@@ -101,13 +101,13 @@ def test_a_limit_holds_while_workers_are_killed_one_after_the_other(stage: Stage
         if (
             len(deaths) == 1
         ):  # the first one dies alone, whatever the machine; from then on there is another beside them
-            stage.start(graphs.counter)
+            stage.start(concurrency.counter)
 
     result = stage.completed(run)
 
     assert deaths
     assert [one.payload for one in result.outputs] == [size]
-    assert 1 < _at_once(stage, run.id, deaths) <= graphs.AT_ONCE
+    assert 1 < _at_once(stage, run.id, deaths) <= concurrency.AT_ONCE
     begun = [(entry.activation_id, entry.try_number) for entry in stage.ledger.entries(run.id) if entry.what == "in"]
     assert len(begun) == len(set(begun))
     assert len({number for number, _ in begun}) == size

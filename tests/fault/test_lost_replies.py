@@ -12,7 +12,7 @@ from cnstra import Run
 from cnstra.orchestrator.store import RunEvent
 from cnstra.stores.postgres import PostgresStore
 from cnstra.stores.postgres.transactions import PostgresOperation
-from support import graphs
+from support.graphs import backoffs, routes
 from support.points import Fault
 from support.proxy import LosesCommitReplies
 from support.soundness import assert_sound
@@ -32,8 +32,8 @@ def proxy(stage: Stage) -> Iterator[LosesCommitReplies]:
 
 def _lose_reply(stage: Stage, proxy: LosesCommitReplies, fault: Fault, *, streak: int = 100) -> Run:
     """Let a worker, left to itself, lose the reply to the COMMIT at this point of a new run."""
-    worker = stage.start(graphs.chain, fault, database_url=proxy.url, streak=streak, **_BY_ITSELF)
-    run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    worker = stage.start(routes.chain, fault, database_url=proxy.url, streak=streak, **_BY_ITSELF)
+    run = stage.client(routes.chain).submit(routes.set_out.create_signal(10))
     worker.reached(fault.point)
     proxy.arm()
     worker.release(fault.point)
@@ -63,7 +63,7 @@ def test_g4_a_settlement_whose_reply_was_lost_has_made_its_successor_once(
 ) -> None:
     """Where successors go through the broker, nobody rings for this one: another worker's sweep finds it."""
     run = _lose_reply(stage, proxy, Fault(point="settle.commit", action="block", activation=2), streak=0)
-    stage.start(graphs.chain)
+    stage.start(routes.chain)
 
     _assert_as_if_nothing_had_happened(stage, run)
 
@@ -78,12 +78,12 @@ def test_g3_g4_a_claim_whose_reply_was_lost_is_answered_again(stage: Stage, prox
 @pytest.mark.parametrize("keyed", [False, True], ids=["without a key", "with a key"])
 def test_g1_a_submit_whose_reply_was_lost_is_one_run(stage: Stage, proxy: LosesCommitReplies, keyed: bool) -> None:
     """The client gets the run that it had made; nobody rang for it, and it ends all the same."""
-    client = stage.client(graphs.chain, database_url=proxy.url)
+    client = stage.client(routes.chain, database_url=proxy.url)
     client.list_runs()  # so that the next COMMIT is the submit's
-    stage.start(graphs.chain)
+    stage.start(routes.chain)
     proxy.arm()
 
-    run = client.submit(graphs.set_out.create_signal(10), idempotency_key="only once" if keyed else None)
+    run = client.submit(routes.set_out.create_signal(10), idempotency_key="only once" if keyed else None)
 
     assert proxy.has_lost_one
     _assert_as_if_nothing_had_happened(stage, run)
@@ -96,10 +96,10 @@ def test_g9_a_retry_whose_reply_was_lost_begins_one_attempt(
     stage: Stage, proxy: LosesCommitReplies, monkeypatch: pytest.MonkeyPatch, fails: int
 ) -> None:
     """The client is told that the attempt has begun, which it has, once: also where it has ended before the client knew."""
-    stage.start(graphs.moody)
-    run = stage.client(graphs.moody).submit(graphs.ask.create_signal({"fails": fails}))
+    stage.start(backoffs.moody)
+    run = stage.client(backoffs.moody).submit(backoffs.ask.create_signal({"fails": fails}))
     assert stage.ended(run).status == "failed"
-    far = stage.client(graphs.moody, database_url=proxy.url)
+    far = stage.client(backoffs.moody, database_url=proxy.url)
     store = cast("PostgresStore", far._store)
     apply = store.apply
 
@@ -127,16 +127,16 @@ def test_g9_a_retry_whose_reply_was_lost_begins_one_attempt(
 
 def test_g4_a_claim_whose_reply_comes_after_it_was_given_back_is_not_called(stage: Stage) -> None:
     """Its worker lives, and misses it at two renewals; others do the work, and no try is called twice."""
-    slow = stage.start(graphs.chain, lease=timedelta(seconds=1.5), look_every=timedelta(hours=1))
+    slow = stage.start(routes.chain, lease=timedelta(seconds=1.5), look_every=timedelta(hours=1))
     slow.arm(Fault(point="claim.done", action="block", activation=1))
-    run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    run = stage.client(routes.chain).submit(routes.set_out.create_signal(10))
     slow.reached("claim.done")
-    other = stage.start(graphs.chain)
+    other = stage.start(routes.chain)
     stage.completed(run)
 
     slow.release("claim.done")
 
-    after = stage.client(graphs.chain).submit(graphs.set_out.create_signal(20))
+    after = stage.client(routes.chain).submit(routes.set_out.create_signal(20))
     assert other.drain()
     stage.completed(after)
     assert slow.drain()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cnstra import Collateral, Run
-from support import graphs
+from support.graphs import interrupted
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage
@@ -17,8 +17,8 @@ from support.waiting import eventually
 @pytest.mark.beneath_the_seal
 def test_an_async_handler_that_takes_too_long_is_a_failed_try(stage: Stage) -> None:
     """Its policy is asked, the next try comes, and the error in the tries names the limit and the activation."""
-    stage.start(graphs.endless)
-    run = stage.client(graphs.endless).submit(graphs.wait_for_ever.create_signal(1))
+    stage.start(interrupted.endless)
+    run = stage.client(interrupted.endless).submit(interrupted.wait_for_ever.create_signal(1))
 
     result = stage.ended(run)
 
@@ -32,22 +32,22 @@ def test_an_async_handler_that_takes_too_long_is_a_failed_try(stage: Stage) -> N
 
 def test_a_handler_that_takes_too_long_every_time_has_failed(stage: Stage) -> None:
     """When its policy gives up the run has failed; the worker goes on with others."""
-    stage.start(graphs.endless)
-    client = stage.client(graphs.endless)
-    run = client.submit(graphs.wait_for_ever.create_signal(9))
+    stage.start(interrupted.endless)
+    client = stage.client(interrupted.endless)
+    run = client.submit(interrupted.wait_for_ever.create_signal(9))
 
     assert stage.ended(run).status == "failed"
 
     assert stage.row("select error_type from cnstra.runs where run_id = %s", run.id)["error_type"] == (
         "cnstra.MaxDurationExceeded"
     )
-    assert stage.ended(client.submit(graphs.wait_for_ever.create_signal(0))).status == "completed"
+    assert stage.ended(client.submit(interrupted.wait_for_ever.create_signal(0))).status == "completed"
 
 
 def test_a_handler_that_will_not_be_cancelled_has_failed_all_the_same(stage: Stage) -> None:
     """What it returns after its time is not taken, and what it wrote is not committed."""
-    stage.start(graphs.endless)
-    run = stage.client(graphs.endless).submit(graphs.cling.create_signal(0))
+    stage.start(interrupted.endless)
+    run = stage.client(interrupted.endless).submit(interrupted.cling.create_signal(0))
 
     result = stage.ended(run)
 
@@ -59,11 +59,11 @@ _STUCK = Fault(point="call.stuck", action="block")
 
 
 @pytest.mark.beneath_the_seal
-@pytest.mark.parametrize("begin", [graphs.stick, graphs.stick_late], ids=["in its body", "in its generator"])
+@pytest.mark.parametrize("begin", [interrupted.stick, interrupted.stick_late], ids=["in its body", "in its generator"])
 def test_g3_a_sync_handler_that_takes_too_long_loses_its_result(stage: Stage, begin: Collateral[int]) -> None:
     """A thread cannot be interrupted: its claim is given up, the retry commits, and what comes back late is dropped."""
-    worker = stage.start(graphs.endless, _STUCK, threads=1)
-    run = stage.client(graphs.endless).submit(begin.create_signal(1))
+    worker = stage.start(interrupted.endless, _STUCK, threads=1)
+    run = stage.client(interrupted.endless).submit(begin.create_signal(1))
     worker.reached("call.stuck")
 
     result = stage.ended(run)
@@ -90,15 +90,15 @@ def test_g3_a_sync_handler_that_takes_too_long_loses_its_result(stage: Stage, be
 
 def test_a_stuck_thread_is_replaced_and_the_worker_goes_on(stage: Stage) -> None:
     """With its only two threads stuck it serves others, says so, and drains in good order."""
-    worker = stage.start(graphs.endless, _STUCK, _STUCK, threads=2)
-    client = stage.client(graphs.endless)
-    stuck = [client.submit(graphs.stick.create_signal(1)) for _ in range(2)]
+    worker = stage.start(interrupted.endless, _STUCK, _STUCK, threads=2)
+    client = stage.client(interrupted.endless)
+    stuck = [client.submit(interrupted.stick.create_signal(1)) for _ in range(2)]
     for _ in stuck:
         worker.reached("call.stuck")
 
     stage.all_completed(stuck)
 
-    stage.all_completed([client.submit(graphs.pass_by.create_signal(number)) for number in range(20)])
+    stage.all_completed([client.submit(interrupted.pass_by.create_signal(number)) for number in range(20)])
     for run in stuck:
         said = (
             f"run {run.id}, activation 1 (endless on endless.stick), try 1: still in its handler after its max_duration"
@@ -111,8 +111,8 @@ def test_a_stuck_thread_is_replaced_and_the_worker_goes_on(stage: Stage) -> None
 @pytest.mark.beneath_the_seal
 def test_a_sync_handler_that_takes_too_long_every_time_has_failed(stage: Stage) -> None:
     """Its policy gives up after two tries, each of which was called once."""
-    worker = stage.start(graphs.endless, _STUCK, _STUCK, threads=1)
-    run = stage.client(graphs.endless).submit(graphs.stick.create_signal(9))
+    worker = stage.start(interrupted.endless, _STUCK, _STUCK, threads=1)
+    run = stage.client(interrupted.endless).submit(interrupted.stick.create_signal(9))
     worker.reached("call.stuck")
 
     result = stage.ended(run)
@@ -127,8 +127,8 @@ def test_a_sync_handler_that_takes_too_long_every_time_has_failed(stage: Stage) 
 
 def test_a_stuck_handler_can_see_that_it_is_not_wanted(stage: Stage) -> None:
     """Once its claim is given up, ctx.cancelled says so: what looks at it can end early."""
-    worker = stage.start(graphs.endless, _STUCK, threads=1)
-    run = stage.client(graphs.endless).submit(graphs.stick.create_signal(1))
+    worker = stage.start(interrupted.endless, _STUCK, threads=1)
+    run = stage.client(interrupted.endless).submit(interrupted.stick.create_signal(1))
     worker.reached("call.stuck")
     stage.completed(run)
 
@@ -141,8 +141,8 @@ def test_a_stuck_handler_can_see_that_it_is_not_wanted(stage: Stage) -> None:
 @pytest.mark.beneath_the_seal
 def test_the_async_part_that_a_sync_handler_returned_is_cancelled(stage: Stage) -> None:
     """As that of an async handler: its try has failed, its thread is free."""
-    stage.start(graphs.endless, threads=1)
-    run = stage.client(graphs.endless).submit(graphs.hand_over.create_signal(1))
+    stage.start(interrupted.endless, threads=1)
+    run = stage.client(interrupted.endless).submit(interrupted.hand_over.create_signal(1))
 
     result = stage.ended(run)
 
@@ -153,14 +153,14 @@ def test_the_async_part_that_a_sync_handler_returned_is_cancelled(stage: Stage) 
 
 def test_a_worker_with_too_many_stuck_threads_leaves_the_work_to_others(stage: Stage) -> None:
     """It says so loudly, and another worker takes what it does not."""
-    worker = stage.start(graphs.endless, _STUCK, threads=1, most_stuck=1)
-    client = stage.client(graphs.endless)
-    run = client.submit(graphs.stick.create_signal(1))
+    worker = stage.start(interrupted.endless, _STUCK, threads=1, most_stuck=1)
+    client = stage.client(interrupted.endless)
+    run = client.submit(interrupted.stick.create_signal(1))
     worker.reached("call.stuck")
     said = "ERROR cnstra.worker cnstra-watch: 1 sync handlers are stuck beyond their max_duration"
     eventually(lambda: said in worker.log(), PATIENCE, what="it says so")
 
-    other = stage.start(graphs.endless)
+    other = stage.start(interrupted.endless)
 
     stage.completed(run)
     assert [entry.pid for entry in stage.ledger.entries(run.id)] == [worker.pid, other.pid]

@@ -12,9 +12,9 @@ import pytest
 
 from cnstra.servers import HeldServers
 from cnstra.stores.postgres import migrate
-from support import graphs
 from support.brokers import Broker
 from support.databases import fresh_database
+from support.graphs import routes
 from support.partitions import partition
 from support.points import Fault
 from support.soundness import assert_sound
@@ -32,12 +32,12 @@ def stage(servers: HeldServers, broker: Broker, broker_url: str, tmp_path: Path)
 
 def test_runs_of_many_hops_and_of_groups_end_in_the_partitions_of_their_month(stage: Stage) -> None:
     """Also when their worker dies: claims, footholds, contexts, gathers and the looks of the supervisor find them there."""
-    doomed = stage.start(graphs.chain, Fault(point="call.inside", action="kill", activation=2))
-    chain = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
-    fan = stage.client(graphs.fan).submit(graphs.deal_out.create_signal(3))
+    doomed = stage.start(routes.chain, Fault(point="call.inside", action="kill", activation=2))
+    chain = stage.client(routes.chain).submit(routes.set_out.create_signal(10))
+    fan = stage.client(routes.fan).submit(routes.deal_out.create_signal(3))
     assert doomed.died() == -signal.SIGKILL
     stage.lose(doomed)
-    for graph in (graphs.chain, graphs.fan):
+    for graph in (routes.chain, routes.fan):
         stage.start(graph)
     for run in (chain, fan):
         stage.completed(run)
@@ -52,7 +52,7 @@ def test_runs_of_many_hops_and_of_groups_end_in_the_partitions_of_their_month(st
 
 def test_a_database_with_runs_is_not_partitioned(stage: Stage) -> None:
     """Nothing of it is touched."""
-    stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    stage.client(routes.chain).submit(routes.set_out.create_signal(10))
     with pytest.raises(psycopg.errors.RaiseException, match="holds runs"):
         partition(stage.database_url)
     with psycopg.connect(stage.database_url) as connection:

@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from cnstra import Run
-from support import graphs
 from support.commands import Servers, cnstra
+from support.graphs import interrupted
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage
@@ -21,7 +21,7 @@ def _die_until_ended(stage: Stage, run: Run) -> int:
     """Start a worker whenever the last one was killed, as whoever runs workers does; how many died."""
     deaths = 0
     while True:
-        worker = stage.launch(graphs.deadly)
+        worker = stage.launch(interrupted.deadly)
         ended = "select finished_at from cnstra.run where run_id = %s"
         eventually(
             lambda: not worker.alive or stage.row(ended, run.id)["finished_at"],  # noqa: B023 - called at once
@@ -60,7 +60,7 @@ def _assert_told(stage: Stage, run: Run) -> None:
 @pytest.mark.beneath_the_seal
 def test_a_handler_that_kills_five_workers_is_poisoned(stage: Stage) -> None:
     """Then it is not called a sixth time; each of the five is on record as a lost worker. The run can be retried."""
-    run = stage.client(graphs.deadly).submit(graphs.kill_me.create_signal(_LIMIT))
+    run = stage.client(interrupted.deadly).submit(interrupted.kill_me.create_signal(_LIMIT))
 
     assert _die_until_ended(stage, run) == _LIMIT
 
@@ -78,7 +78,7 @@ def test_a_handler_that_kills_five_workers_is_poisoned(stage: Stage) -> None:
 
 def test_a_handler_that_kills_less_than_that_goes_on(stage: Stage) -> None:
     """A worker's death is no failed try: no policy was asked, and four of them are forgiven."""
-    run = stage.client(graphs.deadly).submit(graphs.kill_me.create_signal(_LIMIT - 1))
+    run = stage.client(interrupted.deadly).submit(interrupted.kill_me.create_signal(_LIMIT - 1))
 
     assert _die_until_ended(stage, run) == _LIMIT - 1
 
@@ -89,16 +89,16 @@ def test_a_handler_that_kills_less_than_that_goes_on(stage: Stage) -> None:
 
 def test_those_beside_a_poisonous_one_are_not_lost_with_it(stage: Stage) -> None:
     """A worker dies with others in the middle of their calls: they are called again, and are done."""
-    client = stage.client(graphs.deadly)
-    doomed = stage.start(graphs.deadly, *[Fault(point="call.inside", action="block") for _ in range(3)])
-    beside = client.submit_many([graphs.live_on.create_signal(number) for number in range(3)])
+    client = stage.client(interrupted.deadly)
+    doomed = stage.start(interrupted.deadly, *[Fault(point="call.inside", action="block") for _ in range(3)])
+    beside = client.submit_many([interrupted.live_on.create_signal(number) for number in range(3)])
     for _ in beside:
         doomed.reached("call.inside")
-    poison = client.submit(graphs.kill_me.create_signal(1))
+    poison = client.submit(interrupted.kill_me.create_signal(1))
     assert doomed.died() == -signal.SIGKILL
     stage.lose(doomed)
 
-    stage.start(graphs.deadly)
+    stage.start(interrupted.deadly)
 
     for run in [*beside, poison]:
         stage.completed(run)
@@ -108,13 +108,13 @@ def test_those_beside_a_poisonous_one_are_not_lost_with_it(stage: Stage) -> None
 
 def test_a_suspect_runs_alone_before_it_is_parked(stage: Stage) -> None:
     """Two have lost four workers each, and only one of them is to blame: the other one must not be there when it kills."""
-    client = stage.client(graphs.deadly)
-    innocent = client.submit(graphs.live_on.create_signal(1))
-    guilty = client.submit(graphs.kill_me.create_signal(_LIMIT), priority=-1)
+    client = stage.client(interrupted.deadly)
+    innocent = client.submit(interrupted.live_on.create_signal(1))
+    guilty = client.submit(interrupted.kill_me.create_signal(_LIMIT), priority=-1)
     stage.rows("update cnstra.activation set crashes = %s, blocked = 'suspect'", _LIMIT - 1)
 
     inside, looks = Fault(point="call.inside", action="block"), Fault(point="look.begin", action="block", after=5)
-    worker = stage.launch(graphs.deadly, inside, looks)
+    worker = stage.launch(interrupted.deadly, inside, looks)
     # The innocent one is inside its call; were the guilty one called beside it, the worker would die within a few looks.
     eventually(lambda: not worker.alive or worker.has_reached("look.begin"), PATIENCE, what="it dies, or looks around")
     if worker.alive:
@@ -122,7 +122,7 @@ def test_a_suspect_runs_alone_before_it_is_parked(stage: Stage) -> None:
         worker.release("call.inside")
     worker.died()
     stage.lose(worker)
-    stage.start(graphs.deadly)
+    stage.start(interrupted.deadly)
 
     assert stage.ended(guilty).error_type == "cnstra.Poisoned"
     assert stage.ended(innocent).status == "completed"

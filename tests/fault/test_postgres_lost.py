@@ -8,8 +8,8 @@ from cnstra import CnstraError, Orchestrator, Run
 from cnstra.orchestrator.ports import Ring, door
 from cnstra.servers import HeldServers
 from cnstra.workers.doorbell import DramatiqBell
-from support import graphs
 from support.customers import Coming
+from support.graphs import routes
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage
@@ -33,7 +33,7 @@ class _Customers(Coming):
             number += 1
             try:
                 self.accepted.append(
-                    self._client.submit(graphs.deal_out.create_signal(_WIDTH), idempotency_key=f"customer {number}")
+                    self._client.submit(routes.deal_out.create_signal(_WIDTH), idempotency_key=f"customer {number}")
                 )
             except CnstraError:
                 self.refused += 1
@@ -49,8 +49,8 @@ def test_g1_g2_postgres_crashes_again_and_again_under_load(doomed_stage: Stage, 
     What was accepted is kept and ends; an outage is nobody's failed try.
     """
     stage = doomed_stage
-    workers = [stage.start(graphs.fan, streak=streak) for streak in (0, 0, 100)]
-    customers = _Customers(stage.client(graphs.fan))
+    workers = [stage.start(routes.fan, streak=streak) for streak in (0, 0, 100)]
+    customers = _Customers(stage.client(routes.fan))
     with customers.coming():
         for _ in range(3):
             ended = _ended(stage)
@@ -79,9 +79,9 @@ def test_g1_g2_postgres_crashes_at_a_boundary_of_a_hop(
 ) -> None:
     """The worker waits for it and goes on where it was: no step is called twice, none is missing."""
     stage = doomed_stage
-    worker = stage.start(graphs.chain, streak=0)
+    worker = stage.start(routes.chain, streak=0)
     worker.arm(Fault(point=point, action="block", activation=None if point.endswith("begin") or "look" in point else 2))
-    run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    run = stage.client(routes.chain).submit(routes.set_out.create_signal(10))
     worker.reached(point)
 
     doomed_servers.restart_postgres("immediate")
@@ -97,15 +97,15 @@ def test_g1_a_worker_outlives_a_long_outage(doomed_stage: Stage, doomed_servers:
     and doorbells find nothing to claim. When Postgres is back, both go on.
     """
     stage = doomed_stage
-    client = stage.client(graphs.chain)
-    worker = stage.start(graphs.chain, Fault(point="call.inside", action="block", activation=2))
-    run = client.submit(graphs.set_out.create_signal(10))
+    client = stage.client(routes.chain)
+    worker = stage.start(routes.chain, Fault(point="call.inside", action="block", activation=2))
+    run = client.submit(routes.set_out.create_signal(10))
     worker.reached("call.inside")
     bell = DramatiqBell(stage.broker_url)
     doomed_servers.stop_postgres()
     try:
         worker.release("call.inside")
-        bell.ring([Ring(door=door(graphs.chain.durable_name, "default"), activations=((run.id, 3),))])
+        bell.ring([Ring(door=door(routes.chain.durable_name, "default"), activations=((run.id, 3),))])
         for words in ("the store is away, 1 settlements wait for it", "claiming failed, the store is away"):
             eventually(lambda: words in worker.log(), PATIENCE, what=words)  # noqa: B023 - called at once
     finally:
@@ -115,4 +115,4 @@ def test_g1_a_worker_outlives_a_long_outage(doomed_stage: Stage, doomed_servers:
     assert stage.completed(run).context["steps"] == 3
     assert stage.ledger.calls(run.id) == {1: 1, 2: 1, 3: 1}
     assert_sound(stage, run.id)
-    assert stage.completed(client.submit(graphs.set_out.create_signal(20))).context["steps"] == 3
+    assert stage.completed(client.submit(routes.set_out.create_signal(20))).context["steps"] == 3

@@ -18,9 +18,10 @@ import pytest
 from cnstra import AsyncOrchestrator, Orchestrator, Run, RunNotFound, StoreUnavailable
 from cnstra.servers import HeldServers
 from cnstra.stores.postgres import migrate
-from support import bank, graphs
+from support import bank
 from support.brokers import RedisBroker
 from support.customers import Coming
+from support.graphs import contexts
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage, on_stage
@@ -59,7 +60,7 @@ class _Customers(Coming):
         self._client = client
 
     def submit(self, key: str) -> Run:
-        return self._client.submit(graphs.start_with_baton.create_signal(_LEGS), idempotency_key=key)
+        return self._client.submit(contexts.start_with_baton.create_signal(_LEGS), idempotency_key=key)
 
     def _come(self) -> None:
         number = 0
@@ -86,8 +87,8 @@ def test_g1_g2_g3_g4_a_synchronous_standby_is_promoted_under_load(stage: Stage, 
     """SIGKILL to the primary. All that was accepted ends, from where it was; nothing is there twice; no try is called twice.
     The workers are those of before."""
     standby.make_synchronous()
-    workers = [stage.start(graphs.baton, streak=streak) for streak in (0, 0, 100)]
-    customers = _Customers(stage.client(graphs.baton))
+    workers = [stage.start(contexts.baton, streak=streak) for streak in (0, 0, 100)]
+    customers = _Customers(stage.client(contexts.baton))
     with customers.coming():
         _runs_end(stage, 10)
         standby.kill_primary()
@@ -105,8 +106,8 @@ def test_g1_g2_g3_g4_a_synchronous_standby_is_promoted_under_load(stage: Stage, 
 def test_g1_g4_a_standby_that_lacks_the_last_moments_is_promoted_under_load(stage: Stage, standby: Standby) -> None:
     """What it has ends, though the workers remember more. What it has not, callers submit again under their keys: all of it is
     there once in the end. Steps that are done again have the keys that they had."""
-    workers = [stage.start(graphs.baton, streak=streak, lease=_LEASE) for streak in (0, 0, 100)]
-    customers = _Customers(stage.client(graphs.baton))
+    workers = [stage.start(contexts.baton, streak=streak, lease=_LEASE) for streak in (0, 0, 100)]
+    customers = _Customers(stage.client(contexts.baton))
     with customers.coming():
         _runs_end(stage, 10)
         standby.cut_off()
@@ -130,10 +131,10 @@ def test_g1_g4_a_standby_that_lacks_the_last_moments_is_promoted_under_load(stag
 def test_g3_g4_g5_steps_that_the_standby_lacks_are_done_again(stage: Stage, standby: Standby, streak: int) -> None:
     """By a worker that has done them, and is in the middle of one that the new primary has never heard of: its result is
     refused. What is done again has the same keys, and what comes after it sees what was written the second time."""
-    client = stage.client(graphs.baton)
+    client = stage.client(contexts.baton)
     fault = Fault(point="call.inside", action="block", activation=2)
-    worker = stage.start(graphs.baton, fault, streak=streak, lease=_LEASE)
-    run = client.submit(graphs.start_with_baton.create_signal(_LEGS))
+    worker = stage.start(contexts.baton, fault, streak=streak, lease=_LEASE)
+    run = client.submit(contexts.start_with_baton.create_signal(_LEGS))
     worker.reached("call.inside")
     standby.catch_up()
     standby.cut_off()
@@ -159,17 +160,17 @@ def test_g3_g4_g5_steps_that_the_standby_lacks_are_done_again(stage: Stage, stan
 
 def test_g3_a_claim_that_the_standby_lacks_is_fenced_by_its_nonce(stage: Stage, standby: Standby) -> None:
     """The new primary gives out the same epoch again, to another worker: what the first one brings then is refused."""
-    run = stage.client(graphs.baton).submit(graphs.start_with_baton.create_signal(_LEGS))
+    run = stage.client(contexts.baton).submit(contexts.start_with_baton.create_signal(_LEGS))
     standby.catch_up()
     standby.cut_off()
-    first = stage.launch(graphs.baton, Fault(point="call.inside", action="stop", activation=1))
+    first = stage.launch(contexts.baton, Fault(point="call.inside", action="stop", activation=1))
     first.reached("call.inside")
     first.frozen()
     epoch = "select epoch from cnstra.activation where run_id = %s and activation_id = 1"
     forgotten = stage.row(epoch, run.id)
     standby.kill_primary()
     standby.promote()
-    second = stage.start(graphs.baton, Fault(point="call.inside", action="block", activation=1))
+    second = stage.start(contexts.baton, Fault(point="call.inside", action="block", activation=1))
     second.reached("call.inside")
     assert stage.row(epoch, run.id) == forgotten
 
@@ -185,18 +186,18 @@ def test_g3_a_claim_that_the_standby_lacks_is_fenced_by_its_nonce(stage: Stage, 
 
 def test_what_was_accepted_and_lost_is_told_of_and_can_be_submitted_again(stage: Stage, standby: Standby) -> None:
     """The caller's run is not found; under its key it is submitted again, and is one from then on."""
-    client = stage.client(graphs.baton)
+    client = stage.client(contexts.baton)
     standby.cut_off()
-    lost = client.submit(graphs.start_with_baton.create_signal(_LEGS), idempotency_key="order 1")
+    lost = client.submit(contexts.start_with_baton.create_signal(_LEGS), idempotency_key="order 1")
     standby.kill_primary()
     standby.promote()
 
     with pytest.raises(RunNotFound):
         lost.status()
-    again = client.submit(graphs.start_with_baton.create_signal(_LEGS), idempotency_key="order 1")
-    worker = stage.start(graphs.baton)
+    again = client.submit(contexts.start_with_baton.create_signal(_LEGS), idempotency_key="order 1")
+    worker = stage.start(contexts.baton)
     assert stage.completed(again).context["legs"] == _LEGS + 1
-    assert client.submit(graphs.start_with_baton.create_signal(_LEGS), idempotency_key="order 1").id == again.id
+    assert client.submit(contexts.start_with_baton.create_signal(_LEGS), idempotency_key="order 1").id == again.id
     assert stage.row("select count(*) as number from cnstra.run")["number"] == 1
     assert_sound(stage, again.id)
     assert worker.alive
@@ -206,11 +207,11 @@ def test_a_worker_whom_the_standby_has_never_heard_of_goes_on_under_another_name
     stage: Stage, standby: Standby
 ) -> None:
     """It began after the standby was cut off; it is not started again."""
-    client = stage.client(graphs.baton)
-    run = client.submit(graphs.start_with_baton.create_signal(_LEGS))
+    client = stage.client(contexts.baton)
+    run = client.submit(contexts.start_with_baton.create_signal(_LEGS))
     standby.catch_up()
     standby.cut_off()
-    worker = stage.start(graphs.baton, lease=_LEASE)
+    worker = stage.start(contexts.baton, lease=_LEASE)
     stage.completed(run)
     standby.kill_primary()
     standby.promote()
@@ -228,19 +229,19 @@ def test_a_name_that_led_to_a_standby_for_a_while_is_asked_again(
     """As with one name for whichever is the primary, which still leads to the one of before, a standby by now. Sessions there
     can only read: they are given up, and neither a worker nor a client keeps one."""
     with Wire(own_servers.database_url) as wire:
-        client = stage.client(graphs.baton, database_url=wire.url)
-        worker = stage.start(graphs.baton, database_url=wire.url)
-        stage.completed(client.submit(graphs.start_with_baton.create_signal(_LEGS)))
+        client = stage.client(contexts.baton, database_url=wire.url)
+        worker = stage.start(contexts.baton, database_url=wire.url)
+        stage.completed(client.submit(contexts.start_with_baton.create_signal(_LEGS)))
         standby.catch_up()
 
         wire.lead_to(standby.url)
         wire.cut()
         with pytest.raises(StoreUnavailable, match="read-only"):
-            client.submit(graphs.start_with_baton.create_signal(_LEGS))
+            client.submit(contexts.start_with_baton.create_signal(_LEGS))
         eventually(lambda: "read-only" in worker.log(), PATIENCE, what="the worker is there, too")
         wire.lead_to(own_servers.database_url)
 
-        stage.completed(client.submit(graphs.start_with_baton.create_signal(_LEGS)))
+        stage.completed(client.submit(contexts.start_with_baton.create_signal(_LEGS)))
         assert worker.alive
 
 
@@ -250,11 +251,11 @@ def test_a_name_that_led_to_a_standby_for_a_while_is_asked_again_awaited(
     """The same with an async client, which was there from its first connection on."""
 
     async def submit(wire: Wire) -> UUID:
-        async with AsyncOrchestrator(graphs.baton, database=wire.url, broker=stage.broker_url) as client:
+        async with AsyncOrchestrator(contexts.baton, database=wire.url, broker=stage.broker_url) as client:
             with pytest.raises(StoreUnavailable, match="read-only"):
-                await client.submit(graphs.start_with_baton.create_signal(_LEGS))
+                await client.submit(contexts.start_with_baton.create_signal(_LEGS))
             wire.lead_to(own_servers.database_url)
-            return (await client.submit(graphs.start_with_baton.create_signal(_LEGS))).id
+            return (await client.submit(contexts.start_with_baton.create_signal(_LEGS))).id
 
     standby.catch_up()
     with Wire(standby.url) as wire:
@@ -271,8 +272,8 @@ def test_a_step_in_the_database_does_not_begin_on_a_standby(
     has no failed try; it waits for a primary."""
     bank.tables(own_servers.database_url)
     with Wire(own_servers.database_url) as wire:
-        client = stage.client(graphs.bank, database_url=own_servers.database_url)
-        worker = stage.start(graphs.bank, database_url=wire.url)
+        client = stage.client(bank.bank, database_url=own_servers.database_url)
+        worker = stage.start(bank.bank, database_url=wire.url)
         standby.catch_up()
         wire.lead_to(standby.url)
         run = client.submit(bank.asked.create_signal({"amount": 5, "colour": colour}))

@@ -7,21 +7,21 @@ from datetime import timedelta
 import pytest
 
 from cnstra import Collateral
-from support import graphs
+from support.graphs import interrupted
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage
 from support.waiting import eventually
 
-BOTH = pytest.mark.parametrize("begin", [graphs.import_rows, graphs.import_rows_async], ids=["sync", "async"])
+BOTH = pytest.mark.parametrize("begin", [interrupted.import_rows, interrupted.import_rows_async], ids=["sync", "async"])
 
 
 @pytest.mark.beneath_the_seal
 @BOTH
 def test_progress_shows_while_the_handler_runs_and_survives_its_worker(stage: Stage, begin: Collateral[int]) -> None:
     """The next try goes on from what the last one reported: no row is worked through twice."""
-    worker = stage.start(graphs.imports, Fault(point="call.reported", action="block", activation=2))
-    run = stage.client(graphs.imports).submit(begin.create_signal(5))
+    worker = stage.start(interrupted.imports, Fault(point="call.reported", action="block", activation=2))
+    run = stage.client(interrupted.imports).submit(begin.create_signal(5))
     worker.reached("call.reported")
     eventually(
         lambda: stage.activation(run, 1)["progress"] == {"rows": 3, "try": 1}, PATIENCE, what="the progress shows"
@@ -30,7 +30,7 @@ def test_progress_shows_while_the_handler_runs_and_survives_its_worker(stage: St
 
     worker.kill()
     stage.lose(worker)
-    stage.start(graphs.imports)
+    stage.start(interrupted.imports)
 
     result = stage.completed(run)
     assert [signal.payload for signal in result.outputs] == [[3, 5]]
@@ -44,12 +44,12 @@ def test_progress_shows_while_the_handler_runs_and_survives_its_worker(stage: St
 @BOTH
 def test_g3_a_zombies_progress_is_refused_by_the_fence(stage: Stage, begin: Collateral[int]) -> None:
     """Stopped past its lease, it comes back and reports: that of the one who took over stays."""
-    zombie = stage.start(graphs.imports, Fault(point="call.reported", action="stop", activation=1), lease=_LEASE)
-    run = stage.client(graphs.imports).submit(begin.create_signal(5))
+    zombie = stage.start(interrupted.imports, Fault(point="call.reported", action="stop", activation=1), lease=_LEASE)
+    run = stage.client(interrupted.imports).submit(begin.create_signal(5))
     zombie.reached("call.reported")
     zombie.frozen()
     stage.lose(zombie)
-    heir = stage.start(graphs.imports, Fault(point="call.reported", action="block", activation=4))
+    heir = stage.start(interrupted.imports, Fault(point="call.reported", action="block", activation=4))
     heir.reached("call.reported")
     eventually(
         lambda: stage.activation(run, 1)["progress"] == {"rows": 5, "try": 2}, PATIENCE, what="the heir's progress"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cnstra import Run
-from support import graphs
 from support.brokers import RedisBroker
+from support.graphs import routes
 from support.points import Fault
 from support.sentinels import Watched, watched
 from support.soundness import assert_sound
@@ -34,16 +34,16 @@ def stage(servers: Watched, database_url: str, broker_url: str, tmp_path: Path) 
 def test_g1_a_failover_that_loses_writes_costs_latency_and_nothing_else(stage: Stage, servers: Watched) -> None:
     """Every hop goes through the broker. Some ring at the old master when its replica hears nothing of it any more; one is in
     the middle of its handler when the master dies; others begin after that. Each is done, and done once."""
-    client = stage.client(graphs.chain)
+    client = stage.client(routes.chain)
     numbers = itertools.count()
 
     def submit() -> list[Run]:
-        return [client.submit(graphs.set_out.create_signal(number)) for number in itertools.islice(numbers, _A_DOZEN)]
+        return [client.submit(routes.set_out.create_signal(number)) for number in itertools.islice(numbers, _A_DOZEN)]
 
-    in_handler = stage.start(graphs.chain, Fault(point="call.inside", action="block", activation=2), streak=0)
+    in_handler = stage.start(routes.chain, Fault(point="call.inside", action="block", activation=2), streak=0)
     runs = submit()
     in_handler.reached("call.inside")
-    workers = [in_handler, *(stage.start(graphs.chain, streak=0) for _ in range(2))]
+    workers = [in_handler, *(stage.start(routes.chain, streak=0) for _ in range(2))]
     servers.lose_writes()
     runs += submit()
     servers.fail_over()

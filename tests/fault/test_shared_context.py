@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cnstra import CNS, Run
-from support import graphs
+from support.graphs import contexts, routes
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage, WorkerProcess
@@ -24,15 +24,15 @@ def test_g5_g6_g7_thousands_of_writes_from_two_workers_at_once(stage: Stage) -> 
 
     Every hop's writes are in the end: by updates, which never conflict, and by writes, which conflict and run again.
     """
-    stage.start(graphs.relay, queues=("fork",))
-    workers = [stage.start(graphs.relay, queues=(queue,)) for queue in ("left", "right")]
-    run = stage.client(graphs.relay).submit(graphs.start_relay.create_signal({"lanes": _LANES, "hops": _HOPS}))
+    stage.start(contexts.relay, queues=("fork",))
+    workers = [stage.start(contexts.relay, queues=(queue,)) for queue in ("left", "right")]
+    run = stage.client(contexts.relay).submit(contexts.start_relay.create_signal({"lanes": _LANES, "hops": _HOPS}))
 
     result = stage.completed(run)
 
     hops = _LANES * _HOPS
     lanes = {f"lane {lane}": 0 for lane in range(_LANES)}
-    assert result.context == {"updates": hops, "writes": hops // graphs.EVERY, **lanes}
+    assert result.context == {"updates": hops, "writes": hops // contexts.EVERY, **lanes}
     assert stage.row("select context_version from cnstra.runs")["context_version"] == hops
     assert {entry.pid for entry in stage.ledger.entries()} >= {worker.pid for worker in workers}
     assert_sound(stage, run.id)
@@ -45,8 +45,8 @@ def test_g5_g6_g7_thousands_of_writes_from_two_workers_at_once(stage: Stage) -> 
 def test_g5_every_reader_sees_what_its_parent_wrote_on_another_worker(stage: Stage) -> None:
     """Hops that pass from worker to worker: each step reads exactly the version that the step before it had written."""
     for _ in range(3):
-        stage.start(graphs.chain, streak=0, threads=1)
-    runs = stage.client(graphs.chain).submit_many([graphs.set_out.create_signal(number) for number in range(30)])
+        stage.start(routes.chain, streak=0, threads=1)
+    runs = stage.client(routes.chain).submit_many([routes.set_out.create_signal(number) for number in range(30)])
 
     stage.all_completed(runs)
 
@@ -64,7 +64,7 @@ class _Contest:
         stage.start(cns, queues=("fork",))
         self.contender = stage.start(cns, _inside(2), queues=("left",))
         self.rival = stage.start(cns, _inside(3), queues=("right",))
-        self.run: Run = stage.client(cns).submit(graphs.begin_contest.create_signal(rounds))
+        self.run: Run = stage.client(cns).submit(contexts.begin_contest.create_signal(rounds))
         self.contender.reached("call.inside")
         self.rival.reached("call.inside")
 
@@ -89,9 +89,9 @@ def _inside(activation: int) -> Fault:
 @pytest.mark.parametrize(
     ("cns", "prize", "reads"),
     [
-        (graphs.contest_retry, [0, 1, -1], [[0], [0, 1]]),
-        (graphs.contest_overwrite, [0, -1], [[0]]),
-        (graphs.contest_merge, [-1, 0, 1], [[0]]),
+        (contexts.contest_retry, [0, 1, -1], [[0], [0, 1]]),
+        (contexts.contest_overwrite, [0, -1], [[0]]),
+        (contexts.contest_merge, [-1, 0, 1], [[0]]),
     ],
     ids=["retry", "overwrite", "merge"],
 )
@@ -109,7 +109,7 @@ def test_g6_the_dendrites_policy_decides_who_wins(stage: Stage, cns: CNS, prize:
 
 def test_g6_a_dendrite_that_fails_on_conflicts_fails(stage: Stage) -> None:
     """For good, as its policy would only call again what must not be called twice; the other's write stands."""
-    contest = _Contest(stage, graphs.contest_fail)
+    contest = _Contest(stage, contexts.contest_fail)
     contest.rival_commits(version=2)
     contest.contender_returns()
 
@@ -137,7 +137,7 @@ def _loses_three_times(stage: Stage, contest: _Contest) -> None:
 
 def test_g6_who_has_lost_three_times_runs_alone_and_wins(stage: Stage) -> None:
     """The rival writes before each of its returns; after the third time it is kept waiting until the contender is done."""
-    contest = _Contest(stage, graphs.contest_retry, rounds=6)
+    contest = _Contest(stage, contexts.contest_retry, rounds=6)
     _loses_three_times(stage, contest)
     # The rival's fourth round was begun before: it ends, and its fifth has to wait.
     contest.rival_commits(version=5)
@@ -155,14 +155,14 @@ def test_g6_who_has_lost_three_times_runs_alone_and_wins(stage: Stage) -> None:
 
 def test_g6_a_writer_alone_whose_worker_dies_lets_the_others_go_on(stage: Stage) -> None:
     """The run is not left waiting for somebody who is gone."""
-    contest = _Contest(stage, graphs.contest_retry, rounds=6)
+    contest = _Contest(stage, contexts.contest_retry, rounds=6)
     _loses_three_times(stage, contest)
     contest.rival_commits(version=5)
     contest.contender.reached("call.inside")
 
     _dies(stage, contest.contender)
 
-    stage.start(graphs.contest_retry, queues=("left",))
+    stage.start(contexts.contest_retry, queues=("left",))
     context = stage.completed(contest.run).context
     assert sorted(context["prize"]) == [-1, 0, 1, 2, 3, 4, 5, 6]
     assert_sound(stage, contest.run.id)

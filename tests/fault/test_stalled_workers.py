@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cnstra import Run
-from support import graphs
+from support.graphs import routes
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage, WorkerProcess
@@ -31,7 +31,7 @@ def _serves_again(stage: Stage, zombie: WorkerProcess, heir: WorkerProcess) -> N
     back = "select pid from cnstra.workers where pid = %s"
     eventually(lambda: stage.rows(back, zombie.pid), PATIENCE, what="a new incarnation")
     assert heir.drain()
-    run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(0))
+    run = stage.client(routes.chain).submit(routes.set_out.create_signal(0))
     stage.completed(run)
     assert {entry.pid for entry in stage.ledger.entries(run.id)} == {zombie.pid}
     assert_sound(stage, run.id)
@@ -41,12 +41,12 @@ def _serves_again(stage: Stage, zombie: WorkerProcess, heir: WorkerProcess) -> N
 @pytest.mark.parametrize("point", ["call.begin", "call.inside", "call.end", "settle.begin", "settle.commit"])
 def test_g3_a_worker_that_comes_back_after_its_lease_commits_nothing(stage: Stage, point: str, streak: int) -> None:
     """It goes on right where it was stopped, and what it then settles is refused: context, tries and outputs stay."""
-    zombie = stage.start(graphs.chain, Fault(point=point, action="stop", activation=2), lease=_LEASE, streak=streak)
-    run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    zombie = stage.start(routes.chain, Fault(point=point, action="stop", activation=2), lease=_LEASE, streak=streak)
+    run = stage.client(routes.chain).submit(routes.set_out.create_signal(10))
     zombie.reached(point)
     zombie.frozen()
     stage.lose(zombie)
-    heir = stage.start(graphs.chain, streak=streak)
+    heir = stage.start(routes.chain, streak=streak)
     result = stage.completed(run)
     before = _everything(stage, run)
 
@@ -62,12 +62,12 @@ def test_g3_a_worker_that_comes_back_after_its_lease_commits_nothing(stage: Stag
 
 def test_g3_a_successor_that_a_stalled_worker_had_kept_is_taken_from_it(stage: Stage) -> None:
     """Stopped right after its commit, it goes on with the kept step when it comes back, and is refused there."""
-    zombie = stage.start(graphs.chain, Fault(point="settle.done", action="stop", activation=2), lease=_LEASE)
-    run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    zombie = stage.start(routes.chain, Fault(point="settle.done", action="stop", activation=2), lease=_LEASE)
+    run = stage.client(routes.chain).submit(routes.set_out.create_signal(10))
     zombie.reached("settle.done")
     zombie.frozen()
     stage.lose(zombie)
-    heir = stage.start(graphs.chain)
+    heir = stage.start(routes.chain)
     stage.completed(run)
     before = _everything(stage, run)
 
@@ -82,11 +82,11 @@ def test_g3_a_successor_that_a_stalled_worker_had_kept_is_taken_from_it(stage: S
 
 def test_g3_a_claim_that_a_stalled_worker_had_not_committed_is_free_again(stage: Stage) -> None:
     """Stopped inside its claim, it holds locks on the work and on its own lease: both go to others all the same."""
-    zombie = stage.start(graphs.chain, Fault(point="claim.commit", action="stop", activation=1), lease=_LEASE)
-    run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    zombie = stage.start(routes.chain, Fault(point="claim.commit", action="stop", activation=1), lease=_LEASE)
+    run = stage.client(routes.chain).submit(routes.set_out.create_signal(10))
     zombie.reached("claim.commit")
     zombie.frozen()
-    heir = stage.start(graphs.chain)
+    heir = stage.start(routes.chain)
     stage.completed(run)
     before = _everything(stage, run)
     stage.lose(zombie)
@@ -103,13 +103,13 @@ def test_g3_a_claim_that_a_stalled_worker_had_not_committed_is_free_again(stage:
 
 def test_g1_a_supervisor_that_stalls_inside_its_look_around_is_replaced(stage: Stage) -> None:
     """Its transaction holds the row by which supervisors are elected; timers fire all the same."""
-    zombie = stage.start(graphs.chain, lease=_LEASE)
+    zombie = stage.start(routes.chain, lease=_LEASE)
     zombie.arm(Fault(point="look.commit", action="stop"))
     zombie.reached("look.commit")
     zombie.frozen()
-    run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10), delay=timedelta(milliseconds=1))
+    run = stage.client(routes.chain).submit(routes.set_out.create_signal(10), delay=timedelta(milliseconds=1))
 
-    stage.start(graphs.chain)
+    stage.start(routes.chain)
 
     stage.completed(run)
     zombie.thaw()
@@ -118,12 +118,12 @@ def test_g1_a_supervisor_that_stalls_inside_its_look_around_is_replaced(stage: S
 def test_g3_the_only_worker_sleeps_through_its_lease_and_another_takes_over(stage: Stage) -> None:
     """Nobody tells the database that the lease is over: its own clock does."""
     lease = timedelta(seconds=1.5)
-    zombie = stage.start(graphs.chain, Fault(point="call.inside", action="stop", activation=2), lease=lease)
-    run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    zombie = stage.start(routes.chain, Fault(point="call.inside", action="stop", activation=2), lease=lease)
+    run = stage.client(routes.chain).submit(routes.set_out.create_signal(10))
     zombie.reached("call.inside")
     zombie.frozen()
 
-    heir = stage.start(graphs.chain)
+    heir = stage.start(routes.chain)
 
     stage.completed(run)
     before = _everything(stage, run)
@@ -140,8 +140,8 @@ def test_g3_the_only_worker_sleeps_through_its_lease_and_another_takes_over(stag
 
 def test_g3_an_epoch_that_is_given_out_twice_fences_by_its_nonce(stage: Stage) -> None:
     """A failover forgets a claim, and the next one has the same epoch: the first holder's settlement is refused."""
-    first = stage.start(graphs.chain, Fault(point="call.inside", action="stop", activation=1))
-    run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    first = stage.start(routes.chain, Fault(point="call.inside", action="stop", activation=1))
+    run = stage.client(routes.chain).submit(routes.set_out.create_signal(10))
     first.reached("call.inside")
     first.frozen()
     claim = "select epoch, nonce, worker from cnstra.activation where run_id = %s and activation_id = 1"
@@ -153,7 +153,7 @@ def test_g3_an_epoch_that_is_given_out_twice_fences_by_its_nonce(stage: Stage) -
         "first_try_at = null, started_at = null where run_id = %s",
         run.id,
     )
-    second = stage.start(graphs.chain, Fault(point="call.inside", action="block", activation=1))
+    second = stage.start(routes.chain, Fault(point="call.inside", action="block", activation=1))
     second.reached("call.inside")
 
     given = stage.row(claim, run.id)

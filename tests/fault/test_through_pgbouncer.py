@@ -22,8 +22,9 @@ from cnstra.stores.postgres.addresses import address_of
 from cnstra.stores.postgres.querying import query
 from cnstra.stores.postgres.reaching import reach
 from cnstra.stores.postgres.transactions import Ask, PostgresOperation, Steps
-from support import bank, graphs, seals
+from support import bank, seals
 from support.databases import name_of
+from support.graphs import routes
 from support.pgbouncer import SERVER_CONNECTIONS, PgBouncer, running_pgbouncer
 from support.points import Fault
 from support.soundness import assert_sound
@@ -56,13 +57,13 @@ def test_g1_g2_g4_a_load_goes_through_few_server_connections_and_the_death_of_a_
 ) -> None:
     """Three workers and a client have more connections than the pooler makes; each run ends as if all had their own."""
     stage, database = pooled_stage, name_of(pooled_stage.database_url)
-    client = stage.client(graphs.chain)
-    doomed = stage.start(graphs.chain, streak=0)
-    stage.start(graphs.chain, streak=0)
-    stage.start(graphs.chain, streak=100)
+    client = stage.client(routes.chain)
+    doomed = stage.start(routes.chain, streak=0)
+    stage.start(routes.chain, streak=0)
+    stage.start(routes.chain, streak=100)
     doomed.arm(Fault(point="settle.begin", action="kill", activation=2))
 
-    runs = [client.submit(graphs.set_out.create_signal(number)) for number in range(RUNS)]
+    runs = [client.submit(routes.set_out.create_signal(number)) for number in range(RUNS)]
     assert doomed.died() == -signal.SIGKILL
     servers, clients = _direct(stage), len(pgbouncer.ask("clients", database))
     stage.lose(doomed)
@@ -79,14 +80,14 @@ def test_g1_g2_g4_a_load_goes_through_few_server_connections_and_the_death_of_a_
 def test_g3_a_worker_that_is_stopped_in_a_transaction_does_not_keep_its_locks(pooled_stage: Stage) -> None:
     """The server ends the transaction, which has brought its own time limit along; the next worker gets the run."""
     zombie = pooled_stage.start(
-        graphs.chain, Fault(point="settle.commit", action="stop", activation=2), streak=0, lease=timedelta(seconds=6)
+        routes.chain, Fault(point="settle.commit", action="stop", activation=2), streak=0, lease=timedelta(seconds=6)
     )
-    run = pooled_stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    run = pooled_stage.client(routes.chain).submit(routes.set_out.create_signal(10))
     zombie.reached("settle.commit")
     zombie.frozen()
     pooled_stage.lose(zombie)
 
-    pooled_stage.start(graphs.chain)
+    pooled_stage.start(routes.chain)
 
     assert [output.payload for output in pooled_stage.completed(run).outputs] == [13]
     assert_sound(pooled_stage, run.id)
@@ -100,8 +101,8 @@ def test_g2_steps_in_the_database_are_done_once_and_leave_nothing_in_the_poolers
     """What a handler sets, opens and locks in its session would be in somebody else's afterwards."""
     stage = pooled_stage
     bank.tables(stage.database_url)
-    client = stage.client(graphs.bank)
-    stage.start(graphs.bank, transactions=2)
+    client = stage.client(bank.bank)
+    stage.start(bank.bank, transactions=2)
 
     order = {"amount": 1, "colour": colour, "wrong": wrong}
     runs = [client.submit(bank.asked.create_signal(order)) for _ in range(20)]
@@ -121,13 +122,13 @@ def test_g2_steps_in_the_database_are_done_once_and_leave_nothing_in_the_poolers
 def test_g1_the_async_client_submits_and_waits_through_it(pooled_stage: Stage) -> None:
     """Many at once, over pipelines of its own colour."""
     stage = pooled_stage
-    stage.start(graphs.chain)
+    stage.start(routes.chain)
 
     async def submit_and_wait() -> list[str]:
         async with AsyncOrchestrator(
-            graphs.chain, database=stage.clients_url, broker=stage.broker_url, codec=seals.codec()
+            routes.chain, database=stage.clients_url, broker=stage.broker_url, codec=seals.codec()
         ) as client:
-            runs = [await client.submit(graphs.set_out.create_signal(number)) for number in range(10)]
+            runs = [await client.submit(routes.set_out.create_signal(number)) for number in range(10)]
             return [(await run.wait(60)).status for run in runs]
 
     assert asyncio.run(submit_and_wait()) == ["completed"] * 10
@@ -163,9 +164,9 @@ def test_a_transaction_takes_the_settings_along_that_a_session_has(pooled_stage:
 
 def test_nothing_is_prepared_by_a_name(pooled_stage: Stage) -> None:
     """Not after many times, either, when psycopg would begin to by itself."""
-    client = pooled_stage.client(graphs.chain)
+    client = pooled_stage.client(routes.chain)
     for number in range(20):
-        client.submit(graphs.set_out.create_signal(number)).status()
+        client.submit(routes.set_out.create_signal(number)).status()
 
     with psycopg.connect(address_of(pooled_stage.clients_url).url, prepare_threshold=None) as connection:
         assert connection.execute("select count(*) from pg_prepared_statements").fetchone() == (0,)
@@ -184,11 +185,11 @@ def test_a_pooler_that_the_url_does_not_tell_of_is_named(pooled_stage: Stage, pg
 def test_a_pooler_that_ignores_the_start_is_named_where_prepared_statements_are_lost(stage: Stage) -> None:
     """Told to ignore what it does not know, it lets clients in, and gives their next transaction to another session."""
     with running_pgbouncer(stage.database_url, ignore_startup_parameters="options") as careless:
-        client = stage.client(graphs.chain, database_url=careless.undeclared(stage.database_url))
+        client = stage.client(routes.chain, database_url=careless.undeclared(stage.database_url))
 
         def problem() -> str | None:
             with ThreadPoolExecutor(6) as threads:
-                tried = [threads.submit(client.submit, graphs.set_out.create_signal(number)) for number in range(60)]
+                tried = [threads.submit(client.submit, routes.set_out.create_signal(number)) for number in range(60)]
             errors = (one.exception() for one in tried)
             return next((str(error) for error in errors if isinstance(error, StoreUnavailable)), None)
 
@@ -201,9 +202,9 @@ def test_the_same_url_is_right_for_a_pooler_in_session_mode(stage: Stage) -> Non
     """Nothing rests on a session, so it is no matter whose it is."""
     with running_pgbouncer(stage.database_url, pool_mode="session", default_pool_size="30") as pooler:
         stage.workers_url = stage.clients_url = pooler.url(stage.database_url)
-        stage.start(graphs.chain)
-        client = stage.client(graphs.chain)
-        runs = [client.submit(graphs.set_out.create_signal(number)) for number in range(20)]
+        stage.start(routes.chain)
+        client = stage.client(routes.chain)
+        runs = [client.submit(routes.set_out.create_signal(number)) for number in range(20)]
 
         stage.all_completed(runs)
 

@@ -10,7 +10,7 @@ import pytest
 
 from cnstra.orchestrator.errors import SchemaError
 from cnstra.stores.postgres import migrate, migrating
-from support import graphs
+from support.graphs import routes
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage
@@ -43,10 +43,10 @@ def test_workers_go_on_while_the_next_release_migrates(stage: Stage) -> None:
     """The migration has to wait for a worker that is about to commit a hop. Nothing fails, no handler is called twice; and a
     worker of this release that is started after it works, too.
     """
-    worker = stage.start(graphs.chain)
-    client = stage.client(graphs.chain)
+    worker = stage.start(routes.chain)
+    client = stage.client(routes.chain)
     worker.arm(Fault(point="settle.commit", action="block", activation=2))
-    run = client.submit(graphs.set_out.create_signal(10))
+    run = client.submit(routes.set_out.create_signal(10))
     worker.reached("settle.commit")
     taken: list[str] = []
     migration = threading.Thread(target=lambda: taken.extend(migrate(stage.database_url)))
@@ -59,10 +59,10 @@ def test_workers_go_on_while_the_next_release_migrates(stage: Stage) -> None:
 
     assert taken == ["0098_next.sql"]
     stage.completed(run)
-    stage.completed(client.submit(graphs.set_out.create_signal(20)))
+    stage.completed(client.submit(routes.set_out.create_signal(20)))
     assert worker.drain()
-    stage.start(graphs.chain)
-    last = client.submit(graphs.set_out.create_signal(30))
+    stage.start(routes.chain)
+    last = client.submit(routes.set_out.create_signal(30))
     stage.completed(last)
     for one in client.list_runs():
         assert stage.ledger.calls(one.id) == {1: 1, 2: 1, 3: 1}

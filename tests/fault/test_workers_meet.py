@@ -12,7 +12,7 @@ import pytest
 from cnstra import Run
 from cnstra.orchestrator.ports import Ring, door
 from cnstra.workers.doorbell import DramatiqBell
-from support import graphs
+from support.graphs import routes
 from support.points import Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage
@@ -23,9 +23,9 @@ _FIFTY = 50
 
 def test_g4_one_doorbell_delivered_fifty_times_calls_the_handler_once(stage: Stage) -> None:
     """Rung before anybody listens, while the handler runs, and after it: a doorbell is a hint, not the work."""
-    run = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
+    run = stage.client(routes.chain).submit(routes.set_out.create_signal(10))
     bell = DramatiqBell(stage.broker_url)
-    ring = [Ring(door=door(graphs.chain.durable_name, "default"), activations=((run.id, 1),))]
+    ring = [Ring(door=door(routes.chain.durable_name, "default"), activations=((run.id, 1),))]
 
     def fifty() -> None:
         for _ in range(_FIFTY):
@@ -33,7 +33,7 @@ def test_g4_one_doorbell_delivered_fifty_times_calls_the_handler_once(stage: Sta
 
     fifty()
     inside = Fault(point="call.inside", action="block", activation=1)
-    workers = [stage.start(graphs.chain, inside) for _ in range(2)]
+    workers = [stage.start(routes.chain, inside) for _ in range(2)]
     eventually(lambda: any(worker.has_reached("call.inside") for worker in workers), PATIENCE, what="one is inside")
     fifty()
     eventually(lambda: bell.qsize(ring[0].door) == 0, PATIENCE, what="all doorbells were answered")
@@ -52,13 +52,13 @@ def test_g4_one_doorbell_delivered_fifty_times_calls_the_handler_once(stage: Sta
 def test_the_doorbells_of_one_graph_wake_no_worker_of_another(stage: Stage) -> None:
     """Two graphs have a queue of the same name, on one broker; what is rung for the one waits for its own workers."""
     bell = DramatiqBell(stage.broker_url)
-    stage.start(graphs.fan)
-    waiting = stage.client(graphs.chain).submit(graphs.set_out.create_signal(10))
-    stage.completed(stage.client(graphs.fan).submit(graphs.deal_out.create_signal(3)))
-    assert bell.qsize(door(graphs.chain.durable_name, "default")) == 1
-    stage.start(graphs.chain)
+    stage.start(routes.fan)
+    waiting = stage.client(routes.chain).submit(routes.set_out.create_signal(10))
+    stage.completed(stage.client(routes.fan).submit(routes.deal_out.create_signal(3)))
+    assert bell.qsize(door(routes.chain.durable_name, "default")) == 1
+    stage.start(routes.chain)
     stage.completed(waiting)
-    eventually(lambda: bell.qsize(door(graphs.chain.durable_name, "default")) == 0, PATIENCE, what="it was answered")
+    eventually(lambda: bell.qsize(door(routes.chain.durable_name, "default")) == 0, PATIENCE, what="it was answered")
     bell.close()
 
 
@@ -78,9 +78,9 @@ def _locked(stage: Stage, run: Run, *, waiting: int) -> Iterator[None]:
 def test_g1_g2_the_last_two_branches_end_at_once_in_two_workers(stage: Stage) -> None:
     """Both settle in the same moment, each before it could see the other done: whoever comes second ends the run."""
     settling = Fault(point="settle.begin", action="block")
-    stage.start(graphs.fork, queues=("fork",))
-    branches = [stage.start(graphs.fork, settling, queues=(queue,)) for queue in ("left", "right")]
-    run = stage.client(graphs.fork).submit(graphs.split.create_signal(7))
+    stage.start(routes.fork, queues=("fork",))
+    branches = [stage.start(routes.fork, settling, queues=(queue,)) for queue in ("left", "right")]
+    run = stage.client(routes.fork).submit(routes.split.create_signal(7))
     for branch in branches:
         branch.reached("settle.begin")
 
@@ -96,10 +96,10 @@ def test_g1_g2_the_last_two_branches_end_at_once_in_two_workers(stage: Stage) ->
 def test_g2_two_workers_settle_the_same_runs_in_opposite_order(stage: Stage) -> None:
     """One batch begins with the oldest run, the other with the newest; both wait for locks, and neither for the other."""
     settling = Fault(point="settle.begin", action="block")
-    stage.start(graphs.fork, queues=("fork",))
+    stage.start(routes.fork, queues=("fork",))
     branches = [
         stage.start(
-            graphs.fork,
+            routes.fork,
             settling,
             queues=(queue,),
             threads=_FIFTY,
@@ -107,7 +107,7 @@ def test_g2_two_workers_settle_the_same_runs_in_opposite_order(stage: Stage) -> 
         )
         for queue, tricks in {"left": (), "right": ["support.tricks:settle_backwards"]}.items()
     ]
-    runs = stage.client(graphs.fork).submit_many([graphs.split.create_signal(number) for number in range(_FIFTY)])
+    runs = stage.client(routes.fork).submit_many([routes.split.create_signal(number) for number in range(_FIFTY)])
     for branch in branches:
         branch.reached("settle.begin")  # while it waits, the others' settlements gather for one batch
     eventually(lambda: len(stage.ledger.entries()) == 3 * _FIFTY, PATIENCE, what="all handlers were called")
@@ -137,10 +137,10 @@ def test_g2_two_workers_settle_the_same_runs_in_opposite_order(stage: Stage) -> 
 def test_g4_many_workers_share_many_runs_and_call_every_step_once(stage: Stage) -> None:
     """Three workers on two queues each, runs from four clients at once: no step is called twice, none is forgotten."""
     for queues in (("fork", "left"), ("left", "right"), ("right", "fork")):
-        stage.start(graphs.fork, queues=queues, streak=0)
-    client = stage.client(graphs.fork)
+        stage.start(routes.fork, queues=queues, streak=0)
+    client = stage.client(routes.fork)
     threads = [
-        threading.Thread(target=lambda: client.submit_many([graphs.split.create_signal(n) for n in range(60)]))
+        threading.Thread(target=lambda: client.submit_many([routes.split.create_signal(n) for n in range(60)]))
         for _ in range(4)
     ]
     for thread in threads:

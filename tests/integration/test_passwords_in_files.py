@@ -9,7 +9,7 @@ import pytest
 
 from cnstra import Orchestrator
 from cnstra.stores.postgres.reaching import reach
-from support import graphs
+from support.graphs import routes
 
 
 @pytest.fixture
@@ -48,5 +48,5 @@ def test_a_password_is_found_in_a_file(
         url = "service=shop"
 
     reach(url)
-    with Orchestrator(graphs.chain, database=url, broker=broker_url) as client:
-        assert client.submit(graphs.set_out.create_signal(1)).status() == "running"
+    with Orchestrator(routes.chain, database=url, broker=broker_url) as client:
+        assert client.submit(routes.set_out.create_signal(1)).status() == "running"

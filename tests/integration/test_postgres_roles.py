@@ -15,7 +15,7 @@ from cnstra.stores.postgres import PostgresStore, migrate
 from cnstra.stores.postgres.granting import groups, script
 from cnstra.stores.postgres.querying import query
 from cnstra.stores.postgres.statements import sql_text
-from support import graphs
+from support.graphs import routes
 from support.least_privilege import Users, forget_roles, users_of
 from support.pages import ROOT
 from support.views import VIEWS
@@ -101,10 +101,10 @@ def test_nobody_but_the_owner_changes_the_schema(users: Users, database_url: str
 def test_who_is_in_no_group_has_nothing(users: Users, broker_url: str) -> None:
     """Of everybody, too. The error says what to do, and is not taken for an outage."""
     with (
-        Orchestrator(graphs.chain, database=users.stranger, broker=broker_url) as client,
+        Orchestrator(routes.chain, database=users.stranger, broker=broker_url) as client,
         pytest.raises(AccessRefused, match=r"permission denied for schema cnstra; .*`cnstra migrate --roles`"),
     ):
-        client.submit(graphs.set_out.create_signal(1))
+        client.submit(routes.set_out.create_signal(1))
     with pytest.raises(QueryError, match="permission denied"):
         query(users.stranger, "select * from cnstra.runs")
 
@@ -141,8 +141,8 @@ def test_making_the_roles_again_mends_their_rights(database_url: str, users: Use
         assert not _refused(
             users.client, "insert into cnstra.submission_key values (gen_random_uuid()::text, 'b', gen_random_uuid())"
         )
-        with Orchestrator(graphs.chain, database=users.client, broker="redis://127.0.0.1:1/0") as client:
-            client.submit(graphs.set_out.create_signal(1))
+        with Orchestrator(routes.chain, database=users.client, broker="redis://127.0.0.1:1/0") as client:
+            client.submit(routes.set_out.create_signal(1))
 
 
 def test_new_tables_of_a_later_migration_are_granted_without_being_asked(

@@ -14,7 +14,7 @@ from cnstra import AsyncOrchestrator, Orchestrator, StoreUnavailable
 from cnstra.orchestrator.errors import BrokerAway
 from cnstra.stores.postgres.reaching import reach
 from cnstra.workers.doorbell.brokers import open_broker
-from support import graphs
+from support.graphs import routes
 from support.rabbitmq_server import RabbitMQ
 from support.serving import serving
 from support.tls import Authority, behind_tls
@@ -84,14 +84,14 @@ def test_a_run_goes_through_tls_on_both_ways(
         broker = _at(broker_url, broker_port, "rediss", ssl_ca_certs=certificates.ours.file, **broker_files)
 
         async def submit() -> str:
-            async with AsyncOrchestrator(graphs.chain, database=database, broker=broker) as client:
-                return (await (await client.submit(graphs.set_out.create_signal(2))).wait(60)).status
+            async with AsyncOrchestrator(routes.chain, database=database, broker=broker) as client:
+                return (await (await client.submit(routes.set_out.create_signal(2))).wait(60)).status
 
         with (
-            serving(graphs.chain, database, broker),
-            Orchestrator(graphs.chain, database=database, broker=broker) as client,
+            serving(routes.chain, database, broker),
+            Orchestrator(routes.chain, database=database, broker=broker) as client,
         ):
-            assert client.submit(graphs.set_out.create_signal(1)).wait(60).status == "completed"
+            assert client.submit(routes.set_out.create_signal(1)).wait(60).status == "completed"
             assert asyncio.run(submit()) == "completed"
         doorbells = open_broker(broker, client_name="test")
         assert doorbells.facts().kind in ("Redis", "Valkey")

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 from tenacity import Retrying, stop_after_attempt, wait_fixed
 
 from cnstra import CNS, Axon, Context, Expectation, MemberFailure, Scatter, Signal, collateral, neuron
-from support.graphs import enter
+from support.handlers import enter
 
 _AT_ONCE = Retrying(stop=stop_after_attempt(3), wait=wait_fixed(0))
 _ONCE = Retrying(stop=stop_after_attempt(1))

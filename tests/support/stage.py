@@ -7,8 +7,10 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 from uuid import UUID
 
@@ -186,8 +188,9 @@ class Stage:
     ) -> WorkerProcess:
         """A worker that takes work. The faults may happen to it from its first claim on; see also its ``arm``.
 
-        The graph must be one of ``support.graphs`` or ``support.saga_graphs``; ``changes`` are of the worker's settings.
-        ``contexts`` are the stores of contexts that it has, by default that of the stage, if there is one.
+        The graph must stand in a module of ``support.graphs``, in ``support.saga_graphs`` or in ``support.bank``; ``changes`` are
+        of the worker's settings. ``contexts`` are the stores of contexts that it has, by default that of the stage, if there is
+        one.
         """
         worker = self.launch(
             cns,
@@ -339,14 +342,15 @@ class Stage:
 
 
 def _name_of(cns: CNS) -> str:
-    from support import graphs, saga_graphs
+    from support import bank, graphs, saga_graphs
 
-    for module in (graphs, saga_graphs):
+    subjects = (import_module(f"{graphs.__name__}.{found.name}") for found in iter_modules(graphs.__path__))
+    for module in (*subjects, saga_graphs, bank):
         for name, value in vars(module).items():
             if value is cns:
                 return f"{module.__name__}:{name}"
     raise LookupError(
-        f"{cns} does not stand in support.graphs, where worker processes find their graphs, nor beside it"
+        f"{cns} stands in no module of support.graphs, where worker processes find their graphs, nor beside them"
     )
 
 

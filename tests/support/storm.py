@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from cnstra import Run, RunStateError, StoreUnavailable
 from cnstra.servers import HeldServers
-from support import graphs
+from support.graphs import journeys
 from support.points import POINTS, Fault
 from support.soundness import assert_sound
 from support.stage import PATIENCE, Stage, WorkerProcess
@@ -39,11 +39,11 @@ class Storm:
         self._crew: list[WorkerProcess] = []
         self._frozen: list[WorkerProcess] = []
         self._mined: list[WorkerProcess] = []
-        self._plans: dict[int, graphs.Plan] = {}
+        self._plans: dict[int, journeys.Plan] = {}
         self._runs: list[Run] = []
         self._trips: list[Run] = []
         self._paused: list[Run] = []
-        self._client = stage.client(graphs.season)
+        self._client = stage.client(journeys.season)
         self.blows: list[str] = []
 
     def rage(self, voyages: int, *, at_once: int) -> None:
@@ -71,7 +71,7 @@ class Storm:
     def _embark(self, number: int) -> None:
         plans = [self._plan(len(self._runs) + place) for place in range(number)]
         self._plans.update({plan["number"]: plan for plan in plans})
-        self._runs += self._client.submit_many([graphs.embark.create_signal(plan) for plan in plans])
+        self._runs += self._client.submit_many([journeys.embark.create_signal(plan) for plan in plans])
         for _ in range(number // 2):
             self._book()
 
@@ -80,10 +80,10 @@ class Storm:
         goes_wrong = self._random.random() < 0.3
         deadline = timedelta(seconds=self._random.choice([2, 5])) if self._random.random() < 0.2 else None
         self._trips.append(
-            self._client.submit(graphs.plan_trip.create_signal({"goes_wrong": goes_wrong}), deadline=deadline)
+            self._client.submit(journeys.plan_trip.create_signal({"goes_wrong": goes_wrong}), deadline=deadline)
         )
 
-    def _plan(self, number: int) -> graphs.Plan:
+    def _plan(self, number: int) -> journeys.Plan:
         width = self._random.randint(2, 6)
         fails = [self._random.choice([0, 0, 0, 1, 2]) for _ in range(width)]
         lost = [leg for leg in range(width) if self._random.random() < 0.05]
@@ -136,7 +136,7 @@ class Storm:
         database, broker = self._wires
         self._crew.append(
             self._stage.start(
-                graphs.season,
+                journeys.season,
                 database_url=database.url if through_wires else None,
                 broker_url=broker.url if through_wires else None,
                 lease=timedelta(seconds=2),
@@ -260,10 +260,10 @@ def assert_comes_to_an_end(stage: Stage, trip: Run) -> None:
         "select status, activation_id from cnstra.activations where run_id = %s order by activation_id", trip.id
     )
     context = trip.context() or {}
-    for name, step in zip(graphs.BOOKINGS, steps, strict=False):
+    for name, step in zip(journeys.BOOKINGS, steps, strict=False):
         expected = {"done": "booked", "compensated": "given back"}.get(step["status"])
         assert context.get(name) == expected, stage.report(trip.id)
-    bookings = {step["status"] for step in steps[: len(graphs.BOOKINGS)]}
+    bookings = {step["status"] for step in steps[: len(journeys.BOOKINGS)]}
     match run["status"]:
         case "completed":
             assert bookings == {"done"}
@@ -284,7 +284,7 @@ def outcome_of(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("status", "outputs", "context_version", "data", "outstanding", "done")}
 
 
-def expected_of(plan: graphs.Plan) -> dict[str, Any]:
+def expected_of(plan: journeys.Plan) -> dict[str, Any]:
     """What it has to come to, whatever died on its way."""
     width = len(plan["fails"])
     miles = plan["number"] * sum(range(width))

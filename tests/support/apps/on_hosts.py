@@ -12,7 +12,9 @@ from cnstra import CNS, Axon, Context, Signal, collateral, neuron
 from support import ledger
 from support.bank import bank
 from support.gates import stop_at
-from support.graphs import chain, enter, plus_one, voyage
+from support.graphs.journeys import voyage
+from support.graphs.routes import chain
+from support.handlers import enter, plus_one
 
 __all__ = ["bank", "chain", "letters", "voyage"]
 

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from cnstra import CNS, Axon, Context, Neuron, Signal, collateral, neuron
 from support.apps import on_hosts  # noqa: F401 - opens the ledger
-from support.graphs import enter, plus_one
+from support.handlers import enter, plus_one
 
 
 class Order(TypedDict, total=False):

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cnstra import Run
-from support import graphs
 from support.commands import WorkerCommand
 from support.customers import Customers
+from support.graphs import journeys
 from support.hosts.outpost import Outpost
 from support.soundness import assert_sound
 from support.stage import PATIENCE
@@ -27,8 +27,8 @@ class Voyages:
         self._outpost = outpost
         self._stage = outpost.stage
         self._random = random.Random(seed)
-        self._client = outpost.stage.client(graphs.voyage)
-        self._plans: list[graphs.Plan] = []
+        self._client = outpost.stage.client(journeys.voyage)
+        self._plans: list[journeys.Plan] = []
         self._customers = Customers(outpost.stage.database_url, self._embark)
 
     @contextmanager
@@ -68,9 +68,9 @@ class Voyages:
 
     def _embark(self, number: int) -> Run:
         fails = [self._random.choice([0, 0, 0, 1]) for _ in range(self._random.randint(2, 6))]
-        plan: graphs.Plan = {"number": number, "fails": fails, "lost": []}
+        plan: journeys.Plan = {"number": number, "fails": fails, "lost": []}
         self._plans.append(plan)
-        return self._client.submit(graphs.embark.create_signal(plan), idempotency_key=f"voyage {number}")
+        return self._client.submit(journeys.embark.create_signal(plan), idempotency_key=f"voyage {number}")
 
     def _calls_of(self, worker: WorkerCommand) -> int:
         return sum(entry.pid == worker.pid for entry in self._stage.ledger.entries())
