@@ -19,10 +19,10 @@ _WIDTH = 20
 
 
 class _Customers(Coming):
-    """Submits runs without a pause, as long as its block lasts; keeps what was accepted."""
+    """Submits runs as long as its block lasts, each once; keeps what was accepted."""
 
-    def __init__(self, client: Orchestrator) -> None:
-        super().__init__()
+    def __init__(self, database_url: str, client: Orchestrator) -> None:
+        super().__init__(database_url)
         self.accepted: list[Run] = []
         self.refused = 0
         self._client = client
@@ -30,6 +30,8 @@ class _Customers(Coming):
     def _come(self) -> None:
         number = 0
         while not self._enough.wait(0.02):
+            if self._is_crowded(len(self.accepted)):
+                continue
             number += 1
             try:
                 self.accepted.append(
@@ -50,7 +52,7 @@ def test_g1_g2_postgres_crashes_again_and_again_under_load(doomed_stage: Stage, 
     """
     stage = doomed_stage
     workers = [stage.start(routes.fan, streak=streak) for streak in (0, 0, 100)]
-    customers = _Customers(stage.client(routes.fan))
+    customers = _Customers(stage.database_url, stage.client(routes.fan))
     with customers.coming():
         for _ in range(3):
             ended = _ended(stage)

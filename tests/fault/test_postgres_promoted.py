@@ -54,8 +54,8 @@ def stage(standby: Standby, own_servers: HeldServers, tmp_path: Path) -> Iterato
 class _Customers(Coming):
     """Each submits one run after another, each again and again until it is accepted."""
 
-    def __init__(self, client: Orchestrator) -> None:
-        super().__init__()
+    def __init__(self, database_url: str, client: Orchestrator) -> None:
+        super().__init__(database_url)
         self.accepted: dict[str, Run] = {}
         self._client = client
 
@@ -65,6 +65,8 @@ class _Customers(Coming):
     def _come(self) -> None:
         number = 0
         while not self._enough.wait(0.01):
+            if self._is_crowded(number):
+                continue
             key = f"customer {number}"
             with suppress(StoreUnavailable):
                 self.accepted[key] = self.submit(key)
@@ -88,7 +90,7 @@ def test_g1_g2_g3_g4_a_synchronous_standby_is_promoted_under_load(stage: Stage, 
     The workers are those of before."""
     standby.make_synchronous()
     workers = [stage.start(contexts.baton, streak=streak) for streak in (0, 0, 100)]
-    customers = _Customers(stage.client(contexts.baton))
+    customers = _Customers(stage.database_url, stage.client(contexts.baton))
     with customers.coming():
         _runs_end(stage, 10)
         standby.kill_primary()
@@ -107,7 +109,7 @@ def test_g1_g4_a_standby_that_lacks_the_last_moments_is_promoted_under_load(stag
     """What it has ends, though the workers remember more. What it has not, callers submit again under their keys: all of it is
     there once in the end. Steps that are done again have the keys that they had."""
     workers = [stage.start(contexts.baton, streak=streak, lease=_LEASE) for streak in (0, 0, 100)]
-    customers = _Customers(stage.client(contexts.baton))
+    customers = _Customers(stage.database_url, stage.client(contexts.baton))
     with customers.coming():
         _runs_end(stage, 10)
         standby.cut_off()

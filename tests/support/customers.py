@@ -14,14 +14,16 @@ from support.waiting import eventually
 _AHEAD = 12
 """So many are on their way at most: more would wait in line, and not meet what happens."""
 
+_ALL_ENDED = "select count(*) from cnstra.run where finished_at is not null"
 _ENDED = "select count(*) from cnstra.run where run_id = any(%s) and finished_at is not null"
 
 
 class Coming:
     """Somebody who comes by ``_come``, on a thread of its own, until there are ``_enough``."""
 
-    def __init__(self) -> None:
+    def __init__(self, database_url: str) -> None:
         self._enough = threading.Event()
+        self._database_url = database_url
 
     @contextmanager
     def coming(self) -> Iterator[None]:
@@ -37,14 +39,22 @@ class Coming:
     def _come(self) -> None:
         raise NotImplementedError
 
+    def _is_crowded(self, came: int) -> bool:
+        """Whether more would only wait in line. While the server is away nobody knows, and they may come."""
+        try:
+            with psycopg.connect(self._database_url, autocommit=True, connect_timeout=2) as connection:
+                [ended] = connection.execute(_ALL_ENDED).fetchone() or (0,)
+        except psycopg.Error:
+            return False
+        return came - int(ended) >= _AHEAD
+
 
 class Customers(Coming):
     """``submit`` is called with 0, 1, 2 … as long as ``coming`` lasts; ``runs`` are what came of it."""
 
     def __init__(self, database_url: str, submit: Callable[[int], Run]) -> None:
-        super().__init__()
+        super().__init__(database_url)
         self.runs: list[Run] = []
-        self._database_url = database_url
         self._submit = submit
 
     def move_on(self, runs: int, patience: float) -> None:

@@ -91,10 +91,6 @@ class ContestAxon(Axon):
     theirs = collateral("contest.theirs", int)
 
 
-class RivalAxon(Axon):
-    again = collateral("contest.theirs", int)
-
-
 def _contest(policy: Any) -> CNS:
     name = policy if isinstance(policy, str) else "merge"
     opener = neuron("opener", ContestAxon, queue="fork")
