@@ -36,11 +36,13 @@ class OverlappingConnection(psycopg.Connection[TupleRow]):
 
 def _overlapped(gen: PQGen[T], something: Callable[[], None]) -> PQGen[T]:
     """The same generator, which has its caller do something when it waits for the first time: then all is sent."""
-    try:
-        awaited = next(gen)
-        something()
-        while True:
-            ready = yield awaited
-            awaited = gen.send(ready)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
+    done, ready = False, None
+    while True:
+        try:
+            awaited = gen.send(ready)  # type: ignore[arg-type]  # None begins it
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        if not done:
+            done = True
+            something()
+        ready = yield awaited

@@ -192,23 +192,26 @@ def _insert_run(submission: Submission, run: Run, created: Sequence[NewActivatio
         "clone_of": submission.cloned_from,
         "begun_as": created[0].status,
         "available": _moment(created[0].available_at),
-        "activations": [
-            {
-                "activation_id": activation.activation_id,
-                "ordinal": target.ordinal,
-                "neuron": target.neuron,
-                "dendrite": target.dendrite,
-                "collateral": target.collateral,
-                "payload": None if target.payload == payload else target.payload,
-                "queue": target.queue,
-                "blocked": activation.blocked,
-                "compensable": target.compensable,
-                "limited": target.limited,
-            }
-            for activation, target in ((one, one.target) for one in created)
-        ],
+        "activations": [_activation(activation, payload) for activation in created],
     }
     return Ask("insert_run", {"run": _DOCUMENTS.encode(document).decode(), "payload": payload})
+
+
+def _activation(activation: NewActivation, of_run: str) -> dict[str, Any]:
+    """Its part of the document. It has no payload of its own where that is the run's: sealed, they differ."""
+    target = activation.target
+    return {
+        "activation_id": activation.activation_id,
+        "ordinal": target.ordinal,
+        "neuron": target.neuron,
+        "dendrite": target.dendrite,
+        "collateral": target.collateral,
+        "payload": None if target.payload == of_run else target.payload,
+        "queue": target.queue,
+        "blocked": activation.blocked,
+        "compensable": target.compensable,
+        "limited": target.limited,
+    }
 
 
 def _moment(moment: datetime | None) -> str | None:

@@ -30,7 +30,7 @@ class _Customers(Coming):
     def _come(self) -> None:
         number = 0
         while not self._enough.wait(0.02):
-            if self._is_crowded(len(self.accepted)):
+            if self._is_crowded(self.accepted):
                 continue
             number += 1
             try:

@@ -65,7 +65,7 @@ class _Customers(Coming):
     def _come(self) -> None:
         number = 0
         while not self._enough.wait(0.01):
-            if self._is_crowded(number):
+            if self._is_crowded(self.accepted.values()):
                 continue
             key = f"customer {number}"
             with suppress(StoreUnavailable):

@@ -65,9 +65,9 @@ def test_it_is_done_while_the_statement_waits_and_once(
     assert done == [True]
 
 
-@pytest.mark.parametrize("raised", [LookupError, KeyboardInterrupt])
+@pytest.mark.parametrize("raised", [LookupError, KeyboardInterrupt, StopIteration])
 def test_what_is_raised_in_it_reaches_the_caller_and_the_connection_nobody(
-    database_url: str, holder: psycopg.Connection[Any], raised: type[BaseException]
+    database_url: str, raised: type[BaseException]
 ) -> None:
     """It may be a signal's, which nobody here is to swallow. What the server answers is left unread, with the connection."""
 
@@ -75,7 +75,9 @@ def test_what_is_raised_in_it_reaches_the_caller_and_the_connection_nobody(
         raise raised("made up")
 
     pool = LazyPool(address_of(database_url), {"autocommit": True}, 1)
-    with pytest.raises(raised, match="made up"), pool.opened().connection() as connection:
+    # Python itself makes another error of one that a generator must not raise.
+    seen = (RuntimeError, "StopIteration") if raised is StopIteration else (raised, "made up")
+    with pytest.raises(seen[0], match=seen[1]), pool.opened().connection() as connection:
         connection.do_meanwhile(interrupt)
         connection.execute("select 1")
     with pool.opened().connection() as another:

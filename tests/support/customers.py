@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 import psycopg
@@ -14,7 +14,6 @@ from support.waiting import eventually
 _AHEAD = 12
 """So many are on their way at most: more would wait in line, and not meet what happens."""
 
-_ALL_ENDED = "select count(*) from cnstra.run where finished_at is not null"
 _ENDED = "select count(*) from cnstra.run where run_id = any(%s) and finished_at is not null"
 
 
@@ -39,14 +38,18 @@ class Coming:
     def _come(self) -> None:
         raise NotImplementedError
 
-    def _is_crowded(self, came: int) -> bool:
-        """Whether more would only wait in line. While the server is away nobody knows, and they may come."""
+    def _is_crowded(self, runs: Collection[Run]) -> bool:
+        """Whether more would only wait in line, behind these. While the server is away nobody knows, and they may come."""
         try:
-            with psycopg.connect(self._database_url, autocommit=True, connect_timeout=2) as connection:
-                [ended] = connection.execute(_ALL_ENDED).fetchone() or (0,)
+            return len(runs) - self._ended(runs) >= _AHEAD
         except psycopg.Error:
             return False
-        return came - int(ended) >= _AHEAD
+
+    def _ended(self, runs: Collection[Run]) -> int:
+        """How many of these have."""
+        with psycopg.connect(self._database_url, autocommit=True, connect_timeout=2) as connection:
+            (ended,) = connection.execute(_ENDED, [[run.id for run in runs]]).fetchone() or (0,)
+        return int(ended)
 
 
 class Customers(Coming):
@@ -59,16 +62,10 @@ class Customers(Coming):
 
     def move_on(self, runs: int, patience: float) -> None:
         """Wait until so many more have ended."""
-        with psycopg.connect(self._database_url, autocommit=True) as connection:
-            enough = self._ended(connection) + runs
-            eventually(lambda: self._ended(connection) >= enough, patience, what=f"{runs} more runs end")
+        enough = self._ended(self.runs) + runs
+        eventually(lambda: self._ended(self.runs) >= enough, patience, what=f"{runs} more runs end")
 
     def _come(self) -> None:
-        with psycopg.connect(self._database_url, autocommit=True) as connection:
-            while not self._enough.wait(0.01):
-                if len(self.runs) - self._ended(connection) < _AHEAD:
-                    self.runs.append(self._submit(len(self.runs)))
-
-    def _ended(self, connection: psycopg.Connection) -> int:
-        (ended,) = connection.execute(_ENDED, [[run.id for run in self.runs]]).fetchone() or (0,)
-        return int(ended)
+        while not self._enough.wait(0.01):
+            if not self._is_crowded(self.runs):
+                self.runs.append(self._submit(len(self.runs)))

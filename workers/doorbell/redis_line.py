@@ -1,4 +1,4 @@
-"""Connections to Redis on which nobody waits for an answer: each is heard when the next thing is to be said.
+"""Connections to Redis on which nobody waits for an answer: each is heard when the next thing is to be said, or soon will be.
 
 Who rings goes on as soon as the socket has what he says; what the server answers comes meanwhile, and is told to the next caller.
 Owns what has not been heard yet, and which connection may be trusted so far. Refuses to know what is said.

@@ -2,7 +2,7 @@
 
 One inserts a row, commits, and pushes its id into a list of the broker; the other waits for the list, takes the row by an
 update, and commits. No graph, no types, no claims that others could have made: three ways there and back, and the disk twice.
-What the first one does is the least that a submit takes: a thousand times in a row, nobody takes them.
+What the first one does is the least that a submit takes: again and again, while nobody takes the rows.
 """
 
 from __future__ import annotations
